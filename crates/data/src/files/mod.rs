@@ -1,0 +1,18 @@
+//! What needs an operating system: decoding, folders, record files, and the threaded loader.
+
+mod cifar;
+mod decode;
+mod eval_batches;
+mod folder;
+mod loader;
+mod open;
+mod prefetch;
+mod samples;
+
+pub use cifar::CifarSource;
+pub use decode::{DecodeLimits, decode_bytes, decode_file};
+pub use eval_batches::{EvalBatch, EvalBatches, EvalConfig, MapImages, map_images};
+pub use folder::FolderSource;
+pub use loader::{EpochIter, Loader, LoaderConfig, ViewBatch, ViewGroup};
+pub use open::{open_source, open_split};
+pub use samples::BadFile;

@@ -1,0 +1,149 @@
+//! Samples as workers see them: decoded once where memory allows, replaced when unreadable.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::{DataError, Image, Source, hash_words};
+
+/// An image that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadFile {
+    /// The sample's name.
+    pub name: String,
+    /// Why it could not be read.
+    pub reason: String,
+}
+
+/// Keeps the stream of replacements apart from others with the same seed.
+const REPLACEMENT_STREAM: u64 = 0x4241_4446;
+const REPLACEMENT_ATTEMPTS: u64 = 64;
+const LISTED: usize = 20;
+
+/// A source with a cache of decoded images and a record of the unreadable ones.
+pub(super) struct Samples {
+    source: Arc<dyn Source>,
+    cached: Vec<OnceLock<Arc<Image>>>,
+    cached_bytes: AtomicUsize,
+    cache_bytes: usize,
+    bad: Mutex<BTreeMap<usize, BadFile>>,
+    max_bad: usize,
+}
+
+impl Samples {
+    pub fn new(source: Arc<dyn Source>, cache_bytes: usize, max_bad_fraction: f32) -> Self {
+        let len = source.len();
+        Self {
+            cached: if cache_bytes == 0 { Vec::new() } else { vec![OnceLock::new(); len] },
+            cached_bytes: AtomicUsize::new(0),
+            cache_bytes,
+            bad: Mutex::new(BTreeMap::new()),
+            max_bad: (f64::from(max_bad_fraction) * len as f64).floor() as usize,
+            source,
+        }
+    }
+
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
+    /// A panic on another thread leaves the map in order: entries are only ever inserted whole.
+    fn lock_bad(&self) -> MutexGuard<'_, BTreeMap<usize, BadFile>> {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The unreadable images found so far, in sample order.
+    pub fn bad_files(&self) -> Vec<BadFile> {
+        self.lock_bad().values().cloned().collect()
+    }
+
+    /// The image of a sample, or `None` when it is (now) known to be unreadable.
+    pub fn get(&self, index: usize) -> Option<Arc<Image>> {
+        let slot = self.cached.get(index);
+        if let Some(image) = slot.and_then(OnceLock::get) {
+            return Some(Arc::clone(image));
+        }
+        if self.lock_bad().contains_key(&index) {
+            return None;
+        }
+        match self.source.load(index) {
+            Ok(image) => {
+                let image = Arc::new(image);
+                if let Some(slot) = slot {
+                    let bytes = image.data.len();
+                    let before = self.cached_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    // Two workers may decode the same sample at once; the second copy is not kept.
+                    if before + bytes > self.cache_bytes || slot.set(Arc::clone(&image)).is_err() {
+                        self.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    }
+                }
+                Some(image)
+            }
+            Err(error) => {
+                let bad = BadFile { name: self.source.name(index), reason: error.to_string() };
+                self.lock_bad().entry(index).or_insert(bad);
+                None
+            }
+        }
+    }
+
+    /// The image of a sample or, when it is unreadable, of another one chosen by a hash: (the index used, the image).
+    pub fn get_or_replace(&self, seed: u64, epoch: u64, index: usize) -> Result<(usize, Arc<Image>), DataError> {
+        let mut candidate = index;
+        for attempt in 0..REPLACEMENT_ATTEMPTS {
+            if let Some(image) = self.get(candidate) {
+                return Ok((candidate, image));
+            }
+            let hash = hash_words(&[REPLACEMENT_STREAM, seed, epoch, index as u64, attempt]);
+            candidate = (hash % self.source.len().max(1) as u64) as usize;
+        }
+        Err(self.too_many_bad())
+    }
+
+    /// Fails once more images are unreadable than tolerated.
+    pub fn check_bad(&self) -> Result<(), DataError> {
+        if self.lock_bad().len() > self.max_bad { Err(self.too_many_bad()) } else { Ok(()) }
+    }
+
+    /// The error that lists the unreadable images found so far.
+    pub fn too_many_bad(&self) -> DataError {
+        let bad = self.lock_bad();
+        let mut lines: Vec<String> = bad.values().take(LISTED).map(BadFile::line).collect();
+        if bad.len() > LISTED {
+            lines.push(format!("  … and {} more", bad.len() - LISTED));
+        }
+        DataError::TooManyBad {
+            bad: bad.len(),
+            total: self.source.len(),
+            allowed: self.max_bad,
+            listing: lines.join("\n"),
+        }
+    }
+}
+
+impl BadFile {
+    fn line(&self) -> String {
+        // Reasons start with the full path, which says more than the name.
+        if self.reason.contains(&self.name) {
+            format!("  {}", self.reason)
+        } else {
+            format!("  {}: {}", self.name, self.reason)
+        }
+    }
+}
+
+/// Runs `work`, turning a panic into an error that names what was being worked on.
+pub(super) fn fenced<T>(
+    what: impl FnOnce() -> String,
+    work: impl FnOnce() -> Result<T, DataError>,
+) -> Result<T, DataError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|s| (*s).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(DataError::Panic { what: what(), message })
+    })
+}

@@ -1,0 +1,34 @@
+//! Images in, batches of views out.
+//!
+//! A [`Source`] is a numbered list of images. A [`ViewPlan`] says which crops and colour changes make the views of one
+//! sample; all 8-bit image arithmetic matches PIL to the level. With the feature `files`, sources read folders and
+//! CIFAR records, and a `Loader` decodes and renders ahead of the trainer on its own threads. Randomness is a function
+//! of (seed, epoch, sample), so runs can be replayed and resumed whatever the number of threads.
+//!
+//! Without `files` (the browser) there are no threads, files or clocks: the view arithmetic and the built-in scenes
+//! remain.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod error;
+#[cfg(feature = "files")]
+pub mod files;
+mod raster;
+mod rng;
+pub mod scenes;
+mod source;
+pub mod views;
+
+pub use error::DataError;
+#[cfg(feature = "files")]
+pub use files::{
+    BadFile, CifarSource, DecodeLimits, EpochIter, EvalBatch, EvalBatches, EvalConfig, FolderSource, Loader,
+    LoaderConfig, MapImages, ViewBatch, ViewGroup, decode_bytes, decode_file, map_images, open_source, open_split,
+};
+pub use raster::{Image, Mask};
+pub use rng::{Rng, hash_words};
+pub use scenes::{SceneConfig, SceneSource};
+pub use source::{Source, Split};
+pub use views::{
+    Blur, ColourJitter, CropBox, DinoViews, EvalTransform, Filter, IMAGENET_MEAN, IMAGENET_STD, JitterStep,
+    Scratch, ViewParams, ViewPlan, ViewSpec, normalise_into,
+};

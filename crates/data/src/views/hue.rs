@@ -1,0 +1,85 @@
+//! Hue rotation through PIL's 8-bit HSV, rounding included: a round trip alone already moves most colours a little.
+//!
+//! With range = max − min and c' = (max − c)/range for each channel, the sextant position is b' − g', 2 + r' − b' or
+//! 4 + g' − r' as red, green or blue is the maximum; H = ⌊255·(position/6 mod 1)⌋, S = ⌊255·range/max⌋, V = max.
+//! Written without branches: colours change too often for the processor to guess them.
+
+use super::planes::Planes;
+
+/// 8-bit HSV of an 8-bit colour.
+pub(crate) fn rgb_to_hsv(r: u8, g: u8, b: u8) -> [u8; 3] {
+    let max = r.max(g).max(b);
+    let min = r.min(g).min(b);
+    let (base, ahead, behind) = if r == max {
+        (0.0, b, g)
+    } else if g == max {
+        (2.0, r, b)
+    } else {
+        (4.0, g, r)
+    };
+    // A grey has range 0; both parts are 0 then, and so are hue and saturation.
+    let range = f32::from((max - min).max(1));
+    let part = |channel: u8| f64::from(f32::from(max - channel) / range);
+    let position = (base + part(ahead) - part(behind)) as f32;
+    // Only the part below one counts; the value is between 5/6 and 2.
+    let turn = f64::from(position) / 6.0 + 1.0;
+    let turn = (if turn >= 1.0 { turn - 1.0 } else { turn }) as f32;
+    let saturation = f32::from(max - min) / f32::from(max.max(1));
+    [level(f64::from(turn) * 255.0), level(f64::from(saturation) * 255.0), max]
+}
+
+/// Truncates a number that is known to be in 0..256.
+fn level(x: f64) -> u8 {
+    x as i32 as u8
+}
+
+/// Saturations as fractions, rounded to single precision.
+const FRACTIONS: [f64; 256] = {
+    let mut table = [0.0; 256];
+    let mut s = 0;
+    while s < 256 {
+        table[s] = (s as f64 / 255.0) as f32 as f64;
+        s += 1;
+    }
+    table
+};
+
+/// What of the way back depends on the hue alone: the sextant 0..6 and the position inside it.
+const SEXTANTS: [(u8, f64); 256] = {
+    let mut table = [(0, 0.0); 256];
+    let mut hue = 0;
+    while hue < 256 {
+        let position = hue as f64 * 6.0 / 255.0;
+        let whole = position as u8;
+        table[hue] = (whole % 6, (position - whole as f64) as f32 as f64);
+        hue += 1;
+    }
+    table
+};
+
+/// Which of v, p, q, t red, green and blue are in each sextant.
+const CHANNELS: [[usize; 3]; 6] = [[0, 3, 1], [2, 0, 1], [1, 0, 3], [1, 2, 0], [3, 1, 0], [0, 1, 2]];
+
+fn hsv_to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
+    let (sextant, fraction) = SEXTANTS[usize::from(h)];
+    let saturation = FRACTIONS[usize::from(s)];
+    // The values are never negative, so adding a half and truncating rounds as the C function does.
+    let scaled = |x: f64| level(f64::from(v) * x + 0.5);
+    let levels = [
+        v,
+        scaled(1.0 - saturation),
+        scaled(1.0 - saturation * fraction),
+        scaled(1.0 - saturation * (1.0 - fraction)),
+    ];
+    CHANNELS[usize::from(sextant)].map(|i| levels[i])
+}
+
+/// Rotates the hue by `factor` turns: H += ⌊factor·255⌋ (towards zero), modulo 256.
+pub(crate) fn rotate_hue(planes: &mut Planes, factor: f64) {
+    let shift = (factor * 255.0) as i32 as u8;
+    let (red, green, blue) = planes.split_mut();
+    for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
+        let [h, s, v] = rgb_to_hsv(*r, *g, *b);
+        [*r, *g, *b] = hsv_to_rgb([h.wrapping_add(shift), s, v]);
+    }
+}

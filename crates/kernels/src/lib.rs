@@ -1,0 +1,31 @@
+//! The operations that decide how fast Ocelli trains, each with a fused kernel and a reference in plain tensor
+//! operations.
+//!
+//! Every operation is a function on tensors. It looks at where its input lives: `f32` on the CPU goes to a kernel
+//! written here, with its own backward pass; everything else to the reference, which burn differentiates.
+//! [`set_mode`] sends everything to the reference, for comparisons.
+//!
+//! CPU results are the same bits for any number of threads.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod alloc;
+mod buffer;
+mod gemm;
+mod mode;
+mod parallel;
+mod simd;
+
+pub mod attention;
+pub mod dino_cross_entropy;
+pub mod gelu;
+pub mod layer_norm;
+pub mod linear;
+
+pub use alloc::release_memory;
+pub use attention::attention;
+pub use dino_cross_entropy::dino_cross_entropy;
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;
+pub use linear::linear;
+pub use mode::{Mode, mode, set_mode};

@@ -1,0 +1,50 @@
+//! A linear map on the CPU.
+
+use burn::backend::{Flex, flex::FlexTensor};
+
+use super::{LinearKernel, LinearOps};
+use crate::alloc;
+use crate::buffer::{contiguous, numbers, size, tensor, view};
+use crate::gemm::{Panels, WeightGrad, tall, weight_grad};
+
+impl LinearOps for Flex {
+    fn fused_linear(x: FlexTensor, w: FlexTensor, b: FlexTensor) -> FlexTensor {
+        Self::linear_forward(x, w, Some(b))
+    }
+
+    fn fused_linear_plain(x: FlexTensor, w: FlexTensor) -> FlexTensor {
+        Self::linear_forward(x, w, None)
+    }
+}
+
+impl LinearKernel for Flex {
+    fn linear_forward(x: FlexTensor, w: FlexTensor, b: Option<FlexTensor>) -> FlexTensor {
+        let x = contiguous(x);
+        let (rows, outputs) = (size(&x, 0), size(&w, 1));
+        let w = view(&w, Panels::new);
+        let b = b.map(contiguous);
+        let mut y = alloc::scratch(rows * outputs);
+        tall(numbers(&x), &w, b.as_ref().map(numbers), &mut y);
+        tensor(y, [rows, outputs])
+    }
+
+    fn linear_input_grad(dy: FlexTensor, w: FlexTensor) -> FlexTensor {
+        let dy = contiguous(dy);
+        let (rows, inputs) = (size(&dy, 0), size(&w, 0));
+        let w = view(&w, |w| Panels::new(w.transposed()));
+        let mut dx = alloc::scratch(rows * inputs);
+        tall(numbers(&dy), &w, None, &mut dx);
+        tensor(dx, [rows, inputs])
+    }
+
+    fn linear_weight_grad(x: FlexTensor, dy: FlexTensor) -> (FlexTensor, FlexTensor) {
+        let (x, dy) = (contiguous(x), contiguous(dy));
+        let (inputs, outputs) = (size(&x, 1), size(&dy, 1));
+        let WeightGrad { weight, bias } =
+            weight_grad(numbers(&x), numbers(&dy), inputs, outputs);
+        (
+            tensor(weight, [inputs, outputs]),
+            tensor(bias, [outputs]),
+        )
+    }
+}

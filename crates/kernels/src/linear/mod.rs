@@ -1,0 +1,63 @@
+//! A linear map with its bias.
+
+mod backward;
+mod cpu;
+mod reference;
+
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::Tensor;
+
+use crate::mode::fused;
+
+pub use reference::linear as linear_reference;
+
+/// What a device implements.
+pub trait LinearKernel: Backend {
+    /// `x [rows, inputs]·w [inputs, outputs] + b [outputs]`.
+    fn linear_forward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self>;
+    /// The gradient of `x`: `dy·wᵀ`.
+    fn linear_input_grad(dy: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// The gradients of `w`, `xᵀ·dy`, and of `b`, the column sums of `dy`.
+    fn linear_weight_grad(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// The differentiable operation.
+#[backend_extension(Autodiff, Flex)]
+pub trait LinearOps: Backend {
+    /// See [`linear`](super::linear).
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, b: FloatTensor<Self>)
+    -> FloatTensor<Self>;
+    /// The same without a bias.
+    fn fused_linear_plain(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// `x·w + b` for `x [rows, inputs]`, `w [inputs, outputs]`, `b [outputs]`; the result `[rows, outputs]`.
+pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Option<Tensor<1>>) -> Tensor<2> {
+    let ([_, inputs], [depth, outputs]) = (x.dims(), w.dims());
+    assert!(
+        inputs == depth,
+        "linear: rows have {inputs} numbers, the weight takes {depth}"
+    );
+    if let Some(b) = &b {
+        assert!(
+            b.dims() == [outputs],
+            "linear: {outputs} outputs, bias {:?}",
+            b.dims()
+        );
+    }
+    if !fused(&x) || inputs == 0 || outputs == 0 {
+        return reference::linear(x, w, b);
+    }
+    let (x, w) = (x.into_dispatch(), w.into_dispatch());
+    Tensor::from_dispatch(match b {
+        Some(b) => <Dispatch as LinearOps>::fused_linear(x, w, b.into_dispatch()),
+        None => <Dispatch as LinearOps>::fused_linear_plain(x, w),
+    })
+}

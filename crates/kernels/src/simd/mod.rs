@@ -1,0 +1,188 @@
+//! Vectors of `f32` chosen at run time: AVX-512, AVX2 with FMA, or plain arrays that the compiler vectorises for
+//! whatever the target guarantees (NEON, wasm SIMD, SSE2).
+//!
+//! A kernel is written once, generic over [`Lanes`], inside [`simd_fn!`], which compiles it for every level and picks
+//! one by what the processor reports.
+
+#![allow(unsafe_code)]
+
+pub mod math;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+pub mod x86;
+
+pub use portable::Portable;
+
+use crate::gemm::micro::Block;
+
+/// A vector of `f32`.
+///
+/// Implementations mark every method `#[inline(always)]`: they only become vector code inside a function compiled for
+/// the instruction set.
+pub trait Lanes: Copy {
+    /// Numbers in one vector.
+    const N: usize;
+    /// Rows of a matrix tile that three columns of vectors leave room for in the register file.
+    const ROWS: usize;
+
+    /// The same number in every lane.
+    fn splat(x: f32) -> Self;
+    /// Reads `N` numbers.
+    ///
+    /// # Safety
+    /// `N` numbers from `at` on are readable.
+    unsafe fn read(at: *const f32) -> Self;
+    /// Writes `N` numbers.
+    ///
+    /// # Safety
+    /// `N` numbers from `at` on are writable.
+    unsafe fn write(self, at: *mut f32);
+    /// Reads `count < N` numbers; the other lanes are zero.
+    ///
+    /// # Safety
+    /// `count` numbers from `at` on are readable.
+    unsafe fn read_part(at: *const f32, count: usize) -> Self;
+    /// Writes the first `count < N` lanes.
+    ///
+    /// # Safety
+    /// `count` numbers from `at` on are writable.
+    unsafe fn write_part(self, at: *mut f32, count: usize);
+    /// `self + other`.
+    fn add(self, other: Self) -> Self;
+    /// `self - other`.
+    fn sub(self, other: Self) -> Self;
+    /// `self · other`.
+    fn mul(self, other: Self) -> Self;
+    /// `self / other`.
+    fn div(self, other: Self) -> Self;
+    /// `self · factor + term`.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// The larger one; `other` where either is not a number.
+    fn max(self, other: Self) -> Self;
+    /// The smaller one; `other` where either is not a number.
+    fn min(self, other: Self) -> Self;
+    /// The nearest integer, ties to even.
+    fn round(self) -> Self;
+    /// `2^self` for integers from −126 to 127.
+    fn exp2_int(self) -> Self;
+    /// `yes` where `self > limit`, else `no`.
+    fn select_gt(self, limit: Self, yes: Self, no: Self) -> Self;
+    /// Sum of the lanes, in a fixed order.
+    fn sum(self) -> f32;
+    /// Largest lane.
+    fn largest(self) -> f32;
+    /// A block of a matrix product, compiled for this instruction set.
+    fn gemm(block: &Block);
+
+    /// Reads the first `N` numbers of a slice.
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        let from = &from[..Self::N];
+        // SAFETY: the slice holds N numbers.
+        unsafe { Self::read(from.as_ptr()) }
+    }
+
+    /// Writes the first `N` numbers of a slice.
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        let to = &mut to[..Self::N];
+        // SAFETY: the slice holds N numbers.
+        unsafe { self.write(to.as_mut_ptr()) }
+    }
+
+    /// Reads a slice shorter than a vector; the other lanes are zero.
+    #[inline(always)]
+    fn load_part(from: &[f32]) -> Self {
+        // SAFETY: as many numbers as the slice has are read.
+        unsafe { Self::read_part(from.as_ptr(), from.len().min(Self::N - 1)) }
+    }
+
+    /// Writes the first lanes to a slice shorter than a vector.
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        // SAFETY: as many numbers as the slice has are written.
+        unsafe { self.write_part(to.as_mut_ptr(), to.len().min(Self::N - 1)) }
+    }
+}
+
+/// What the processor offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// 512-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// 256-bit vectors with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Whatever the compilation target guarantees.
+    Portable,
+}
+
+impl Level {
+    /// The best level of this machine (the detection is cached by the standard library).
+    #[inline]
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+            {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    /// Numbers in one vector at this level.
+    pub fn lanes(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => <x86::Avx512 as Lanes>::N,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => <x86::Avx2 as Lanes>::N,
+            Self::Portable => <Portable as Lanes>::N,
+        }
+    }
+}
+
+/// Defines a function compiled for every [`Level`], generic over one [`Lanes`] parameter.
+///
+/// What the body calls must be `#[inline(always)]`, or it is compiled without the vector instructions.
+macro_rules! simd_fn {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$lanes:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(unsafe_code, clippy::too_many_arguments)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn generic<$lanes: $crate::simd::Lanes>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                generic::<$crate::simd::x86::Avx512>($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                generic::<$crate::simd::x86::Avx2>($($arg),*)
+            }
+
+            match $crate::simd::Level::detect() {
+                // SAFETY: the processor has the features.
+                #[cfg(target_arch = "x86_64")]
+                $crate::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: the processor has the features.
+                #[cfg(target_arch = "x86_64")]
+                $crate::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::simd::Level::Portable => generic::<$crate::simd::Portable>($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use simd_fn;

@@ -1,0 +1,270 @@
+//! AVX2 and AVX-512 vectors.
+//!
+//! The values of these types only ever appear inside functions compiled for, and guarded by, their instruction set; see
+//! [`simd_fn!`](super::simd_fn).
+
+use core::arch::x86_64::*;
+
+use super::Lanes;
+use crate::gemm::micro::{self, Block};
+
+/// Sixteen numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Avx512(__m512);
+
+/// Eight numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Avx2(__m256);
+
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
+fn gemm_avx512(block: &Block) {
+    micro::run::<Avx512>(block);
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn gemm_avx2(block: &Block) {
+    micro::run::<Avx2>(block);
+}
+
+/// Wraps an intrinsic that is safe wherever the instruction set is there.
+macro_rules! op {
+    ($self:ident, $call:expr) => {
+        // SAFETY: the type is only used where its instruction set has been detected (module documentation).
+        $self(unsafe { $call })
+    };
+}
+
+impl Lanes for Avx512 {
+    const N: usize = 16;
+    const ROWS: usize = 8;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        op!(Self, _mm512_set1_ps(x))
+    }
+
+    #[inline(always)]
+    unsafe fn read(at: *const f32) -> Self {
+        // SAFETY: the caller vouches for sixteen readable numbers.
+        Self(unsafe { _mm512_loadu_ps(at) })
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, at: *mut f32) {
+        // SAFETY: the caller vouches for sixteen writable numbers.
+        unsafe { _mm512_storeu_ps(at, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_part(at: *const f32, count: usize) -> Self {
+        // SAFETY: the mask covers the `count` numbers the caller vouches for.
+        Self(unsafe { _mm512_maskz_loadu_ps((1u16 << count) - 1, at) })
+    }
+
+    #[inline(always)]
+    unsafe fn write_part(self, at: *mut f32, count: usize) {
+        // SAFETY: the mask covers the `count` numbers the caller vouches for.
+        unsafe { _mm512_mask_storeu_ps(at, (1u16 << count) - 1, self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        op!(Self, _mm512_add_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        op!(Self, _mm512_sub_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        op!(Self, _mm512_mul_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        op!(Self, _mm512_div_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        op!(Self, _mm512_fmadd_ps(self.0, factor.0, term.0))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        op!(Self, _mm512_max_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        op!(Self, _mm512_min_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        op!(Self, _mm512_roundscale_ps::<0x08>(self.0))
+    }
+
+    #[inline(always)]
+    fn exp2_int(self) -> Self {
+        op!(Self, _mm512_scalef_ps(_mm512_set1_ps(1.0), self.0))
+    }
+
+    #[inline(always)]
+    fn select_gt(self, limit: Self, yes: Self, no: Self) -> Self {
+        op!(Self, {
+            let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, limit.0);
+            _mm512_mask_blend_ps(mask, no.0, yes.0)
+        })
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: as in `op!`.
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: as in `op!`.
+        unsafe { _mm512_reduce_max_ps(self.0) }
+    }
+
+    #[inline(always)]
+    fn gemm(block: &Block) {
+        // SAFETY: as in `op!`.
+        unsafe { gemm_avx512(block) }
+    }
+}
+
+/// A mask for the first `count` of eight lanes: seven set words, then eight clear ones, read from `7 - count` on.
+#[inline(always)]
+unsafe fn mask8(count: usize) -> __m256i {
+    const WORDS: [i32; 15] = [-1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: `count` is at most 7, so the eight words read lie inside the table.
+    unsafe { _mm256_loadu_si256(WORDS.as_ptr().add(7 - count.min(7)).cast()) }
+}
+
+impl Lanes for Avx2 {
+    const N: usize = 8;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        op!(Self, _mm256_set1_ps(x))
+    }
+
+    #[inline(always)]
+    unsafe fn read(at: *const f32) -> Self {
+        // SAFETY: the caller vouches for eight readable numbers.
+        Self(unsafe { _mm256_loadu_ps(at) })
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, at: *mut f32) {
+        // SAFETY: the caller vouches for eight writable numbers.
+        unsafe { _mm256_storeu_ps(at, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_part(at: *const f32, count: usize) -> Self {
+        // SAFETY: the mask covers the `count` numbers the caller vouches for.
+        Self(unsafe { _mm256_maskload_ps(at, mask8(count)) })
+    }
+
+    #[inline(always)]
+    unsafe fn write_part(self, at: *mut f32, count: usize) {
+        // SAFETY: the mask covers the `count` numbers the caller vouches for.
+        unsafe { _mm256_maskstore_ps(at, mask8(count), self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        op!(Self, _mm256_add_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        op!(Self, _mm256_sub_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        op!(Self, _mm256_mul_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        op!(Self, _mm256_div_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        op!(Self, _mm256_fmadd_ps(self.0, factor.0, term.0))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        op!(Self, _mm256_max_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        op!(Self, _mm256_min_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        op!(Self, _mm256_round_ps::<0x08>(self.0))
+    }
+
+    #[inline(always)]
+    fn exp2_int(self) -> Self {
+        op!(Self, {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        })
+    }
+
+    #[inline(always)]
+    fn select_gt(self, limit: Self, yes: Self, no: Self) -> Self {
+        op!(Self, {
+            let mask = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, limit.0);
+            _mm256_blendv_ps(no.0, yes.0, mask)
+        })
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: as in `op!`.
+        unsafe {
+            let half = _mm_add_ps(
+                _mm256_castps256_ps128(self.0),
+                _mm256_extractf128_ps::<1>(self.0),
+            );
+            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: as in `op!`.
+        unsafe {
+            let half = _mm_max_ps(
+                _mm256_castps256_ps128(self.0),
+                _mm256_extractf128_ps::<1>(self.0),
+            );
+            let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)))
+        }
+    }
+
+    #[inline(always)]
+    fn gemm(block: &Block) {
+        // SAFETY: as in `op!`.
+        unsafe { gemm_avx2(block) }
+    }
+}

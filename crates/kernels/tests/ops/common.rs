@@ -1,0 +1,121 @@
+//! Numbers to test with, and comparisons.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+/// The CPU, with a graph.
+pub fn cpu() -> Device {
+    Device::flex().autodiff()
+}
+
+/// Repeatable numbers, roughly normal with standard deviation `scale`.
+pub fn numbers(seed: u64, count: usize, scale: f32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    for _ in 0..16 {
+        next();
+    }
+    (0..count)
+        .map(|_| (next() + next() + next() - 1.5) * 2.0 * scale)
+        .collect()
+}
+
+/// A tensor of [`numbers`].
+pub fn random<const D: usize>(seed: u64, shape: [usize; D], scale: f32) -> Tensor<D> {
+    let count = shape.iter().product();
+    Tensor::from_data(TensorData::new(numbers(seed, count, scale), shape), &cpu())
+}
+
+/// The same numbers in double precision, as a new leaf.
+pub fn double<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+    Tensor::from_data(x.to_data().convert::<f64>(), (&cpu(), DType::F64))
+}
+
+/// The numbers of a tensor of either precision.
+pub fn list<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
+    x.to_data().convert::<f64>().try_to_vec().unwrap()
+}
+
+/// Asserts that two tensors agree within `tolerance` times the largest expected number (at least 1).
+pub fn close<const D: usize>(what: &str, got: &Tensor<D>, want: &Tensor<D>, tolerance: f64) {
+    assert_eq!(got.dims(), want.dims(), "{what}: shapes");
+    let (got, want) = (list(got), list(want));
+    let largest = want.iter().fold(1.0f64, |a, b| a.max(b.abs()));
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        assert!(
+            (g - w).abs() <= tolerance * largest,
+            "{what}: at {i} {g}, expected {w} (largest {largest})"
+        );
+    }
+}
+
+/// Asserts that every number is finite.
+pub fn finite<const D: usize>(what: &str, x: &Tensor<D>) {
+    assert!(list(x).iter().all(|x| x.is_finite()), "{what}: not finite");
+}
+
+/// A scalar that depends on every number of `y` differently.
+pub fn weigh<const D: usize>(y: Tensor<D>) -> Tensor<1> {
+    let shape = y.dims();
+    let weights = random(99, shape, 1.0);
+    let weights = if y.dtype() == DType::F64 {
+        double(&weights)
+    } else {
+        weights
+    };
+    (y * weights).sum()
+}
+
+/// Runs `work` with one and with four threads and asserts equal bits.
+pub fn same_bits(what: &str, work: impl Fn() -> Vec<Vec<f32>> + Sync + Send) {
+    let on = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+            .install(&work)
+    };
+    let (one, four) = (on(1), on(4));
+    for (part, (a, b)) in one.iter().zip(&four).enumerate() {
+        let equal = a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits());
+        assert!(equal, "{what}: part {part} differs between one and four threads");
+    }
+}
+
+/// The numbers of an `f32` tensor.
+pub fn bits<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+    x.to_data().try_to_vec().unwrap()
+}
+
+/// Asserts that the gradient of `weigh(f(x))` at a few numbers of `x` agrees with central differences, in double
+/// precision.
+pub fn differences<const D: usize, const E: usize>(
+    what: &str,
+    x: &Tensor<D>,
+    f: impl Fn(Tensor<D>) -> Tensor<E>,
+) {
+    let x = double(x);
+    let leaf = x.clone().require_grad();
+    let grads = weigh(f(leaf.clone())).backward();
+    let gradient = list(&leaf.grad(&grads).unwrap());
+    let at = list(&x);
+    let step = 1e-5;
+    for i in (0..at.len()).step_by((at.len() / 12).max(1)) {
+        let value = |shift: f64| {
+            let mut moved = at.clone();
+            moved[i] += shift;
+            let moved = TensorData::new(moved, x.dims());
+            list(&weigh(f(Tensor::from_data(moved, (&cpu(), DType::F64)))))[0]
+        };
+        let slope = (value(step) - value(-step)) / (2.0 * step);
+        assert!(
+            (slope - gradient[i]).abs() < 1e-6 * (1.0 + slope.abs()),
+            "{what}: at {i} {}, differences give {slope}",
+            gradient[i]
+        );
+    }
+}

@@ -1,0 +1,134 @@
+use std::{env, fs, path::PathBuf};
+
+use burn::tensor::{Tensor, TensorData};
+use ocelli_kernels::{dino_cross_entropy, dino_cross_entropy::dino_cross_entropy_reference};
+
+use crate::common::*;
+
+type Loss = fn(Tensor<2>, Tensor<2>, Tensor<2>, f32, f32, usize) -> Tensor<1>;
+
+fn run(f: Loss, student: Tensor<2>, teacher: &Tensor<2>, centre: &Tensor<2>, views: usize) -> (Tensor<1>, Tensor<2>) {
+    let student = student.require_grad();
+    let loss = f(student.clone(), teacher.clone(), centre.clone(), 0.1, 0.04, views);
+    let grads = (loss.clone() * 1.5).backward();
+    (loss, student.grad(&grads).unwrap())
+}
+
+fn check(student: Tensor<2>, teacher: Tensor<2>, centre: Tensor<2>, views: usize, tolerance: f64) {
+    let what = format!("dino_cross_entropy {:?} {views}", student.dims());
+    let want = run(
+        dino_cross_entropy_reference,
+        double(&student),
+        &double(&teacher),
+        &double(&centre),
+        views,
+    );
+    let got = run(dino_cross_entropy, student.detach(), &teacher, &centre, views);
+    close(&what, &got.0, &want.0, tolerance);
+    let largest = list(&want.1).iter().fold(1e-30f64, |a, b| a.max(b.abs()));
+    let what = format!("{what} gradient");
+    close(&what, &(got.1 / largest), &(want.1 / largest), tolerance);
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    for (views, batch, k) in [(2, 1, 1), (2, 3, 5), (6, 5, 40), (10, 2, 1000), (3, 4, 33)] {
+        check(
+            random(1, [views * batch, k], 0.5),
+            random(2, [2 * batch, k], 0.5),
+            random(3, [1, k], 0.2),
+            views,
+            1e-5,
+        );
+    }
+}
+
+#[test]
+fn survives_large_inputs() {
+    let student = random(1, [12, 50], 1e4).require_grad();
+    let loss = dino_cross_entropy(
+        student.clone(),
+        random(2, [6, 50], 1e4),
+        random(3, [1, 50], 1.0),
+        0.1,
+        0.04,
+        4,
+    );
+    finite("loss", &loss);
+    finite("gradient", &student.grad(&loss.backward()).unwrap());
+}
+
+#[test]
+fn takes_strided_inputs() {
+    let student = random(1, [30, 12], 0.5).transpose();
+    let teacher = random(2, [6, 60], 0.5).slice([0..6, 20..50]);
+    check(student, teacher, random(3, [1, 30], 0.2), 4, 1e-5);
+}
+
+#[test]
+fn is_the_same_on_any_number_of_threads() {
+    same_bits("dino_cross_entropy", || {
+        let (loss, grad) = run(
+            dino_cross_entropy,
+            random(1, [48, 700], 0.5),
+            &random(2, [16, 700], 0.5),
+            &random(3, [1, 700], 0.2),
+            6,
+        );
+        vec![bits(&loss), bits(&grad)]
+    });
+}
+
+#[test]
+fn reference_passes_finite_differences() {
+    let (teacher, centre) = (double(&random(2, [4, 5], 0.1)), double(&random(3, [1, 5], 0.1)));
+    differences("student", &random(1, [6, 5], 0.1), |student| {
+        dino_cross_entropy_reference(student, teacher.clone(), centre.clone(), 0.1, 0.04, 3)
+    });
+}
+
+/// Tensors of a safetensors file.
+struct Golden(serde_json::Value, Vec<u8>);
+
+impl Golden {
+    fn read(name: &str) -> Self {
+        let folder = env::var_os("OCELLI_GOLDEN").map_or_else(
+            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"),
+            PathBuf::from,
+        );
+        let bytes = fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let (header, data) = bytes[8..].split_at(header);
+        Self(serde_json::from_slice(header).unwrap(), data.to_vec())
+    }
+
+    fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
+        let list = |field: &str| -> Vec<usize> {
+            let list = self.0[name][field].as_array().unwrap();
+            list.iter().map(|x| x.as_u64().unwrap() as usize).collect()
+        };
+        let range = list("data_offsets");
+        let numbers: Vec<f32> = self.1[range[0]..range[1]]
+            .chunks_exact(4)
+            .map(|x| f32::from_le_bytes(x.try_into().unwrap()))
+            .collect();
+        Tensor::from_data(TensorData::new(numbers, list("shape")), &cpu())
+    }
+}
+
+#[test]
+fn agrees_with_the_golden_numbers() {
+    let golden = Golden::read("loss_dino");
+    for f in [dino_cross_entropy as Loss, dino_cross_entropy_reference] {
+        let student = golden.tensor("student").require_grad();
+        let loss = f(student.clone(), golden.tensor("teacher"), golden.tensor("center"), 0.1, 0.04, 6);
+        let (got, want) = (list(&loss)[0], list(&golden.tensor::<1>("loss"))[0]);
+        assert!((got - want).abs() < 2e-5 + 1e-4 * want.abs(), "loss {got}, expected {want}");
+        let got = list(&student.grad(&loss.backward()).unwrap());
+        let want = list(&golden.tensor::<2>("grad.student"));
+        let largest = want.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+        for (g, w) in got.iter().zip(&want) {
+            assert!((g - w).abs() <= 1e-4 * largest + 1e-3 * w.abs(), "gradient {g}, expected {w}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Every operation against its reference: values, gradients, odd sizes, strided inputs, threads.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod attention;
+mod common;
+mod dino_cross_entropy;
+mod gelu;
+mod layer_norm;
+mod linear;

@@ -1,0 +1,17 @@
+//! Self-supervised methods: what is trained, what follows it, and the loss between them.
+//!
+//! A [`Method`] owns the network it trains and whatever follows that network (a momentum teacher, a centre, queues).
+//! Given views and the clock it returns a loss and named figures; after the optimizer's step it moves its followers.
+//! Nothing here touches files, threads or clocks.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod dino;
+mod ema;
+mod loss;
+mod method;
+pub mod schedule;
+
+pub use dino::{Dino, DinoConfig, DinoNet};
+pub use ema::ema_update;
+pub use loss::dino_cross_entropy;
+pub use method::{LossOutput, Method, MethodError, StepClock};

@@ -1,0 +1,130 @@
+//! Layers with PyTorch's parameter names, over the operations of `ocelli-kernels`.
+
+use burn::module::{Module, Param, RunningState};
+use burn::tensor::Tensor;
+
+use crate::Init;
+
+/// Whether a forward pass trains or evaluates. Drop path and batch statistics follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch statistics, drop path on; `seed` decides which paths are dropped.
+    Train {
+        /// Seed of this step's random decisions.
+        seed: u64,
+    },
+    /// Running statistics, drop path off.
+    Eval,
+}
+
+/// y = xW + b on rows. `weight` is `[in, out]`, PyTorch's transposed.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[in, out]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// The reference's initialisation of transformers and heads: N(0, .02²) weights, zero bias.
+    pub fn new(input: usize, output: usize, bias: bool, init: &mut Init) -> Self {
+        Self {
+            weight: init.trunc_normal([input, output], 0.02),
+            bias: bias.then(|| init.constant([output], 0.0)),
+        }
+    }
+
+    /// `[rows, in]` to `[rows, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        ocelli_kernels::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+
+    /// The columns `start..start + len` of the output only.
+    pub fn forward_columns(&self, x: Tensor<2>, start: usize, len: usize) -> Tensor<2> {
+        let weight = self.weight.val().narrow(1, start, len);
+        let bias = self.bias.as_ref().map(|b| b.val().narrow(0, start, len));
+        ocelli_kernels::linear(x, weight, bias)
+    }
+}
+
+/// Layer normalisation over the last axis of `[rows, dim]`.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// γ, `[dim]`.
+    pub weight: Param<Tensor<1>>,
+    /// β, `[dim]`.
+    pub bias: Param<Tensor<1>>,
+    #[module(skip)]
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    /// γ = 1, β = 0.
+    pub fn new(dim: usize, epsilon: f64, init: &mut Init) -> Self {
+        Self { weight: init.constant([dim], 1.0), bias: init.constant([dim], 0.0), epsilon }
+    }
+
+    /// `[rows, dim]` to the same shape.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        ocelli_kernels::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon as f32)
+    }
+}
+
+/// Batch normalisation of `[rows, dim]`, as PyTorch's `BatchNorm1d` (momentum .1, ε 1e-5, biased variance for the
+/// output, unbiased for the running estimate).
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// γ, `[dim]`.
+    pub weight: Param<Tensor<1>>,
+    /// β, `[dim]`.
+    pub bias: Param<Tensor<1>>,
+    /// Running mean, `[dim]`; each network keeps its own, the teacher's is never averaged.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Running variance, `[dim]`.
+    pub running_var: RunningState<Tensor<1>>,
+}
+
+impl BatchNorm {
+    const EPSILON: f64 = 1e-5;
+    const MOMENTUM: f64 = 0.1;
+
+    /// γ = 1, β = 0, running mean 0 and variance 1.
+    pub fn new(dim: usize, init: &mut Init) -> Self {
+        let device = init.device().clone().inner();
+        Self {
+            weight: init.constant([dim], 1.0),
+            bias: init.constant([dim], 0.0),
+            running_mean: RunningState::new(Tensor::zeros([dim], &device)),
+            running_var: RunningState::new(Tensor::ones([dim], &device)),
+        }
+    }
+
+    /// `[rows, dim]` to the same shape; [`Mode::Train`] uses the batch's statistics and updates the running ones.
+    pub fn forward(&self, x: Tensor<2>, mode: Mode) -> Tensor<2> {
+        let [rows, _] = x.dims();
+        let (mean, var) = match mode {
+            Mode::Eval => (
+                self.running_mean.value().unsqueeze::<2>(),
+                self.running_var.value().unsqueeze::<2>(),
+            ),
+            Mode::Train { .. } => {
+                let mean = x.clone().mean_dim(0);
+                let var = (x.clone() - mean.clone()).powi_scalar(2).mean_dim(0);
+                let keep = 1.0 - Self::MOMENTUM;
+                let unbias = rows as f64 / (rows.max(2) - 1) as f64;
+                self.running_mean.update(
+                    self.running_mean.value_sync() * keep
+                        + mean.clone().inner().squeeze_dim::<1>(0) * Self::MOMENTUM,
+                );
+                self.running_var.update(
+                    self.running_var.value_sync() * keep
+                        + var.clone().inner().squeeze_dim::<1>(0) * (unbias * Self::MOMENTUM),
+                );
+                (mean, var)
+            }
+        };
+        (x - mean) / (var + Self::EPSILON).sqrt() * self.weight.val().unsqueeze::<2>()
+            + self.bias.val().unsqueeze::<2>()
+    }
+}

@@ -1,0 +1,22 @@
+//! Networks of Ocelli: Vision Transformers, projection heads, and their weights.
+//!
+//! Module paths are PyTorch's names (`blocks.0.attn.qkv.weight`, `head.last_layer.weight_v`), so a network's
+//! parameters, optimizer groups, weight files and the reference fixtures all speak of the same thing. Linear
+//! weights are stored `[in, out]` and transposed only on the way in and out of files ([`weights`]).
+//!
+//! Nothing here touches files, threads or clocks; the crate compiles to wasm unchanged.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod heads;
+mod init;
+mod layers;
+pub mod params;
+mod pos_embed;
+mod vit;
+pub mod weights;
+
+pub use heads::{DinoHead, DinoHeadConfig};
+pub use init::Init;
+pub use layers::{BatchNorm, LayerNorm, Linear, Mode};
+pub use pos_embed::PositionGrid;
+pub use vit::{Arch, Vit, VitConfig, VitError};

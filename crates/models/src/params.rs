@@ -1,0 +1,148 @@
+//! Parameters by name: what optimizers, moving averages and weight files need of a module, with the ranks erased.
+
+use std::marker::PhantomData;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Shape, Tensor};
+
+/// One parameter, flattened. `values` is `[len]` outside autodiff; `shape` is the module's own shape.
+#[derive(Debug, Clone)]
+pub struct FlatParam {
+    /// PyTorch's name.
+    pub name: String,
+    /// Shape in the module (linear weights are `[in, out]`).
+    pub shape: Shape,
+    /// Row-major values, `[len]`.
+    pub values: Tensor<1>,
+    /// False for running statistics: saved and loaded, never optimised or averaged.
+    pub trainable: bool,
+}
+
+impl FlatParam {
+    /// Whether AdamW's decay leaves it alone: biases and everything one-dimensional (the reference's
+    /// `get_params_groups`). Position embeddings, the class token and a trained `weight_g` *are* decayed.
+    pub fn is_regularised(&self) -> bool {
+        self.shape.num_dims() > 1 && !self.name.ends_with(".bias")
+    }
+}
+
+#[derive(Default)]
+struct Path(Vec<String>);
+
+impl Path {
+    fn enter(&mut self, name: &str) {
+        self.0.push(name.to_owned());
+    }
+    fn exit(&mut self) {
+        self.0.pop();
+    }
+    /// Components starting with `op_` are wrappers PyTorch does not have.
+    fn name(&self) -> String {
+        self.0.iter().filter(|c| !c.starts_with("op_")).map(String::as_str).collect::<Vec<_>>().join(".")
+    }
+}
+
+fn is_running(name: &str) -> bool {
+    name.ends_with("running_mean") || name.ends_with("running_var")
+}
+
+/// All parameters and running statistics, in declaration order.
+pub fn collect<M: Module>(module: &M) -> Vec<FlatParam> {
+    struct Collect {
+        path: Path,
+        out: Vec<FlatParam>,
+    }
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.enter(name);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let name = self.path.name();
+            let tensor = param.val().inner();
+            self.out.push(FlatParam {
+                trainable: !is_running(&name),
+                shape: tensor.shape(),
+                values: tensor.flatten(0, D - 1),
+                name,
+            });
+        }
+    }
+    let mut visitor = Collect { path: Path::default(), out: Vec::new() };
+    module.visit(&mut visitor);
+    visitor.out
+}
+
+/// Takes the gradients of `module`'s parameters out of `gradients`: `(name, [len])`, parameters without one left out.
+pub fn take_gradients<M: Module>(module: &M, gradients: &mut Gradients) -> Vec<(String, Tensor<1>)> {
+    struct Take<'a> {
+        path: Path,
+        gradients: &'a mut Gradients,
+        out: Vec<(String, Tensor<1>)>,
+    }
+    impl ModuleVisitor for Take<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.enter(name);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = param.val().grad_remove(self.gradients) {
+                self.out.push((self.path.name(), gradient.flatten(0, D - 1)));
+            }
+        }
+    }
+    let mut visitor = Take { path: Path::default(), gradients, out: Vec::new() };
+    module.visit(&mut visitor);
+    visitor.out
+}
+
+/// Replaces parameters: `replace` gets each one and returns new values `[len]`, or `None` to keep it. The device's
+/// autodiff setting and whether a gradient is wanted stay as they were.
+pub fn replace<M: Module>(module: M, replace: impl FnMut(&FlatParam) -> Option<Tensor<1>>) -> M {
+    struct Replace<F> {
+        path: Path,
+        replace: F,
+        marker: PhantomData<()>,
+    }
+    impl<F: FnMut(&FlatParam) -> Option<Tensor<1>>> ModuleMapper for Replace<F> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.enter(name);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let name = self.path.name();
+            let (id, tensor, mapper) = param.consume();
+            let (autodiff, require_grad) = (tensor.is_autodiff(), tensor.is_require_grad());
+            let shape = tensor.shape();
+            let flat = FlatParam {
+                trainable: !is_running(&name),
+                shape: shape.clone(),
+                values: tensor.clone().inner().flatten(0, D - 1),
+                name,
+            };
+            let tensor = match (self.replace)(&flat) {
+                None => tensor,
+                Some(values) => {
+                    let values: Tensor<D> = values.reshape(shape);
+                    match autodiff {
+                        true => values.autodiff().set_require_grad(require_grad),
+                        false => values,
+                    }
+                }
+            };
+            Param::from_mapped_value(id, tensor, mapper)
+        }
+    }
+    module.map(&mut Replace { path: Path::default(), replace, marker: PhantomData })
+}
+
+/// Number of trainable values in a module.
+pub fn count<M: Module>(module: &M) -> usize {
+    collect(module).iter().filter(|p| p.trainable).map(|p| p.shape.num_elements()).sum()
+}

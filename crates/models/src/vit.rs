@@ -1,0 +1,230 @@
+//! The Vision Transformer of DINO: pre-norm blocks, class token, learned position embeddings (Dosovitskiy et al.
+//! 2020; Caron et al. 2021).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, activation};
+use serde::{Deserialize, Serialize};
+
+mod arch;
+mod block;
+
+pub use arch::{Arch, VitError};
+use block::Block;
+pub(crate) use block::BatchShape;
+
+use crate::pos_embed::{PositionGrid, interpolate};
+use crate::{Init, LayerNorm, Mode};
+
+/// Shape of a Vision Transformer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VitConfig {
+    /// Image side the stored position embeddings belong to, pixels.
+    pub image_size_px: usize,
+    /// Patch side, pixels.
+    pub patch_size_px: usize,
+    /// Embedding width.
+    pub dim: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads; must divide `dim`.
+    pub heads: usize,
+    /// MLP width over `dim` (4).
+    pub mlp_ratio: usize,
+    /// Largest drop-path rate; block i of n gets rate·i/(n−1).
+    pub drop_path: f64,
+}
+
+impl VitConfig {
+    /// Checks the numbers and builds the network with the reference's initialisation.
+    ///
+    /// # Errors
+    /// When heads do not divide the width, or a size is zero.
+    pub fn init(&self, init: &mut Init) -> Result<Vit, VitError> {
+        self.check()?;
+        let side = self.image_size_px / self.patch_size_px;
+        let fan_in = 3 * self.patch_size_px * self.patch_size_px;
+        let bound = 1.0 / (fan_in as f64).sqrt();
+        let last = self.depth.saturating_sub(1).max(1) as f64;
+        Ok(Vit {
+            cls_token: init.trunc_normal([1, 1, self.dim], 0.02),
+            pos_embed: init.trunc_normal([1, 1 + side * side, self.dim], 0.02),
+            patch_embed: PatchEmbed {
+                proj: Projection {
+                    weight: init.uniform([self.dim, 3, self.patch_size_px, self.patch_size_px], bound),
+                    bias: init.uniform([self.dim], bound),
+                },
+            },
+            blocks: (0..self.depth)
+                .map(|i| Block::new(self, self.drop_path * i as f64 / last, init))
+                .collect(),
+            norm: LayerNorm::new(self.dim, block::LAYER_NORM_EPSILON, init),
+        })
+    }
+
+    /// Number of parameters of the backbone.
+    pub fn num_parameters(&self) -> usize {
+        let (d, p, r) = (self.dim, self.patch_size_px, self.mlp_ratio);
+        let side = self.image_size_px / p;
+        let block = 4 * d + (3 * d * d + 3 * d) + (d * d + d) + (r * d * d + r * d) + (r * d * d + d);
+        3 * p * p * d + d + d + (1 + side * side) * d + self.depth * block + 2 * d
+    }
+}
+
+/// The convolution that cuts patches, in PyTorch's layout.
+#[derive(Module, Debug)]
+pub struct Projection {
+    /// `[dim, 3, patch, patch]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[dim]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+/// Patches to tokens.
+#[derive(Module, Debug)]
+pub struct PatchEmbed {
+    /// A convolution whose stride is its kernel; computed as a matrix product over unfolded patches.
+    pub proj: Projection,
+}
+
+impl PatchEmbed {
+    /// `[batch, 3, height, width]` to `[batch·rows·cols, dim]`. Pixels beyond the last whole patch are left out, as a
+    /// strided convolution does.
+    fn forward(&self, images: Tensor<4>, grid: PositionGrid) -> Tensor<2> {
+        let [dim, channels, patch, _] = self.proj.weight.shape().dims();
+        let batch = images.dims()[0];
+        let images = images.narrow(2, 0, grid.rows * patch).narrow(3, 0, grid.cols * patch);
+        let unfolded = images
+            .reshape([batch, channels, grid.rows, patch, grid.cols, patch])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch * grid.cells(), channels * patch * patch]);
+        let weight = self.proj.weight.val().reshape([dim, channels * patch * patch]).transpose();
+        ocelli_kernels::linear(unfolded, weight, Some(self.proj.bias.val()))
+    }
+}
+
+/// A Vision Transformer without a classifier. See [`VitConfig`].
+#[derive(Module, Debug)]
+pub struct Vit {
+    /// `[1, 1, dim]`.
+    pub cls_token: Param<Tensor<3>>,
+    /// `[1, 1 + cells, dim]`, the class token's first.
+    pub pos_embed: Param<Tensor<3>>,
+    /// The patch projection.
+    pub patch_embed: PatchEmbed,
+    /// The transformer blocks.
+    pub blocks: Vec<Block>,
+    /// The final layer norm.
+    pub norm: LayerNorm,
+}
+
+impl Vit {
+    /// Width of the embeddings.
+    pub fn dim(&self) -> usize {
+        self.cls_token.shape().dims::<3>()[2]
+    }
+
+    /// Patch side, pixels.
+    pub fn patch_size_px(&self) -> usize {
+        self.patch_embed.proj.weight.shape().dims::<4>()[2]
+    }
+
+    /// Attention heads.
+    pub fn heads(&self) -> usize {
+        self.blocks.first().map_or(1, Block::heads)
+    }
+
+    /// Patches of a `height × width` image: whole patches only.
+    pub fn grid(&self, height_px: usize, width_px: usize) -> PositionGrid {
+        let patch = self.patch_size_px();
+        PositionGrid { rows: height_px / patch, cols: width_px / patch }
+    }
+
+    /// Position embeddings `[1 + cells, dim]` for an image of this size.
+    pub fn position_embedding(&self, height_px: usize, width_px: usize) -> Tensor<2> {
+        let [_, stored, dim] = self.pos_embed.shape().dims();
+        let all = self.pos_embed.val().reshape([stored, dim]);
+        let side = ((stored - 1) as f64).sqrt().round() as usize;
+        let patches = interpolate(
+            all.clone().narrow(0, 1, stored - 1),
+            side,
+            self.grid(height_px, width_px),
+            height_px == width_px,
+        );
+        Tensor::cat(vec![all.narrow(0, 0, 1), patches], 0)
+    }
+
+    /// The class token's feature after the final norm, `[batch, dim]`, of images `[batch, 3, height, width]`.
+    pub fn forward(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
+        let (mut x, shape) = self.embed(images);
+        let Some((last, first)) = self.blocks.split_last() else {
+            return self.norm.forward(shape.cls(x));
+        };
+        for (i, block) in first.iter().enumerate() {
+            x = block.forward(x, shape, mode, i);
+        }
+        // Only the class token leaves the last block, so only its row is computed there: the same numbers for
+        // about a sixth of the block.
+        self.norm.forward(last.forward_cls(x, shape, mode, first.len()))
+    }
+
+    /// The outputs of the last `n` blocks, each after the final norm, oldest first: `[batch, 1 + cells, dim]`.
+    pub fn intermediate_layers(&self, images: Tensor<4>, n: usize) -> Vec<Tensor<3>> {
+        let (mut x, shape) = self.embed(images);
+        let first = self.blocks.len().saturating_sub(n);
+        let mut out = Vec::with_capacity(n);
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, shape, Mode::Eval, i);
+            if i >= first {
+                out.push(self.norm.forward(x.clone()).reshape([shape.batch, shape.tokens, self.dim()]));
+            }
+        }
+        out
+    }
+
+    /// All tokens after the final norm, `[batch, 1 + cells, dim]`.
+    pub fn tokens(&self, images: Tensor<4>) -> Tensor<3> {
+        let (mut x, shape) = self.embed(images);
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, shape, Mode::Eval, i);
+        }
+        let dim = self.dim();
+        self.norm.forward(x).reshape([shape.batch, shape.tokens, dim])
+    }
+
+    /// Softmax attention of block `layer` for some queries: `[batch, heads, queries, 1 + cells]`. Query 0 is the
+    /// class token, query 1 + i patch i. The last block's class row is what DINO's pictures show.
+    pub fn attention_rows(&self, images: Tensor<4>, layer: usize, queries: std::ops::Range<usize>) -> Tensor<4> {
+        let (mut x, shape) = self.embed(images);
+        let layer = layer.min(self.blocks.len() - 1);
+        for (i, block) in self.blocks[..layer].iter().enumerate() {
+            x = block.forward(x, shape, Mode::Eval, i);
+        }
+        self.blocks[layer].attention_rows(x, shape, queries)
+    }
+
+    /// The class token's attention over the patches in the last block: `[batch, heads, cells]`, the class token's own
+    /// column left out.
+    pub fn cls_attention(&self, images: Tensor<4>) -> Tensor<3> {
+        let rows = self.attention_rows(images, self.blocks.len().saturating_sub(1), 0..1);
+        let [batch, heads, _, tokens] = rows.dims();
+        rows.reshape([batch, heads, tokens]).narrow(2, 1, tokens - 1)
+    }
+
+    /// Patches, class token and positions: `[batch·tokens, dim]`.
+    fn embed(&self, images: Tensor<4>) -> (Tensor<2>, BatchShape) {
+        let [batch, _, height, width] = images.dims();
+        let grid = self.grid(height, width);
+        let (tokens, dim) = (1 + grid.cells(), self.dim());
+        let patches = self.patch_embed.forward(images, grid).reshape([batch, grid.cells(), dim]);
+        let cls = self.cls_token.val().expand([batch, 1, dim]);
+        let positions = self.position_embedding(height, width).reshape([1, tokens, dim]);
+        let x = Tensor::cat(vec![cls, patches], 1) + positions;
+        (x.reshape([batch * tokens, dim]), BatchShape { batch, tokens })
+    }
+}
+
+/// Softmax over the last axis; kept here so that maps and blocks share one definition.
+pub(crate) fn softmax_last(x: Tensor<4>) -> Tensor<4> {
+    activation::softmax(x, 3)
+}

@@ -1,0 +1,174 @@
+//! A pre-norm transformer block over flattened tokens `[batch·tokens, dim]`.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64Mcg;
+
+use super::{VitConfig, softmax_last};
+use crate::{Init, LayerNorm, Linear, Mode};
+
+pub(crate) const LAYER_NORM_EPSILON: f64 = 1e-6;
+
+/// How rows divide into images.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchShape {
+    pub batch: usize,
+    pub tokens: usize,
+}
+
+impl BatchShape {
+    fn rows(self) -> usize {
+        self.batch * self.tokens
+    }
+
+    /// The class token's rows, `[batch, dim]`.
+    pub fn cls(self, x: Tensor<2>) -> Tensor<2> {
+        let dim = x.dims()[1];
+        x.reshape([self.batch, self.tokens, dim]).narrow(1, 0, 1).reshape([self.batch, dim])
+    }
+}
+
+/// Multi-head self-attention with PyTorch's packed `qkv`: all queries, all keys, all values.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// `[dim, 3·dim]`.
+    pub qkv: Linear,
+    /// `[dim, dim]`.
+    pub proj: Linear,
+    #[module(skip)]
+    heads: usize,
+}
+
+impl Attention {
+    fn scale(&self, dim: usize) -> f64 {
+        1.0 / ((dim / self.heads) as f64).sqrt()
+    }
+
+    fn forward(&self, x: Tensor<2>, shape: BatchShape) -> Tensor<2> {
+        let dim = x.dims()[1];
+        let qkv = self.qkv.forward(x).reshape([shape.batch, shape.tokens, 3 * dim]);
+        let mixed = ocelli_kernels::attention(qkv, self.heads, self.scale(dim) as f32);
+        self.proj.forward(mixed.reshape([shape.rows(), dim]))
+    }
+
+    /// `[batch·tokens, dim]` (already normed) to the class token's output, `[batch, dim]`.
+    fn forward_cls(&self, x: Tensor<2>, shape: BatchShape) -> Tensor<2> {
+        let dim = x.dims()[1];
+        let (batch, tokens, heads) = (shape.batch, shape.tokens, self.heads);
+        let head_dim = dim / heads;
+        let q = self.qkv.forward_columns(shape.cls(x.clone()), 0, dim).reshape([batch, heads, 1, head_dim]);
+        let kv = self.qkv.forward_columns(x, dim, 2 * dim).reshape([batch, tokens, 2, heads, head_dim]);
+        let kv = kv.permute([2, 0, 3, 1, 4]);
+        let k = kv.clone().narrow(0, 0, 1).reshape([batch, heads, tokens, head_dim]);
+        let v = kv.narrow(0, 1, 1).reshape([batch, heads, tokens, head_dim]);
+        let weights = softmax_last((q * self.scale(dim)).matmul(k.swap_dims(2, 3)));
+        self.proj.forward(weights.matmul(v).reshape([batch, dim]))
+    }
+
+    /// `[batch, heads, queries, tokens]` of rows already normed.
+    fn rows(&self, x: Tensor<2>, shape: BatchShape, queries: std::ops::Range<usize>) -> Tensor<4> {
+        let dim = x.dims()[1];
+        let head_dim = dim / self.heads;
+        let split = |t: Tensor<2>| {
+            t.reshape([shape.batch, shape.tokens, self.heads, head_dim]).swap_dims(1, 2)
+        };
+        let q = split(self.qkv.forward_columns(x.clone(), 0, dim)).narrow(2, queries.start, queries.len());
+        let k = split(self.qkv.forward_columns(x, dim, dim));
+        softmax_last((q * self.scale(dim)).matmul(k.swap_dims(2, 3)))
+    }
+}
+
+/// Two linear layers around an exact GELU.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// `[dim, ratio·dim]`.
+    pub fc1: Linear,
+    /// `[ratio·dim, dim]`.
+    pub fc2: Linear,
+}
+
+impl Mlp {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.fc2.forward(ocelli_kernels::gelu(self.fc1.forward(x)))
+    }
+}
+
+/// x + attention(norm(x)), then x + mlp(norm(x)), each branch dropped per image at the block's rate.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Before attention.
+    pub norm1: LayerNorm,
+    /// Self-attention.
+    pub attn: Attention,
+    /// Before the MLP.
+    pub norm2: LayerNorm,
+    /// The MLP.
+    pub mlp: Mlp,
+    #[module(skip)]
+    drop_path: f64,
+}
+
+impl Block {
+    pub(crate) fn new(config: &VitConfig, drop_path: f64, init: &mut Init) -> Self {
+        let dim = config.dim;
+        Self {
+            norm1: LayerNorm::new(dim, LAYER_NORM_EPSILON, init),
+            attn: Attention {
+                qkv: Linear::new(dim, 3 * dim, true, init),
+                proj: Linear::new(dim, dim, true, init),
+                heads: config.heads,
+            },
+            norm2: LayerNorm::new(dim, LAYER_NORM_EPSILON, init),
+            mlp: Mlp {
+                fc1: Linear::new(dim, config.mlp_ratio * dim, true, init),
+                fc2: Linear::new(config.mlp_ratio * dim, dim, true, init),
+            },
+            drop_path,
+        }
+    }
+
+    pub(crate) fn heads(&self) -> usize {
+        self.attn.heads
+    }
+
+    pub(crate) fn forward(&self, x: Tensor<2>, shape: BatchShape, mode: Mode, index: usize) -> Tensor<2> {
+        let mixed = self.attn.forward(self.norm1.forward(x.clone()), shape);
+        let x = x + self.drop(mixed, shape, mode, 2 * index);
+        let expanded = self.mlp.forward(self.norm2.forward(x.clone()));
+        x + self.drop(expanded, shape, mode, 2 * index + 1)
+    }
+
+    /// The block's output for the class token alone, `[batch, dim]`.
+    pub(crate) fn forward_cls(&self, x: Tensor<2>, shape: BatchShape, mode: Mode, index: usize) -> Tensor<2> {
+        let rows = BatchShape { batch: shape.batch, tokens: 1 };
+        let mixed = self.attn.forward_cls(self.norm1.forward(x.clone()), shape);
+        let x = shape.cls(x) + self.drop(mixed, rows, mode, 2 * index);
+        let expanded = self.mlp.forward(self.norm2.forward(x.clone()));
+        x + self.drop(expanded, rows, mode, 2 * index + 1)
+    }
+
+    pub(crate) fn attention_rows(
+        &self,
+        x: Tensor<2>,
+        shape: BatchShape,
+        queries: std::ops::Range<usize>,
+    ) -> Tensor<4> {
+        self.attn.rows(self.norm1.forward(x), shape, queries)
+    }
+
+    /// Drop path: a branch is kept per image with probability 1 − rate and divided by it.
+    fn drop(&self, x: Tensor<2>, shape: BatchShape, mode: Mode, branch: usize) -> Tensor<2> {
+        let Mode::Train { seed } = mode else { return x };
+        if self.drop_path <= 0.0 {
+            return x;
+        }
+        let keep = 1.0 - self.drop_path;
+        let mut rng = Pcg64Mcg::seed_from_u64(seed ^ (branch as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mask: Vec<f32> =
+            (0..shape.batch).map(|_| if rng.random::<f64>() < keep { (1.0 / keep) as f32 } else { 0.0 }).collect();
+        let (rows, dim) = (shape.rows(), x.dims()[1]);
+        let mask = Tensor::<3>::from_data(TensorData::new(mask, [shape.batch, 1, 1]), &x.device().inner());
+        (x.reshape([shape.batch, shape.tokens, dim]) * mask).reshape([rows, dim])
+    }
+}

@@ -1,0 +1,177 @@
+//! AdamW (Loshchilov & Hutter 2019) as PyTorch computes it, with the reference's two groups and per-parameter clipping.
+
+use std::collections::HashMap;
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use ocelli_models::params::{self, FlatParam};
+use ocelli_models::weights::{HostTensor, StateDict};
+
+/// Constants of AdamW; defaults are PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// β₁.
+    pub beta1: f64,
+    /// β₂.
+    pub beta2: f64,
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+    }
+}
+
+/// What changes from step to step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepRates {
+    /// Learning rate, all parameters.
+    pub lr: f64,
+    /// Decoupled decay of the regularised group ([`FlatParam::is_regularised`]); the others have none.
+    pub weight_decay: f64,
+    /// Largest norm of each parameter's gradient, on its own; 0 switches clipping off.
+    pub clip: f64,
+}
+
+struct Moments {
+    first: Tensor<1>,
+    second: Tensor<1>,
+    /// Steps this parameter has taken: fewer than the run's for one that was frozen at first.
+    steps: u32,
+}
+
+/// Moments by parameter name.
+pub struct AdamWState {
+    config: AdamW,
+    moments: HashMap<String, Moments>,
+}
+
+/// Gradients of one optimizer step by parameter name, flattened: micro-batches add up here.
+#[derive(Default)]
+pub struct GradientSum {
+    sum: HashMap<String, Tensor<1>>,
+}
+
+impl GradientSum {
+    /// Adds gradients multiplied by `weight` (1 / number of micro-batches).
+    pub fn add(&mut self, gradients: Vec<(String, Tensor<1>)>, weight: f64) {
+        for (name, gradient) in gradients {
+            let gradient = if weight == 1.0 { gradient } else { gradient * weight };
+            let total = match self.sum.remove(&name) {
+                None => gradient,
+                Some(sum) => sum + gradient,
+            };
+            self.sum.insert(name, total);
+        }
+    }
+
+    /// The summed gradient of a parameter.
+    pub fn get(&self, name: &str) -> Option<&Tensor<1>> {
+        self.sum.get(name)
+    }
+
+    /// Leaves parameters out of the step: no moments, no decay.
+    pub fn drop_where(&mut self, is_frozen: impl Fn(&str) -> bool) {
+        self.sum.retain(|name, _| !is_frozen(name));
+    }
+
+    /// Norm of all gradients together and the largest norm of one parameter's, before clipping: `[1]` each.
+    pub fn norms(&self) -> Option<(Tensor<1>, Tensor<1>)> {
+        if self.sum.is_empty() {
+            return None;
+        }
+        // Sorted, so that the sum does not depend on the map's order.
+        let mut names: Vec<&String> = self.sum.keys().collect();
+        names.sort();
+        let squares: Vec<Tensor<1>> = names.iter().map(|n| self.sum[*n].clone().powi_scalar(2).sum()).collect();
+        let squares = Tensor::cat(squares, 0);
+        Some((squares.clone().sum().sqrt(), squares.max().sqrt()))
+    }
+}
+
+impl AdamWState {
+    /// No moments yet.
+    pub fn new(config: AdamW) -> Self {
+        Self { config, moments: HashMap::new() }
+    }
+
+    /// One step over every parameter that has a gradient.
+    pub fn step<M: Module>(&mut self, module: M, gradients: &GradientSum, rates: &StepRates) -> M {
+        params::replace(module, |param| {
+            let gradient = gradients.get(&param.name)?;
+            Some(self.step_parameter(param, gradient.clone(), rates))
+        })
+    }
+
+    fn step_parameter(&mut self, param: &FlatParam, gradient: Tensor<1>, rates: &StepRates) -> Tensor<1> {
+        let AdamW { beta1, beta2, epsilon } = self.config;
+        let gradient = clip(gradient, rates.clip);
+        let moments = self.moments.remove(&param.name);
+        let (first, second, steps) = match moments {
+            None => (gradient.clone() * (1.0 - beta1), gradient.powi_scalar(2) * (1.0 - beta2), 1),
+            Some(m) => (
+                m.first * beta1 + gradient.clone() * (1.0 - beta1),
+                m.second * beta2 + gradient.powi_scalar(2) * (1.0 - beta2),
+                m.steps + 1,
+            ),
+        };
+        let correction1 = 1.0 - beta1.powi(steps as i32);
+        let correction2 = 1.0 - beta2.powi(steps as i32);
+        let denominator = second.clone().sqrt() * (1.0 / correction2.sqrt()) + epsilon;
+        let update = first.clone() / denominator * (rates.lr / correction1);
+        self.moments.insert(param.name.clone(), Moments { first, second, steps });
+        let decay = if param.is_regularised() { 1.0 - rates.lr * rates.weight_decay } else { 1.0 };
+        param.values.clone() * decay - update
+    }
+
+    /// The moments as named tensors: `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`.
+    pub fn state(&self) -> StateDict {
+        let mut names: Vec<&String> = self.moments.keys().collect();
+        names.sort();
+        let mut state = StateDict::default();
+        for name in names {
+            let m = &self.moments[name];
+            for (kind, tensor) in [("exp_avg", &m.first), ("exp_avg_sq", &m.second)] {
+                let shape = tensor.dims().to_vec();
+                let values = tensor.clone().into_data().try_to_vec().unwrap_or_default();
+                state.tensors.push((format!("{kind}.{name}"), HostTensor { shape, values }));
+            }
+            let steps = HostTensor { shape: vec![1], values: vec![m.steps as f32] };
+            state.tensors.push((format!("step.{name}"), steps));
+        }
+        state
+    }
+
+    /// Restores [`AdamWState::state`] for the parameters of `module`.
+    pub fn load<M: Module>(&mut self, state: &StateDict, module: &M) {
+        self.moments.clear();
+        for param in params::collect(module) {
+            let get = |kind: &str| state.get(&format!("{kind}.{}", param.name));
+            let (Some(first), Some(second), Some(steps)) = (get("exp_avg"), get("exp_avg_sq"), get("step")) else {
+                continue;
+            };
+            let tensor = |t: &HostTensor| {
+                let data = TensorData::new(t.values.clone(), [t.values.len()]);
+                Tensor::from_data(data, &param.values.device())
+            };
+            let moments = Moments {
+                first: tensor(first),
+                second: tensor(second),
+                steps: steps.values.first().copied().unwrap_or(0.0) as u32,
+            };
+            self.moments.insert(param.name.clone(), moments);
+        }
+    }
+}
+
+/// g·min(1, clip/(‖g‖ + 1e-6)), on the device: nothing is read back.
+fn clip(gradient: Tensor<1>, limit: f64) -> Tensor<1> {
+    if limit <= 0.0 {
+        return gradient;
+    }
+    let norm = gradient.clone().powi_scalar(2).sum().sqrt();
+    let factor = ((norm + 1e-6).recip() * limit).clamp_max(1.0);
+    gradient * factor
+}

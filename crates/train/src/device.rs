@@ -1,0 +1,212 @@
+//! Where to compute: the adapters there are, and which one a name means.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+
+use crate::TrainError;
+
+/// A device by name: `auto`, `gpu`, `gpu:N`, `cpu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best hardware GPU, else the CPU.
+    Auto,
+    /// The best adapter; a software one only when there is no hardware.
+    Gpu,
+    /// The adapter with this number in `ocelli devices`.
+    GpuIndex(usize),
+    /// The CPU backend.
+    Cpu,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "gpu" => Ok(Self::Gpu),
+            "cpu" => Ok(Self::Cpu),
+            _ => name
+                .strip_prefix("gpu:")
+                .and_then(|n| n.parse().ok())
+                .map(Self::GpuIndex)
+                .ok_or_else(|| format!("expected auto, gpu, gpu:N or cpu, found \"{name}\"")),
+        }
+    }
+}
+
+/// What an adapter is made of; the order is the order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdapterKind {
+    /// A card of its own.
+    Discrete,
+    /// Part of the processor's package.
+    Integrated,
+    /// A share of a GPU in a virtual machine.
+    Virtual,
+    /// A kind the driver does not tell.
+    Other,
+    /// A graphics API computed on the CPU (lavapipe, SwiftShader, WARP).
+    Software,
+}
+
+impl fmt::Display for AdapterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discrete => "discrete GPU",
+            Self::Integrated => "integrated GPU",
+            Self::Virtual => "virtual GPU",
+            Self::Other => "unknown kind",
+            Self::Software => "software (CPU)",
+        })
+    }
+}
+
+/// One graphics adapter.
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    /// Name, as the driver gives it.
+    pub name: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Graphics API.
+    pub api: String,
+    /// What it is made of.
+    pub kind: AdapterKind,
+    /// Largest storage buffer a kernel may bind, bytes.
+    pub max_storage_buffer_bytes: u64,
+    /// Workgroup memory, bytes.
+    pub max_workgroup_memory_bytes: u32,
+    /// Threads of a workgroup.
+    pub max_workgroup_threads: u32,
+    #[cfg(feature = "gpu")]
+    device_kind: burn::tensor::DeviceKind,
+    #[cfg(feature = "gpu")]
+    graphics_api: burn::tensor::wgpu::WgpuBackend,
+}
+
+/// A device and the words for it.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// The plain device (no autodiff).
+    pub device: Device,
+    /// Name for people.
+    pub name: String,
+    /// Why this one.
+    pub reason: String,
+    /// Whether it is the CPU backend.
+    pub is_cpu: bool,
+}
+
+/// All adapters, in the order of `gpu:N`. Empty where there is no driver, or no loader for one: that is no error.
+#[cfg(feature = "gpu")]
+pub fn adapters() -> Vec<Adapter> {
+    use burn::tensor::DeviceKind;
+    use burn::tensor::wgpu::WgpuBackend;
+
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let mut found = Vec::new();
+    for (backends, graphics_api) in [
+        (wgpu::Backends::VULKAN, WgpuBackend::Vulkan),
+        (wgpu::Backends::METAL, WgpuBackend::Metal),
+        (wgpu::Backends::DX12, WgpuBackend::Dx12),
+    ] {
+        let mut counts = [0usize; 5];
+        for adapter in pollster::block_on(instance.enumerate_adapters(backends)) {
+            let (info, limits) = (adapter.get_info(), adapter.limits());
+            let kind = match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+                wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+                wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+                wgpu::DeviceType::Other => AdapterKind::Other,
+                wgpu::DeviceType::Cpu => AdapterKind::Software,
+            };
+            let index = counts[kind as usize];
+            counts[kind as usize] += 1;
+            found.push(Adapter {
+                name: info.name,
+                driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+                api: info.backend.to_string(),
+                kind,
+                max_storage_buffer_bytes: limits.max_storage_buffer_binding_size,
+                max_workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
+                max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
+                device_kind: match kind {
+                    AdapterKind::Discrete => DeviceKind::DiscreteGpu(index),
+                    AdapterKind::Integrated => DeviceKind::IntegratedGpu(index),
+                    AdapterKind::Virtual => DeviceKind::VirtualGpu(index),
+                    AdapterKind::Other => DeviceKind::DefaultDevice,
+                    AdapterKind::Software => DeviceKind::Cpu,
+                },
+                graphics_api,
+            });
+        }
+    }
+    found.sort_by_key(|a| a.kind);
+    found
+}
+
+/// Without the `gpu` feature there are none.
+#[cfg(not(feature = "gpu"))]
+pub fn adapters() -> Vec<Adapter> {
+    Vec::new()
+}
+
+/// Which of `adapters` a choice means: its number and why, or `None` for the CPU backend and why.
+///
+/// # Errors
+/// When an adapter is asked for that is not there.
+pub fn pick(choice: DeviceChoice, adapters: &[Adapter]) -> Result<(Option<usize>, String), TrainError> {
+    let hardware = adapters.iter().position(|a| a.kind != AdapterKind::Software);
+    match choice {
+        DeviceChoice::Cpu => Ok((None, "asked for by name".into())),
+        DeviceChoice::Auto => Ok(match hardware {
+            Some(i) => (Some(i), "the first hardware GPU".into()),
+            None if adapters.is_empty() => (None, "no graphics adapter was found".into()),
+            None => (None, "only software adapters were found, and the CPU backend is faster than those".into()),
+        }),
+        DeviceChoice::Gpu => match hardware.or(if adapters.is_empty() { None } else { Some(0) }) {
+            Some(i) => Ok((Some(i), "asked for by name".into())),
+            None => Err(TrainError::Device(
+                "--device gpu: no graphics adapter was found. Expected a Vulkan, Metal or DirectX 12 driver; on Linux \
+                 install the driver's Vulkan package and libvulkan1, or use --device cpu"
+                    .into(),
+            )),
+        },
+        DeviceChoice::GpuIndex(i) if i < adapters.len() => Ok((Some(i), "asked for by number".into())),
+        DeviceChoice::GpuIndex(i) => Err(TrainError::Device(format!(
+            "--device gpu:{i}: expected a number below {} (see `ocelli devices`)",
+            adapters.len()
+        ))),
+    }
+}
+
+/// Opens the device a choice means.
+///
+/// # Errors
+/// When an adapter is asked for that is not there or cannot be opened.
+pub fn open(choice: DeviceChoice) -> Result<Chosen, TrainError> {
+    let adapters = if choice == DeviceChoice::Cpu { Vec::new() } else { adapters() };
+    match pick(choice, &adapters)? {
+        (Some(index), reason) => open_adapter(&adapters[index], reason),
+        (None, reason) => {
+            Ok(Chosen { device: Device::flex(), name: "CPU".into(), reason, is_cpu: true })
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError> {
+    let device = Device::wgpu_options()
+        .device_kind(adapter.device_kind.clone())
+        .graphics_api(adapter.graphics_api)
+        .init()
+        .map_err(|e| TrainError::Device(format!("cannot open {} ({}): {e}", adapter.name, adapter.driver)))?;
+    Ok(Chosen { device, name: format!("{} ({})", adapter.name, adapter.api), reason, is_cpu: false })
+}
+
+#[cfg(not(feature = "gpu"))]
+fn open_adapter(adapter: &Adapter, _: String) -> Result<Chosen, TrainError> {
+    Err(TrainError::Device(format!("cannot open {}: built without the gpu feature", adapter.name)))
+}

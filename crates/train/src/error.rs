@@ -1,0 +1,65 @@
+//! What can end a run.
+
+use std::path::PathBuf;
+
+/// An error of training or of the files around it.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] ocelli_data::DataError),
+    /// The method.
+    #[error(transparent)]
+    Method(#[from] ocelli_methods::MethodError),
+    /// The network.
+    #[error(transparent)]
+    Vit(#[from] ocelli_models::VitError),
+    /// Weights.
+    #[error(transparent)]
+    Weights(#[from] ocelli_models::weights::WeightsError),
+    /// Evaluation.
+    #[error(transparent)]
+    Eval(#[from] ocelli_eval::EvalError),
+    /// A file.
+    #[error("{path}: {reason}", path = .path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected and what happened.
+        reason: String,
+    },
+    /// The data set is smaller than one batch.
+    #[error("the data set has {images} images, fewer than one batch of {batch}; lower batch_size")]
+    TooFewImages {
+        /// Images there are.
+        images: usize,
+        /// Images a batch takes.
+        batch: usize,
+    },
+    /// The loss left the finite numbers.
+    #[error(
+        "the loss became {value} at step {step} (epoch {epoch}); the last checkpoint is intact. Usual remedies: a \
+         lower optim.lr, a longer optim.warmup_epochs, a smaller optim.clip_grad, a lower dino.teacher_temp"
+    )]
+    NotFinite {
+        /// The loss.
+        value: f32,
+        /// Optimizer step.
+        step: usize,
+        /// Epoch.
+        epoch: usize,
+    },
+    /// The device.
+    #[error("{0}")]
+    Device(String),
+}
+
+impl TrainError {
+    /// Wraps an I/O error with the path and what was being done.
+    pub(crate) fn io(path: impl Into<PathBuf>, doing: &str, error: &std::io::Error) -> Self {
+        Self::File { path: path.into(), reason: format!("cannot {doing}: {error}") }
+    }
+}

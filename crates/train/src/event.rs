@@ -1,0 +1,116 @@
+//! A run is a stream of events; progress bars, logs and reports only listen.
+
+use serde::Serialize;
+
+/// Figures of some steps, averaged.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepFigures {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// The last of the steps, counted over the whole run, from 0.
+    pub step: usize,
+    /// Loss.
+    pub loss: f64,
+    /// Entropy of the teacher's distribution, nats; ln K is uniform, 0 is one prototype.
+    pub teacher_entropy: f64,
+    /// KL divergence between teacher and student, nats: loss − entropy.
+    pub kl: f64,
+    /// Spread of the teacher's features, about 1 when healthy.
+    pub feature_std: f64,
+    /// Norm of all gradients together, before clipping.
+    pub gradient_norm: f64,
+    /// Largest norm of one parameter's gradient, before clipping.
+    pub max_parameter_gradient_norm: f64,
+    /// Learning rate at the last of the steps.
+    pub lr: f64,
+    /// Weight decay at the last of the steps.
+    pub weight_decay: f64,
+    /// Teacher momentum at the last of the steps.
+    pub momentum: f64,
+    /// Images trained on per second of wall time since the figures before.
+    pub images_per_second: f64,
+}
+
+/// Top-1 accuracies by number of neighbours, per cent.
+pub type KnnFigures = std::collections::BTreeMap<usize, f64>;
+
+/// Figures of an epoch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EpochFigures {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Mean loss.
+    pub loss: f64,
+    /// Mean entropy of the teacher, nats.
+    pub teacher_entropy: f64,
+    /// Mean KL divergence, nats.
+    pub kl: f64,
+    /// Mean spread of the teacher's features.
+    pub feature_std: f64,
+    /// Largest norm of one parameter's gradient, before clipping.
+    pub max_parameter_gradient_norm: f64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Weight decay of the last step.
+    pub weight_decay: f64,
+    /// Teacher momentum of the last step.
+    pub momentum: f64,
+    /// k-NN of the teacher, where this epoch has it.
+    pub knn: Option<KnnFigures>,
+    /// Wall time of training, seconds.
+    pub wall_s: f64,
+    /// Processor time of training (all threads, views included), seconds; absent where the platform does not say.
+    pub cpu_s: Option<f64>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The run begins.
+    Started {
+        /// Training images.
+        images: usize,
+        /// Optimizer steps per epoch.
+        steps_per_epoch: usize,
+        /// Epochs.
+        epochs: usize,
+        /// ln K, the entropy of a uniform teacher.
+        uniform_entropy: f64,
+        /// Parameters of the backbone.
+        backbone_parameters: usize,
+        /// Parameters of the head.
+        head_parameters: usize,
+    },
+    /// k-NN before training, where there are labels.
+    Baseline {
+        /// Of the pixels themselves.
+        raw_pixels: KnnFigures,
+        /// Of the untrained teacher.
+        untrained: KnnFigures,
+    },
+    /// An optimizer step was queued; no figures yet (they are read together now and then).
+    Tick {
+        /// Steps done over the whole run.
+        step: usize,
+    },
+    /// Figures of the last steps.
+    Step(StepFigures),
+    /// An epoch ended.
+    Epoch(EpochFigures),
+    /// A checkpoint was written.
+    Checkpoint {
+        /// The file, relative to the run.
+        file: String,
+    },
+    /// Something a person should know.
+    Warning {
+        /// In words.
+        message: String,
+    },
+    /// The run ended as planned.
+    Finished {
+        /// Wall time, seconds.
+        wall_s: f64,
+    },
+}

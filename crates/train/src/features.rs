@@ -1,0 +1,156 @@
+//! Features of a frozen backbone over a source of images, and their k-NN accuracy.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_data::{EvalBatches, EvalTransform, Source, ViewGroup};
+use ocelli_eval::knn::{KnnConfig, knn};
+use ocelli_models::{Mode, Vit};
+
+use crate::config::EvalConfig;
+use crate::{KnnFigures, RunConfig, TrainError};
+
+/// Labelled images to take neighbours from, and labelled images to classify.
+#[derive(Clone)]
+pub struct Labelled {
+    /// Neighbours.
+    pub train: (Arc<dyn Source>, Vec<usize>),
+    /// Queries.
+    pub test: (Arc<dyn Source>, Vec<usize>),
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl Labelled {
+    /// Takes `test` for queries where it is labelled; otherwise every tenth training image, which then is no
+    /// neighbour. `None` without labels. Larger sets are thinned evenly to the configured sizes.
+    pub fn of(
+        source: &Arc<dyn Source>,
+        test: Option<&Arc<dyn Source>>,
+        config: &EvalConfig,
+    ) -> Option<Self> {
+        let labelled = |s: &Arc<dyn Source>| (0..s.len()).filter(|i| s.label(*i).is_some()).collect::<Vec<_>>();
+        let train = labelled(source);
+        if train.is_empty() {
+            return None;
+        }
+        let (train, test) = match test.map(|t| (t.clone(), labelled(t))) {
+            Some((t, indices)) if !indices.is_empty() => (train, (t, indices)),
+            _ => {
+                let held_out = train.iter().copied().skip(9).step_by(10).collect::<Vec<_>>();
+                let rest = train.iter().enumerate().filter(|(i, _)| i % 10 != 9).map(|(_, x)| *x).collect();
+                (rest, (source.clone(), held_out))
+            }
+        };
+        if train.is_empty() || test.1.is_empty() {
+            return None;
+        }
+        let (train, queries) = (thin(train, config.max_train), thin(test.1, config.max_test));
+        let label_max = |s: &Arc<dyn Source>, of: &[usize]| of.iter().filter_map(|i| s.label(*i)).max();
+        let classes = label_max(source, &train).max(label_max(&test.0, &queries)).map_or(0, |m| m as usize + 1);
+        Some(Self { train: (source.clone(), train), test: (test.0, queries), classes })
+    }
+}
+
+/// At most `limit` entries, evenly spaced; 0 keeps all.
+fn thin(indices: Vec<usize>, limit: usize) -> Vec<usize> {
+    if limit == 0 || indices.len() <= limit {
+        return indices;
+    }
+    (0..limit).map(|i| indices[i * indices.len() / limit]).collect()
+}
+
+/// The view group's pixels on a device, `[views·batch, 3, side, side]`.
+pub fn to_tensor(group: &ViewGroup, device: &Device) -> Tensor<4> {
+    let side = group.size_px as usize;
+    Tensor::from_data(TensorData::new(group.data.clone(), [group.views * group.batch, 3, side, side]), device)
+}
+
+/// How images become inputs for evaluation, by a run's configuration.
+pub fn eval_transform(config: &RunConfig) -> EvalTransform {
+    let some = |px: usize| (px > 0).then_some(px as u32);
+    EvalTransform {
+        resize_short_px: some(config.eval.resize_px),
+        crop_px: some(config.eval.crop_px),
+        mean: config.views.mean,
+        std: config.views.std,
+    }
+}
+
+/// Applies `map` to batches `[n, 3, height, width]` of the images and stacks the rows `[n, dim]` it returns; labels
+/// come along. Unreadable images are left out.
+fn rows_of(
+    (source, indices): &(Arc<dyn Source>, Vec<usize>),
+    config: &RunConfig,
+    device: &Device,
+    map: impl Fn(Tensor<4>) -> Tensor<2>,
+) -> Result<(Tensor<2>, Vec<u32>), TrainError> {
+    let batches = EvalBatches::new(
+        source.clone(),
+        indices.clone(),
+        ocelli_data::EvalConfig {
+            transform: eval_transform(config),
+            batch_size: config.eval.batch_size,
+            threads: config.loader.threads,
+        },
+    )?;
+    let (mut rows, mut labels) = (Vec::new(), Vec::new());
+    for batch in batches {
+        let batch = batch?;
+        let shape = [batch.indices.len(), 3, batch.height as usize, batch.width as usize];
+        rows.push(map(Tensor::from_data(TensorData::new(batch.data, shape), device)));
+        labels.extend(batch.labels.iter().map(|l| l.unwrap_or_default()));
+    }
+    if rows.is_empty() {
+        return Err(TrainError::TooFewImages { images: 0, batch: 1 });
+    }
+    Ok((Tensor::cat(rows, 0), labels))
+}
+
+/// CLS features `[n, dim]` of the images and their labels.
+///
+/// # Errors
+/// When images cannot be read.
+pub fn extract_features(
+    backbone: &Vit,
+    images: &(Arc<dyn Source>, Vec<usize>),
+    config: &RunConfig,
+    device: &Device,
+) -> Result<(Tensor<2>, Vec<u32>), TrainError> {
+    rows_of(images, config, device, |x| backbone.forward(x, Mode::Eval))
+}
+
+/// Weighted k-NN accuracy (τ = 0.07) of the backbone's CLS features, per cent by k.
+///
+/// # Errors
+/// When images cannot be read or features are not finite.
+pub fn knn_of(
+    backbone: &Vit,
+    labelled: &Labelled,
+    config: &RunConfig,
+    device: &Device,
+) -> Result<KnnFigures, TrainError> {
+    let train = extract_features(backbone, &labelled.train, config, device)?;
+    let test = extract_features(backbone, &labelled.test, config, device)?;
+    figures(train, test, labelled.classes)
+}
+
+/// The same of the normalised pixels themselves: what a network has to beat.
+///
+/// # Errors
+/// When images cannot be read.
+pub fn knn_of_pixels(labelled: &Labelled, config: &RunConfig, device: &Device) -> Result<KnnFigures, TrainError> {
+    let flat = |x: Tensor<4>| x.flatten::<2>(1, 3);
+    let train = rows_of(&labelled.train, config, device, flat)?;
+    let test = rows_of(&labelled.test, config, device, flat)?;
+    figures(train, test, labelled.classes)
+}
+
+fn figures(
+    train: (Tensor<2>, Vec<u32>),
+    test: (Tensor<2>, Vec<u32>),
+    classes: usize,
+) -> Result<KnnFigures, TrainError> {
+    let report = knn(train.0, &train.1, test.0, &test.1, classes, &KnnConfig::default())?;
+    Ok(report.results.iter().map(|r| (r.k, r.top1)).collect())
+}

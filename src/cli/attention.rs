@@ -1,0 +1,174 @@
+//! `ocelli attention`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use burn::tensor::{Device, Tensor, TensorData};
+use clap::Args;
+use ocelli::data::normalise_into;
+use ocelli::eval::attention::{AttentionJaccard, AttentionMap, JaccardSummary};
+use ocelli::eval::colour::{Colormap, heatmap};
+use ocelli::eval::mask::Mask;
+use ocelli::eval::picture::{Filter, Picture};
+use ocelli::eval::sheet::{AttentionExample, AttentionSheet};
+use ocelli::models::Vit;
+use ocelli::train::load_backbone;
+
+use super::DeviceArgs;
+use super::images::{self, Input};
+
+/// Draw what the network attends to: per head, their mean, masks that keep a share of the attention, and one contact
+/// sheet. On the built-in scenes it also prints how well the masks fit the objects.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  ocelli attention photo.jpg --weights runs/first\n  ocelli attention photos --weights weights.safetensors --size 480 --out maps\n  ocelli attention scenes --weights runs/demo")]
+pub struct AttentionArgs {
+    /// Images, folders of images, or `scenes[:COUNT]`
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// A run folder, a checkpoint, or a backbone (.safetensors)
+    #[arg(long)]
+    weights: PathBuf,
+    /// Folder for the pictures
+    #[arg(long, default_value = "attention")]
+    out: PathBuf,
+    /// Share of the attention a mask keeps
+    #[arg(long, default_value_t = 0.6)]
+    threshold: f64,
+    /// Long side in pixels (default: as it is, at most 480)
+    #[arg(long, default_value_t = 0)]
+    size: usize,
+    /// Images of each folder at most, evenly spaced (0: all)
+    #[arg(long, default_value_t = 16)]
+    limit: usize,
+    /// Heads, where the weights do not tell
+    #[arg(long)]
+    heads: Option<usize>,
+    /// Only the contact sheet, no picture per head
+    #[arg(long)]
+    sheet_only: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// One image and what the last block's heads attend to in it.
+pub struct Attended {
+    pub name: String,
+    pub class: String,
+    pub picture: Picture,
+    pub map: AttentionMap,
+    pub truth: Option<Mask>,
+}
+
+pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
+    if !(0.0..=1.0).contains(&args.threshold) {
+        bail!("--threshold: expected a share from 0 to 1, found {}", args.threshold);
+    }
+    let inputs = images::read(&args.images, args.limit)?;
+    let device = args.device.open()?;
+    let backbone = load_backbone(&args.weights, args.heads, &device.device)?;
+    println!("{} on {}", backbone.description, device.name);
+    let (mean, std) = normalisation(backbone.run.as_ref());
+    let attended = attend(&backbone.vit, &inputs, args.size, (mean, std), &device.device)?;
+    if !args.sheet_only {
+        for a in &attended {
+            write_heads(&args.out, a, args.threshold)?;
+        }
+    }
+    let path = args.out.join("sheet.png");
+    write_sheet(&path, "What the last block attends to", &attended, args.threshold)?;
+    println!("{} images: {}", attended.len(), path.display());
+    if let Some(fit) = fit_with_truth(&attended, args.threshold)? {
+        println!(
+            "Jaccard index of the masks with the objects ({:.0} % of the attention, {} scenes): best head {:.3}, mean of \
+             the heads {:.3}",
+            args.threshold * 100.0,
+            fit.images,
+            fit.best_head,
+            fit.mean_map
+        );
+    }
+    Ok(())
+}
+
+/// Mean and standard deviation of the run, ImageNet's for weights alone.
+pub fn normalisation(run: Option<&ocelli::train::RunConfig>) -> ([f32; 3], [f32; 3]) {
+    let views = run.map(|r| r.views.clone()).unwrap_or_default();
+    (views.mean, views.std)
+}
+
+/// Attention of every image, one at a time (they may differ in size).
+pub fn attend(
+    vit: &Vit,
+    inputs: &[Input],
+    size: usize,
+    (mean, std): ([f32; 3], [f32; 3]),
+    device: &Device,
+) -> anyhow::Result<Vec<Attended>> {
+    let patch = vit.patch_size_px();
+    inputs
+        .iter()
+        .map(|input| {
+            let (image, truth) = images::fit(input, size, patch)?;
+            let (w, h) = (image.width as usize, image.height as usize);
+            let mut data = vec![0.0; 3 * w * h];
+            normalise_into(&image, mean, std, &mut data);
+            let tensor = Tensor::from_data(TensorData::new(data, [1, 3, h, w]), device);
+            let values = vit
+                .cls_attention(tensor)
+                .into_data()
+                .try_to_vec::<f32>()
+                .map_err(|e| anyhow::anyhow!("cannot read the attention back: {e:?}"))?;
+            Ok(Attended {
+                name: input.name.clone(),
+                class: input.class.clone(),
+                picture: Picture::new(w, h, image.data)?,
+                map: AttentionMap::new(vit.heads(), h / patch, w / patch, values)
+                    .with_context(|| format!("attention of {}", input.name))?,
+                truth: truth.map(|m| Mask::from_bytes(w, h, &m.data)).transpose()?,
+            })
+        })
+        .collect()
+}
+
+/// Mean Jaccard indices over the images that know their object.
+pub fn fit_with_truth(attended: &[Attended], mass: f64) -> anyhow::Result<Option<JaccardSummary>> {
+    let scores: Vec<AttentionJaccard> = attended
+        .iter()
+        .filter_map(|a| a.truth.as_ref().map(|truth| (a, truth)))
+        .map(|(a, truth)| Ok(a.map.jaccard(truth, a.picture.width() / a.map.columns(), mass)?))
+        .collect::<anyhow::Result<_>>()?;
+    Ok(if scores.is_empty() { None } else { Some(JaccardSummary::of(&scores)?) })
+}
+
+/// One row per image, every head, the mean, the mask.
+pub fn write_sheet(path: &Path, title: &str, attended: &[Attended], mass: f64) -> anyhow::Result<()> {
+    let examples: Vec<AttentionExample<'_>> = attended
+        .iter()
+        .map(|a| AttentionExample {
+            name: &a.name,
+            note: &a.class,
+            picture: &a.picture,
+            attention: &a.map,
+            truth: a.truth.as_ref(),
+        })
+        .collect();
+    let sheet = AttentionSheet { title: title.to_owned(), mass, ..AttentionSheet::default() }.render(&examples)?;
+    images::write_png(path, sheet.width(), sheet.height(), sheet.data())
+}
+
+/// A heat-map over the image and a mask per head, and the same of their mean.
+fn write_heads(out: &Path, a: &Attended, mass: f64) -> anyhow::Result<()> {
+    let stem: String = a.name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let (w, h) = (a.picture.width(), a.picture.height());
+    let mut draw = |label: &str, values: &[f32], mask: Mask| -> anyhow::Result<()> {
+        let heat = heatmap(values, a.map.columns(), w, h, Colormap::Viridis, Filter::Smooth)?;
+        let over = a.picture.overlay(&heat, 0.6);
+        images::write_png(&out.join(format!("{stem}-{label}.png")), w, h, over.data())?;
+        let tinted = a.picture.tint(&mask.resize(w, h), false, [0, 0, 0], 0.75);
+        images::write_png(&out.join(format!("{stem}-{label}-mask.png")), w, h, tinted.data())
+    };
+    for head in 0..a.map.heads() {
+        draw(&format!("head{}", head + 1), a.map.head(head), a.map.head_mask(head, mass)?)?;
+    }
+    draw("mean", &a.map.mean(), a.map.mean_mask(mass)?)
+}

@@ -1,0 +1,111 @@
+//! `ocelli demo`: the main job, from images to attention maps.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ocelli::data::{Split, open_source, open_split};
+use ocelli::models::Vit;
+use ocelli::train::config::resolve;
+use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
+
+use super::attention::{Attended, attend, fit_with_truth, normalisation, write_sheet};
+use super::images::Input;
+use super::progress::{self, Progress};
+use super::{DeviceArgs, pretrain};
+
+/// Pre-train a small Vision Transformer with DINO and look at what it attends to. Without --data it uses built-in
+/// scenes: nothing is downloaded, and because the scenes know their objects, attention can be scored.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  ocelli demo\n  ocelli demo --data photos --out runs/photos")]
+pub struct DemoArgs {
+    /// Folder of images instead of the built-in scenes
+    #[arg(long, default_value = "scenes")]
+    data: String,
+    /// Folder of the run (replaced if it is there)
+    #[arg(long, default_value = "runs/demo")]
+    out: PathBuf,
+    /// Epochs
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// One value of the recipe, such as batch_size=32 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Scenes on the contact sheet, and scenes attention is scored on.
+const SHEET_SCENES: usize = 10;
+const SCORED_SCENES: usize = 200;
+/// Share of the attention the masks keep, as in the paper's figures.
+const MASS: f64 = 0.6;
+
+pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    let mut sets: Vec<String> = args.epochs.iter().map(|e| format!("epochs={e}")).collect();
+    sets.extend(args.sets.iter().cloned());
+    let config = resolve(Some("demo"), None, &sets)?;
+    let source = open_source(&args.data)?;
+    let test = open_split(&args.data, Split::Val)?;
+    let device = args.device.open()?;
+    println!("Ocelli trains a Vision Transformer ({}) with DINO on {}, without labels.", config.arch, args.data);
+    println!("device: {} ({})", device.name, device.reason);
+
+    let mut progress = Progress::new(false);
+    let trainer = ocelli::train::Trainer::new(&config, &device.device, &source, test.as_ref())?;
+    let untrained: Vit = trainer.method().teacher().backbone.clone();
+    drop(trainer);
+    let trainer =
+        pretrain::train(&config, &device, &args.data, &source, test.as_ref(), (&args.out, true), &mut progress)?;
+    let trained = &trainer.method().teacher().backbone;
+
+    if let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) {
+        let pixels = knn_of_pixels(&labelled, &config, &device.device)?;
+        let before = knn_of(&untrained, &labelled, &config, &device.device)?;
+        let after = knn_of(trained, &labelled, &config, &device.device)?;
+        println!("\nk-NN accuracy (k = 20; chance {:.1} %):", 100.0 / labelled.classes.max(1) as f64);
+        println!("  raw pixels         {}", progress::knn(&pixels));
+        println!("  untrained network  {}", progress::knn(&before));
+        println!("  trained network    {}", progress::knn(&after));
+    }
+
+    let shown = test.as_ref().unwrap_or(&source);
+    let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES)?;
+    let maps = |vit: &Vit| attend(vit, &scored, look_px(&config), normalisation(Some(&config)), &device.device);
+    let (before, after) = (maps(&untrained)?, maps(trained)?);
+    if let (Some(b), Some(a)) = (fit_with_truth(&before, MASS)?, fit_with_truth(&after, MASS)?) {
+        println!("\nAttention masks against the objects (Jaccard index, {} held-out scenes):", a.images);
+        println!("  best head  untrained {:.3}  trained {:.3}", b.best_head, a.best_head);
+        println!("  mean       untrained {:.3}  trained {:.3}", b.mean_map, a.mean_map);
+    }
+    let sheet = |file: &str, title: &str, maps: &[Attended]| -> anyhow::Result<PathBuf> {
+        let path = args.out.join(file);
+        write_sheet(&path, title, &maps[..maps.len().min(SHEET_SCENES)], MASS)?;
+        Ok(path)
+    };
+    sheet("attention-untrained.png", "Attention of the untrained network", &before)?;
+    let path = sheet("attention.png", "Attention after training, without a single label", &after)?;
+    println!("\nSee what it attends to: {}", path.display());
+    Ok(())
+}
+
+/// Long side of the pictures attention is drawn on: what the network is evaluated at.
+fn look_px(config: &RunConfig) -> usize {
+    config.eval.crop_px
+}
+
+/// The first `n` images of a source, with their masks.
+fn samples(source: &dyn ocelli::data::Source, n: usize) -> anyhow::Result<Vec<Input>> {
+    (0..n.min(source.len()))
+        .map(|i| {
+            Ok(Input {
+                name: source.name(i),
+                class: source
+                    .label(i)
+                    .and_then(|l| source.class_names().get(l as usize).cloned())
+                    .unwrap_or_default(),
+                image: source.load(i)?,
+                truth: source.mask(i),
+            })
+        })
+        .collect()
+}

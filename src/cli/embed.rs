@@ -1,0 +1,105 @@
+//! `ocelli embed`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use burn::tensor::{Tensor, TensorData};
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+use ocelli::data::{EvalTransform, normalise_into};
+use ocelli::eval::features::{FeatureTable, Pooling, TableFormat, encode, names_txt};
+use ocelli::train::{eval_transform, load_backbone};
+
+use super::attention::normalisation;
+use super::images;
+use super::DeviceArgs;
+
+/// Write the features of images to a file: .safetensors, .npy (names beside it in .txt) or .csv.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  ocelli embed photos --weights runs/first --out features.npy\n  ocelli embed a.jpg b.jpg --weights weights.safetensors --features patches --out patches.safetensors")]
+pub struct EmbedArgs {
+    /// Images, folders of images, or `scenes[:COUNT]`
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// A run folder, a checkpoint, or a backbone (.safetensors)
+    #[arg(long)]
+    weights: PathBuf,
+    /// The file; its ending is the format
+    #[arg(long)]
+    out: PathBuf,
+    /// Which features
+    #[arg(long, value_enum, default_value_t = Features::Cls)]
+    features: Features,
+    /// Side of the square input (default: as the run evaluates, else 224 after resizing to 256)
+    #[arg(long)]
+    size: Option<u32>,
+    /// Heads, where the weights do not tell
+    #[arg(long)]
+    heads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Features {
+    /// The class token
+    Cls,
+    /// The mean of the patch tokens
+    MeanPatch,
+    /// Every patch token
+    Patches,
+}
+
+pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
+    let extension = args.out.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let Some(format) = TableFormat::from_extension(extension) else {
+        bail!("--out {}: expected a file ending in .safetensors, .npy or .csv", args.out.display());
+    };
+    let inputs = images::read(&args.images, 0)?;
+    let device = args.device.open()?;
+    let backbone = load_backbone(&args.weights, args.heads, &device.device)?;
+    let pooling = match args.features {
+        Features::Cls => Pooling::Cls,
+        Features::MeanPatch => Pooling::MeanPatch,
+        Features::Patches => Pooling::Patches,
+    };
+    let transform = transform(args, backbone.run.as_ref());
+    let mut table: Option<FeatureTable> = None;
+    let bar = ProgressBar::new(inputs.len() as u64);
+    for input in &inputs {
+        let image = transform.apply(&input.image);
+        let (w, h) = (image.width as usize, image.height as usize);
+        let mut data = vec![0.0; 3 * w * h];
+        normalise_into(&image, transform.mean, transform.std, &mut data);
+        let tokens = backbone.vit.tokens(Tensor::from_data(TensorData::new(data, [1, 3, h, w]), &device.device));
+        let pooled = pooling.apply(tokens)?;
+        let [_, patches, dim] = pooled.dims();
+        let values =
+            pooled.into_data().try_to_vec::<f32>().map_err(|e| anyhow::anyhow!("cannot read features back: {e:?}"))?;
+        let table = match &mut table {
+            Some(table) => table,
+            empty => empty.insert(FeatureTable::new(pooling, patches, dim)?),
+        };
+        table
+            .extend(std::slice::from_ref(&input.name), &values)
+            .with_context(|| format!("{}: all images must give the same number of features; use --size", input.name))?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let table = table.context("no image could be read")?;
+    images::write(&args.out, &encode(format, &table)?)?;
+    if format == TableFormat::Npy {
+        images::write(&args.out.with_extension("txt"), names_txt(&table).as_bytes())?;
+    }
+    println!("{:?} features of {} images: {}", table.shape(), inputs.len(), args.out.display());
+    Ok(())
+}
+
+fn transform(args: &EmbedArgs, run: Option<&ocelli::train::RunConfig>) -> EvalTransform {
+    let (mean, std) = normalisation(run);
+    let base = run.map_or_else(EvalTransform::default, eval_transform);
+    match args.size {
+        Some(px) => EvalTransform { resize_short_px: Some(px), crop_px: Some(px), mean, std },
+        None => EvalTransform { mean, std, ..base },
+    }
+}

@@ -1,0 +1,81 @@
+//! `ocelli eval knn`.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use ocelli::data::{Split, open_source, open_split};
+use ocelli::eval::knn::{KnnConfig, knn};
+use ocelli::train::{Labelled, RunConfig, extract_features, load_backbone};
+
+use super::DeviceArgs;
+
+/// Weighted k-NN classification of frozen CLS features (DINO's protocol: votes exp(similarity/0.07)).
+#[derive(Args)]
+#[command(after_help = "Examples:\n  ocelli eval knn --data imagenette --weights runs/first\n  ocelli eval knn --data scenes --weights runs/demo --k 5 20")]
+pub struct KnnArgs {
+    /// Labelled images: a folder with train/ and val/, a folder of class folders, CIFAR records, or `scenes`
+    #[arg(long)]
+    data: String,
+    /// A run folder, a checkpoint, or a backbone (.safetensors)
+    #[arg(long)]
+    weights: PathBuf,
+    /// Numbers of neighbours
+    #[arg(long, num_args = 1.., default_values_t = [10, 20, 100, 200])]
+    k: Vec<usize>,
+    /// Temperature of the votes
+    #[arg(long, default_value_t = 0.07)]
+    temperature: f64,
+    /// Short side after resizing, 0 for none (default: as the run evaluates, else 256)
+    #[arg(long)]
+    resize: Option<usize>,
+    /// Side of the centre crop, 0 for none (default: as the run evaluates, else 224)
+    #[arg(long)]
+    crop: Option<usize>,
+    /// Heads, where the weights do not tell
+    #[arg(long)]
+    heads: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
+    let source = open_source(&args.data)?;
+    let test = open_split(&args.data, Split::Val)?;
+    let device = args.device.open()?;
+    let backbone = load_backbone(&args.weights, args.heads, &device.device)?;
+    let mut config: RunConfig = backbone.run.clone().unwrap_or_default();
+    (config.eval.max_train, config.eval.max_test) = (0, 0);
+    config.eval.resize_px = args.resize.unwrap_or(config.eval.resize_px);
+    config.eval.crop_px = args.crop.unwrap_or(config.eval.crop_px);
+    let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) else {
+        bail!("{}: expected labelled images (a folder per class); found {} without labels", args.data, source.len());
+    };
+    let train = extract_features(&backbone.vit, &labelled.train, &config, &device.device)?;
+    let test = extract_features(&backbone.vit, &labelled.test, &config, &device.device)?;
+    let knn_config = KnnConfig { ks: args.k.clone(), temperature: args.temperature, ..KnnConfig::default() };
+    let report = knn(train.0, &train.1, test.0, &test.1, labelled.classes, &knn_config)?;
+    if args.json {
+        let rows: Vec<_> = report
+            .results
+            .iter()
+            .map(|r| serde_json::json!({ "k": r.k, "top1": r.top1, "top5": r.top5 }))
+            .collect();
+        println!(
+            "{}",
+            serde_json::json!({ "weights": backbone.description, "train": report.train_rows, "test": report.test_rows,
+                "classes": report.classes, "temperature": report.temperature, "results": rows })
+        );
+        return Ok(());
+    }
+    println!("{} on {}", backbone.description, device.name);
+    println!("{} neighbours, {} queries, {} classes", report.train_rows, report.test_rows, report.classes);
+    for r in &report.results {
+        let top5 = r.top5.map(|t| format!("  top-5 {t:5.1} %")).unwrap_or_default();
+        println!("k = {:<4} top-1 {:5.1} %{top5}", r.k, r.top1);
+    }
+    Ok(())
+}

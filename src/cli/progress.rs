@@ -1,0 +1,111 @@
+//! Shows a run to a person: one bar, one line per epoch.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ocelli::train::{Event, KnnFigures};
+
+/// Listens to a run's events.
+pub struct Progress {
+    bar: ProgressBar,
+    epochs: usize,
+    steps_per_epoch: usize,
+    uniform_entropy: f64,
+    quiet: bool,
+}
+
+impl Progress {
+    /// A bar on standard error where that is a terminal; lines on standard output unless `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        Self {
+            bar: ProgressBar::with_draw_target(None, target),
+            epochs: 0,
+            steps_per_epoch: 1,
+            uniform_entropy: 0.0,
+            quiet,
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        self.bar.suspend(|| println!("{text}"));
+    }
+
+    /// Shows one event.
+    pub fn show(&mut self, event: &Event) {
+        match event {
+            Event::Started { images, steps_per_epoch, epochs, uniform_entropy, backbone_parameters, head_parameters } => {
+                (self.epochs, self.steps_per_epoch, self.uniform_entropy) =
+                    (*epochs, (*steps_per_epoch).max(1), *uniform_entropy);
+                self.line(&format!(
+                    "{images} images, {epochs} epochs of {steps_per_epoch} steps; backbone {:.2} M parameters, head {:.2} M",
+                    *backbone_parameters as f64 / 1e6,
+                    *head_parameters as f64 / 1e6
+                ));
+                self.bar.set_length((epochs * steps_per_epoch) as u64);
+                let template = "{bar:28} {percent:>3}%  {msg}  ETA {eta}";
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    self.bar.set_style(style.progress_chars("━╸─"));
+                }
+                self.bar.set_message("starting");
+                self.bar.enable_steady_tick(Duration::from_millis(500));
+            }
+            Event::Baseline { raw_pixels, untrained } => self.line(&format!(
+                "before training: k-NN of raw pixels {}, of the untrained network {}",
+                knn(raw_pixels),
+                knn(untrained)
+            )),
+            Event::Tick { step } => self.bar.set_position(*step as u64),
+            Event::Step(f) => self.bar.set_message(format!(
+                "epoch {}/{}  {:.0} img/s  loss {:.3}  H {:.2} of {:.2}  KL {:.3}  std {:.2}  |g| {:.2}",
+                f.epoch + 1,
+                self.epochs,
+                f.images_per_second,
+                f.loss,
+                f.teacher_entropy,
+                self.uniform_entropy,
+                f.kl,
+                f.feature_std,
+                f.gradient_norm
+            )),
+            Event::Epoch(f) => self.line(&format!(
+                "epoch {:>3}  loss {:.3}  entropy {:.2} of {:.2}  KL {:.3}  std {:.2}  {:>5.1} s{}",
+                f.epoch + 1,
+                f.loss,
+                f.teacher_entropy,
+                self.uniform_entropy,
+                f.kl,
+                f.feature_std,
+                f.wall_s,
+                f.knn.as_ref().map(|k| format!("  k-NN {}", knn(k))).unwrap_or_default()
+            )),
+            Event::Warning { message } => self.line(&format!("warning: {message}")),
+            Event::Checkpoint { .. } => {}
+            Event::Finished { wall_s } => {
+                self.bar.finish_and_clear();
+                self.line(&format!("trained in {}", duration(*wall_s)));
+            }
+        }
+    }
+}
+
+/// The accuracy people quote: k = 20 where it is there.
+pub fn knn(figures: &KnnFigures) -> String {
+    match figures.get(&20).or_else(|| figures.values().next()) {
+        Some(accuracy) => format!("{accuracy:.1} %"),
+        None => "none".into(),
+    }
+}
+
+/// Seconds as people say them.
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}

@@ -1,0 +1,17 @@
+//! Ocelli trains self-supervised vision models on any GPU, or none, in pure Rust.
+//!
+//! This crate gathers the others under one name; the command line lives in the binary.
+//!
+//! * [`models`]: Vision Transformers, heads, weights.
+//! * [`methods`]: DINO.
+//! * [`data`]: sources of images, views, the loader.
+//! * [`train`]: configuration, devices, the loop.
+//! * [`eval`]: k-NN, attention masks, feature tables, pictures.
+//! * [`kernels`]: the operations underneath.
+
+pub use ocelli_data as data;
+pub use ocelli_eval as eval;
+pub use ocelli_kernels as kernels;
+pub use ocelli_methods as methods;
+pub use ocelli_models as models;
+pub use ocelli_train as train;

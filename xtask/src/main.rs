@@ -1,0 +1,125 @@
+//! Tasks of the project: `cargo xtask check | test | wasm`. Each does its own set-up.
+#![allow(clippy::print_stderr)]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+/// Crates that must compile for the browser.
+const WASM_CRATES: [&str; 5] =
+    ["ocelli-kernels", "ocelli-models", "ocelli-methods", "ocelli-eval", "ocelli-data"];
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  check   formatting, clippy with warnings as errors, documentation
+  wasm    the crates the browser uses compile for wasm32-unknown-unknown
+  test    everything: check, wasm, all tests on the CPU, parity through the GPU path
+          (installs a software Vulkan driver on Debian where there is no adapter)
+
+Environment:
+  OCELLI_DATA     folder of real images and weights; tests that need it say when they skip
+  OCELLI_GOLDEN   folder of fixtures instead of tests/golden
+";
+
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let task = env::args().nth(1).unwrap_or_default();
+    let done = match task.as_str() {
+        "check" => check(),
+        "wasm" => wasm(),
+        "test" => test(),
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        other => Err(format!("unknown task \"{other}\"\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// Runs cargo in the project's root and shows what it runs.
+fn cargo(args: &[&str], envs: &[(&str, &str)]) -> Outcome {
+    let shown: Vec<String> = envs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    println!("\n$ {} cargo {}", shown.join(" "), args.join(" "));
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(args)
+        .envs(envs.iter().copied())
+        .current_dir(root())
+        .status()
+        .map_err(|e| format!("cannot run cargo: {e}"))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("cargo {} failed", args.join(" "))),
+    }
+}
+
+fn check() -> Outcome {
+    cargo(&["fmt", "--all", "--check"], &[])?;
+    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
+    cargo(&["doc", "--release", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])
+}
+
+fn wasm() -> Outcome {
+    // Adding a target that is there is a matter of milliseconds.
+    let added = Command::new("rustup").args(["target", "add", "wasm32-unknown-unknown"]).status();
+    if !added.is_ok_and(|s| s.success()) {
+        return Err("cannot add the target: `rustup target add wasm32-unknown-unknown` failed".into());
+    }
+    let mut args = vec!["check", "--release", "--target", "wasm32-unknown-unknown", "--no-default-features"];
+    for name in WASM_CRATES {
+        args.extend(["-p", name]);
+    }
+    cargo(&args, &[])
+}
+
+fn test() -> Outcome {
+    check()?;
+    wasm()?;
+    cargo(&["test", "--release", "--workspace"], &[])?;
+    ensure_vulkan()?;
+    cargo(&["test", "--release", "--test", "parity"], &[("OCELLI_TEST_DEVICE", "gpu")])?;
+    println!("\nall tests passed");
+    Ok(())
+}
+
+/// Whether `ocelli devices` lists an adapter.
+fn has_adapter() -> Result<bool, String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["run", "--release", "--quiet", "--", "devices"])
+        .current_dir(root())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("cannot run `ocelli devices`: {e}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).contains("gpu:0"))
+}
+
+/// The GPU path needs an adapter; a software one will do.
+fn ensure_vulkan() -> Outcome {
+    if has_adapter()? {
+        return Ok(());
+    }
+    println!("\nno graphics adapter: installing Mesa's software Vulkan driver");
+    let install = "apt-get update -qq && apt-get install -y -qq mesa-vulkan-drivers libvulkan1";
+    let as_root = format!("if [ \"$(id -u)\" = 0 ]; then {install}; else sudo sh -c '{install}'; fi");
+    let installed = Command::new("sh").args(["-c", &as_root]).stdin(Stdio::null()).status();
+    if installed.is_ok_and(|s| s.success()) && has_adapter()? {
+        return Ok(());
+    }
+    Err("the tests of the GPU path need a graphics adapter. Install a Vulkan driver (on Debian and Ubuntu: apt-get \
+         install mesa-vulkan-drivers libvulkan1; on Fedora: mesa-vulkan-drivers) and run again"
+        .into())
+}
