@@ -60,24 +60,25 @@ fn vit_forward() {
             };
             check("cls", values(vit.forward(images.clone(), Mode::Eval)), tokens_tolerance);
 
+            // One pass gives the last blocks and, from the very last, every token.
             let layers = vit.intermediate_layers(images.clone(), f.get(&format!("{key}.last4_cls")).shape[0]);
             let cls = layers.iter().map(|l| l.clone().narrow(1, 0, 1).reshape([1, batch, dim])).collect();
             check("last4_cls", values(Tensor::<3>::cat(cls, 0)), tokens_tolerance);
-
-            let tokens = vit.tokens(images.clone());
+            let tokens = layers.last().unwrap().clone();
             let patches = tokens.clone().narrow(1, 1, tokens.dims()[1] - 1);
             check("mean_patch", values(patches.clone().mean_dim(1)), tokens_tolerance);
             let chosen = f.integers(&format!("{key}.patch_index"));
             let picked = chosen.iter().map(|i| patches.clone().narrow(1, *i, 1)).collect();
             check("patch_tokens", values(Tensor::<3>::cat(picked, 1)), tokens_tolerance);
 
-            let last = config.depth - 1;
-            check("attn_cls", values(vit.attention_rows(images.clone(), last, 0..1)), attention_tolerance);
-            let row = format!("{key}.attn_row_patch");
-            for (tensor, _) in f.tensors.tensors.iter().filter(|(n, _)| n.starts_with(&row)) {
-                let patch: usize = tensor[row.len()..].parse().unwrap();
-                let found = values(vit.attention_rows(images.clone(), last, 1 + patch..2 + patch));
-                check(&tensor[key.len() + 1..], found, attention_tolerance);
+            // One pass gives the rows of all queries.
+            let rows = vit.attention_rows(images.clone(), config.depth - 1, 0..tokens.dims()[1]);
+            let row = |query: usize| values(rows.clone().narrow(2, query, 1));
+            check("attn_cls", row(0), attention_tolerance);
+            let prefix = format!("{key}.attn_row_patch");
+            for (tensor, _) in f.tensors.tensors.iter().filter(|(n, _)| n.starts_with(&prefix)) {
+                let patch: usize = tensor[prefix.len()..].parse().unwrap();
+                check(&tensor[key.len() + 1..], row(1 + patch), attention_tolerance);
             }
         }
     }

@@ -160,7 +160,7 @@ pub fn write_sheet(path: &Path, title: &str, attended: &[Attended], mass: f64) -
 fn write_heads(out: &Path, a: &Attended, mass: f64) -> anyhow::Result<()> {
     let stem: String = a.name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
     let (w, h) = (a.picture.width(), a.picture.height());
-    let mut draw = |label: &str, values: &[f32], mask: Mask| -> anyhow::Result<()> {
+    let draw = |label: &str, values: &[f32], mask: Mask| -> anyhow::Result<()> {
         let heat = heatmap(values, a.map.columns(), w, h, Colormap::Viridis, Filter::Smooth)?;
         let over = a.picture.overlay(&heat, 0.6);
         images::write_png(&out.join(format!("{stem}-{label}.png")), w, h, over.data())?;

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     /// Points on known orthogonal axes with falling variance.
-    fn cloud() -> (Vec<f32>, [[f64; 5]; 3]) {
+    fn cloud() -> Vec<f32> {
         let r = 0.5f64.sqrt();
         let axes = [[0.0, r, r, 0.0, 0.0], [0.0, r, -r, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0]];
         let mut values = Vec::new();
@@ -217,19 +217,19 @@ mod tests {
             for j in 0..4 {
                 for k in 0..3 {
                     let at = [(f64::from(i) - 2.0) * 5.0, (f64::from(j) - 1.5) * 2.0, f64::from(k) - 1.0];
-                    for d in 0..5 {
-                        let value: f64 = (0..3).map(|a| at[a] * axes[a][d]).sum();
-                        values.push((value + 7.0) as f32);
-                    }
+                    values.extend((0..5).map(|d| {
+                        let value: f64 = at.iter().zip(&axes).map(|(at, axis)| at * axis[d]).sum();
+                        (value + 7.0) as f32
+                    }));
                 }
             }
         }
-        (values, axes)
+        values
     }
 
     #[test]
     fn known_axes_are_found() {
-        let (values, _) = cloud();
+        let values = cloud();
         let scores = pca3(&values, 5).unwrap();
         for (index, score) in scores.chunks_exact(3).enumerate() {
             let (i, j, k) = (index / 12, index / 3 % 4, index % 3);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn colours_span_the_scale() {
-        let (values, _) = cloud();
+        let values = cloud();
         let colours = pca_rgb(&values, 5).unwrap();
         for channel in 0..3 {
             let column = || colours.iter().skip(channel).step_by(3);

@@ -12,6 +12,7 @@ use ocelli_kernels::attention::{AttentionKernel, attention};
 use ocelli_kernels::gelu::GeluKernel;
 use ocelli_kernels::layer_norm::{LayerNormKernel, layer_norm};
 use ocelli_kernels::linear::{LinearKernel, linear};
+use ocelli_kernels::mlp::{MlpKernel, mlp};
 use ocelli_kernels::{Mode, set_mode};
 
 /// Global and local rows: 65 tokens × 128 images, 17 × 256.
@@ -161,6 +162,25 @@ fn main() {
         );
     }
 
+    let w1 = (normal([DIM, HIDDEN], &device) * 0.1).require_grad();
+    let w2 = (normal([HIDDEN, DIM], &device) * 0.1).require_grad();
+    let (b1, b2) = (normal([HIDDEN], &device).require_grad(), normal([DIM], &device).require_grad());
+    let [f1, f2] = [&w1, &w2].map(flex);
+    let [g1, g2] = [&b1, &b2].map(flex);
+    let x = tokens(DIM);
+    print_row(
+        "mlp",
+        fused(
+            &all(&x),
+            |x| Flex::mlp_forward(x.clone(), f1.clone(), g1.clone(), f2.clone(), g2.clone()),
+            |dy, x, _, h| {
+                black_box(Flex::mlp_backward(dy, x.clone(), h.clone(), f1.clone(), f2.clone()));
+            },
+        ),
+        stock(&x, &|x| mlp(x.clone(), pick(&w1, x), pick(&b1, x), pick(&w2, x), pick(&b2, x))),
+        ROWS.iter().sum::<usize>() as f64 * 4.0 * (DIM * HIDDEN) as f64,
+    );
+
     let x = [(128, 65), (256, 17)].map(|(batch, tokens)| normal([batch, tokens, 3 * DIM], &device));
     let scale = 0.176_776_7;
     print_row(
@@ -169,14 +189,7 @@ fn main() {
             &all(&x),
             |x| Flex::attention_forward(x.clone(), HEADS, scale),
             |dy, x, y, stats| {
-                black_box(Flex::attention_backward(
-                    dy,
-                    x.clone(),
-                    y.clone(),
-                    stats.clone(),
-                    HEADS,
-                    scale,
-                ));
+                black_box(Flex::attention_backward(dy, x.clone(), y.clone(), stats.clone(), HEADS, scale));
             },
         ),
         stock(&x, &|x| attention(x.clone(), HEADS, scale)),
@@ -189,9 +202,5 @@ fn main() {
 
 /// The parameter, without a graph where the input has none.
 fn pick<const D: usize, const E: usize>(p: &Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
-    if x.device().is_autodiff() {
-        p.clone()
-    } else {
-        p.clone().inner()
-    }
+    if x.device().is_autodiff() { p.clone() } else { p.clone().inner() }
 }

@@ -16,11 +16,7 @@ use burn_std::{AccessError, AccessPolicy, AllocationController};
 /// Buffers below this many lines are left to the system.
 const SMALLEST: usize = 1024;
 /// Bytes the pool holds at most while nobody uses them.
-const MOST_IDLE: u64 = if cfg!(target_pointer_width = "64") {
-    8 << 30
-} else {
-    512 << 20
-};
+const MOST_IDLE: u64 = if cfg!(target_pointer_width = "64") { 8 << 30 } else { 512 << 20 };
 /// Sizes not asked for during this many requests are given back when a new size is needed.
 const STALE: u64 = 20_000;
 
@@ -94,15 +90,8 @@ pub struct Buffer {
 /// Room for `count` numbers. What they are is not defined: the caller writes them all.
 pub fn scratch(count: usize) -> Buffer {
     let lines = count.div_ceil(16);
-    let reused = if lines >= SMALLEST {
-        pool().take(lines)
-    } else {
-        None
-    };
-    let mut buffer = Buffer {
-        lines: reused.unwrap_or_else(|| vec![Line([0.0; 16]); lines]),
-        len: count,
-    };
+    let reused = if lines >= SMALLEST { pool().take(lines) } else { None };
+    let mut buffer = Buffer { lines: reused.unwrap_or_else(|| vec![Line([0.0; 16]); lines]), len: count };
     if cfg!(debug_assertions) {
         buffer.fill(f32::NAN);
     }
@@ -148,10 +137,7 @@ impl AllocationController for Buffer {
         AllocationProperty::Other
     }
 
-    unsafe fn memory_mut(
-        &mut self,
-        _: AccessPolicy,
-    ) -> Result<&mut [MaybeUninit<u8>], AccessError> {
+    unsafe fn memory_mut(&mut self, _: AccessPolicy) -> Result<&mut [MaybeUninit<u8>], AccessError> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.lines);
         // SAFETY: same layout; the caller writes initialised bytes only.
         Ok(unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) })

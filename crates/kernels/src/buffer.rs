@@ -1,7 +1,7 @@
 //! Between CPU tensors and slices.
 
-use burn::backend::flex::{FlexTensor, Layout};
 use crate::alloc::Buffer;
+use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
 
 /// A matrix in memory: numbers, size, and distances between rows and between columns.
@@ -22,34 +22,18 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// A contiguous row-major matrix.
     pub fn row_major(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Self {
-            data,
-            rows,
-            cols,
-            row: cols,
-            col: 1,
-        }
+        Self { data, rows, cols, row: cols, col: 1 }
     }
 
     /// The same numbers with rows and columns exchanged.
     pub fn transposed(self) -> Self {
-        Self {
-            data: self.data,
-            rows: self.cols,
-            cols: self.rows,
-            row: self.col,
-            col: self.row,
-        }
+        Self { data: self.data, rows: self.cols, cols: self.rows, row: self.col, col: self.row }
     }
 }
 
 /// The tensor in row-major order, copied only if it is not already.
 pub fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    if tensor.is_contiguous() {
-        tensor
-    } else {
-        tensor.to_contiguous()
-    }
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
 /// The numbers of a contiguous `f32` tensor.
@@ -66,11 +50,7 @@ pub fn size(tensor: &FlexTensor, dim: usize) -> usize {
 /// A tensor from numbers in row-major order.
 pub fn tensor<const D: usize>(data: Buffer, shape: [usize; D]) -> FlexTensor {
     debug_assert_eq!(data.len(), shape.iter().product::<usize>());
-    FlexTensor::new(
-        Bytes::from(data),
-        Layout::contiguous(Shape::from(shape)),
-        DType::F32,
-    )
+    FlexTensor::new(Bytes::from(data), Layout::contiguous(Shape::from(shape)), DType::F32)
 }
 
 /// Hands out a matrix with whatever strides it has; only a flipped one is copied.
@@ -80,18 +60,8 @@ pub fn view<R>(tensor: &FlexTensor, work: impl FnOnce(View<'_>) -> R) -> R {
         && let (Ok(row), Ok(col)) = (usize::try_from(row), usize::try_from(col))
     {
         let (rows, cols) = (layout.shape()[0], layout.shape()[1]);
-        return work(View {
-            data: &tensor.storage::<f32>()[layout.start_offset()..],
-            rows,
-            cols,
-            row,
-            col,
-        });
+        return work(View { data: &tensor.storage::<f32>()[layout.start_offset()..], rows, cols, row, col });
     }
     let copy = tensor.to_contiguous();
-    work(View::row_major(
-        numbers(&copy),
-        size(&copy, 0),
-        size(&copy, 1),
-    ))
+    work(View::row_major(numbers(&copy), size(&copy, 0), size(&copy, 1)))
 }

@@ -21,6 +21,7 @@ pub mod dino_cross_entropy;
 pub mod gelu;
 pub mod layer_norm;
 pub mod linear;
+pub mod mlp;
 
 pub use alloc::release_memory;
 pub use attention::attention;
@@ -28,4 +29,5 @@ pub use dino_cross_entropy::dino_cross_entropy;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use mlp::mlp;
 pub use mode::{Mode, mode, set_mode};

@@ -23,11 +23,7 @@ pub fn set_mode(mode: Mode) {
 
 /// The current choice.
 pub fn mode() -> Mode {
-    if REFERENCE.load(Ordering::Relaxed) {
-        Mode::Reference
-    } else {
-        Mode::Auto
-    }
+    if REFERENCE.load(Ordering::Relaxed) { Mode::Reference } else { Mode::Auto }
 }
 
 /// Whether the fused kernels apply: `f32` on the CPU backend, with or without autodiff.
@@ -40,7 +36,5 @@ pub(crate) fn fused<const D: usize>(tensor: &Tensor<D>) -> bool {
             _ => false,
         }
     }
-    mode() == Mode::Auto
-        && tensor.dtype() == DType::F32
-        && on_cpu(&tensor.clone().into_dispatch().kind)
+    mode() == Mode::Auto && tensor.dtype() == DType::F32 && on_cpu(&tensor.clone().into_dispatch().kind)
 }

@@ -198,12 +198,45 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen, TrainError> {
 
 #[cfg(feature = "gpu")]
 fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError> {
-    let device = Device::wgpu_options()
-        .device_kind(adapter.device_kind.clone())
-        .graphics_api(adapter.graphics_api)
-        .init()
-        .map_err(|e| TrainError::Device(format!("cannot open {} ({}): {e}", adapter.name, adapter.driver)))?;
-    Ok(Chosen { device, name: format!("{} ({})", adapter.name, adapter.api), reason, is_cpu: false })
+    use std::sync::Mutex;
+    // The runtime of an adapter starts once in a process; asking again gives the same device.
+    static OPENED: Mutex<Vec<(String, Device)>> = Mutex::new(Vec::new());
+    let name = format!("{} ({})", adapter.name, adapter.api);
+    let key = format!("{name} {:?}", adapter.device_kind);
+    let mut opened = OPENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let device = match opened.iter().find(|(k, _)| *k == key) {
+        Some((_, device)) => device.clone(),
+        None => {
+            if adapter.kind == AdapterKind::Software {
+                tune_quickly();
+            }
+            let device = Device::wgpu_options()
+                .device_kind(adapter.device_kind.clone())
+                .graphics_api(adapter.graphics_api)
+                .init()
+                .map_err(|e| {
+                    TrainError::Device(format!("cannot open {} ({}): {e}", adapter.name, adapter.driver))
+                })?;
+            opened.push((key, device.clone()));
+            device
+        }
+    };
+    Ok(Chosen { device, name, reason, is_cpu: false })
+}
+
+/// Trying every candidate kernel several times is worth it where one try takes microseconds. On a software adapter
+/// it takes minutes, so each gets one try there and the first that is good enough is taken.
+#[cfg(feature = "gpu")]
+fn tune_quickly() {
+    use burn::cubecl::config::autotune::AutotuneLevel;
+    use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
+    let mut config = CubeClRuntimeConfig::default();
+    config.autotune.level = AutotuneLevel::Minimal;
+    config.autotune.bench.min_samples = 1;
+    config.autotune.bench.max_samples = 1;
+    config.autotune.bench.short_circuit_samples = 1;
+    // A configuration somebody set before stays.
+    CubeClRuntimeConfig::try_set(config);
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -30,13 +30,7 @@ impl<B: AttentionKernel> Backward<B, 1> for AttentionBackward {
         let dy = grads.consume::<B>(&ops.node);
         let [parent] = ops.parents;
         if let Some(parent) = parent {
-            let Saved {
-                qkv,
-                y,
-                stats,
-                heads,
-                scale,
-            } = ops.state;
+            let Saved { qkv, y, stats, heads, scale } = ops.state;
             let dqkv = B::attention_backward(dy, qkv, y, stats, heads, scale);
             grads.register::<B>(parent.id, dqkv);
         }
@@ -46,20 +40,10 @@ impl<B: AttentionKernel> Backward<B, 1> for AttentionBackward {
 impl<B: AttentionKernel + AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
     fn fused_attention(qkv: FloatTensor<Self>, heads: usize, scale: f32) -> FloatTensor<Self> {
         let (qkv, node) = qkv.into_parts();
-        match AttentionBackward
-            .prepare::<C>([node])
-            .compute_bound()
-            .stateful()
-        {
+        match AttentionBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (y, stats) = B::attention_forward(qkv.clone(), heads, scale);
-                let saved = Saved {
-                    qkv,
-                    y: y.clone(),
-                    stats,
-                    heads,
-                    scale,
-                };
+                let saved = Saved { qkv, y: y.clone(), stats, heads, scale };
                 prep.finish(saved, y)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::fused_attention(qkv, heads, scale)),

@@ -24,16 +24,10 @@ impl AttentionKernel for Flex {
             .zip(y.chunks_exact_mut(tokens * dim))
             .zip(stats.chunks_exact_mut(heads * 2 * tokens))
             .collect();
-        parallel::run(
-            tasks,
-            |((qkv, y), stats): ((&[f32], &mut [f32]), &mut [f32])| {
-                head::forward(qkv, tokens, heads, scale, y, stats);
-            },
-        );
-        (
-            tensor(y, [batch, tokens, dim]),
-            tensor(stats, [batch, heads, 2, tokens]),
-        )
+        parallel::run(tasks, |((qkv, y), stats): ((&[f32], &mut [f32]), &mut [f32])| {
+            head::forward(qkv, tokens, heads, scale, y, stats);
+        });
+        (tensor(y, [batch, tokens, dim]), tensor(stats, [batch, heads, 2, tokens]))
     }
 
     fn attention_backward(
@@ -52,11 +46,7 @@ impl AttentionKernel for Flex {
         let tasks = numbers(&dy)
             .chunks_exact(tokens * dim)
             .zip(numbers(&qkv).chunks_exact(tokens * width))
-            .zip(
-                numbers(&y)
-                    .chunks_exact(tokens * dim)
-                    .zip(numbers(&stats).chunks_exact(heads * 2 * tokens)),
-            )
+            .zip(numbers(&y).chunks_exact(tokens * dim).zip(numbers(&stats).chunks_exact(heads * 2 * tokens)))
             .zip(dqkv.chunks_exact_mut(tokens * width))
             .collect();
         parallel::run(tasks, |(((dy, qkv), (y, stats)), dqkv): Task<'_>| {

@@ -22,20 +22,12 @@ fn queries_at_once(tokens: usize) -> usize {
 fn transpose(from: &[f32], stride: usize, rows: usize, hd: usize, padded: usize, to: &mut [f32]) {
     let mut t = 0;
     while t + 4 <= rows {
-        let lines = [0, 1, 2, 3].map(|i| &from[(t + i) * stride..][..hd]);
-        let mut d = 0;
-        while d + 4 <= hd {
-            let square = lines.map(|line| [line[d], line[d + 1], line[d + 2], line[d + 3]]);
-            for i in 0..4 {
-                to[(d + i) * padded + t..][..4]
-                    .copy_from_slice(&[square[0][i], square[1][i], square[2][i], square[3][i]]);
-            }
-            d += 4;
-        }
-        for d in d..hd {
-            for (i, line) in lines.iter().enumerate() {
-                to[d * padded + t + i] = line[d];
-            }
+        let a = &from[t * stride..][..hd];
+        let b = &from[(t + 1) * stride..][..hd];
+        let c = &from[(t + 2) * stride..][..hd];
+        let d = &from[(t + 3) * stride..][..hd];
+        for i in 0..hd {
+            to[i * padded + t..][..4].copy_from_slice(&[a[i], b[i], c[i], d[i]]);
         }
         t += 4;
     }
@@ -75,11 +67,7 @@ fn whole_rows<'a, L: Lanes>(
 /// Room for [`whole_rows`] of `count` operands.
 #[inline(always)]
 fn rooms<L: Lanes>(tokens: usize, hd: usize, count: usize) -> usize {
-    if hd.is_multiple_of(L::N) {
-        0
-    } else {
-        count * tokens * hd.next_multiple_of(L::N)
-    }
+    if hd.is_multiple_of(L::N) { 0 } else { count * tokens * hd.next_multiple_of(L::N) }
 }
 
 /// Turns columns of scores `[keys, padded]` into `e^((s − max)·scale)`; the maxima and the reciprocals of the sums to
@@ -252,10 +240,6 @@ fn dot<L: Lanes>(a: &[f32], b: &[f32]) -> f32 {
         sums = L::load(&a[i..]).mul_add(L::load(&b[i..]), sums);
         i += L::N;
     }
-    let last = if i < a.len() {
-        L::load_part(&a[i..]).mul(L::load_part(&b[i..]))
-    } else {
-        L::splat(0.0)
-    };
+    let last = if i < a.len() { L::load_part(&a[i..]).mul(L::load_part(&b[i..])) } else { L::splat(0.0) };
     sums.add(last).sum()
 }

@@ -47,16 +47,9 @@ pub trait AttentionOps: Backend {
 /// `scale` is positive.
 pub fn attention(qkv: Tensor<3>, heads: usize, scale: f32) -> Tensor<3> {
     let [batch, tokens, width] = qkv.dims();
-    assert!(
-        heads > 0 && width % (3 * heads) == 0,
-        "attention: {width} columns are not three times {heads} heads"
-    );
+    assert!(heads > 0 && width % (3 * heads) == 0, "attention: {width} columns are not three times {heads} heads");
     if !fused(&qkv) || batch * tokens * width == 0 || scale <= 0.0 {
         return reference::attention(qkv, heads, scale);
     }
-    Tensor::from_dispatch(<Dispatch as AttentionOps>::fused_attention(
-        qkv.into_dispatch(),
-        heads,
-        scale,
-    ))
+    Tensor::from_dispatch(<Dispatch as AttentionOps>::fused_attention(qkv.into_dispatch(), heads, scale))
 }

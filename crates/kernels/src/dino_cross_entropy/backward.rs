@@ -42,20 +42,10 @@ impl<B: DinoCrossEntropyKernel + DinoCrossEntropyOps, C: CheckpointStrategy> Din
     ) -> FloatTensor<Self> {
         let (student, node) = student.into_parts();
         let (teacher, centre) = (teacher.into_primitive(), centre.into_primitive());
-        match DinoCrossEntropyBackward
-            .prepare::<C>([node])
-            .compute_bound()
-            .stateful()
-        {
+        match DinoCrossEntropyBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (loss, grad) = B::dino_cross_entropy_with_grad(
-                    student,
-                    teacher,
-                    centre,
-                    student_temp,
-                    teacher_temp,
-                    views,
-                );
+                let (loss, grad) =
+                    B::dino_cross_entropy_with_grad(student, teacher, centre, student_temp, teacher_temp, views);
                 prep.finish(grad, loss)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::dino_cross_entropy_loss(

@@ -30,12 +30,7 @@ impl DinoCrossEntropyKernel for Flex {
         teacher_temp: f32,
         views: usize,
     ) -> FlexTensor {
-        loss(
-            [student, teacher, centre],
-            [student_temp, teacher_temp],
-            views,
-            None,
-        )
+        loss([student, teacher, centre], [student_temp, teacher_temp], views, None)
     }
 
     fn dino_cross_entropy_with_grad(
@@ -48,12 +43,7 @@ impl DinoCrossEntropyKernel for Flex {
     ) -> (FlexTensor, FlexTensor) {
         let [rows, k] = [size(&student, 0), size(&student, 1)];
         let mut grad = alloc::scratch(rows * k);
-        let loss = loss(
-            [student, teacher, centre],
-            [student_temp, teacher_temp],
-            views,
-            Some(&mut grad),
-        );
+        let loss = loss([student, teacher, centre], [student_temp, teacher_temp], views, Some(&mut grad));
         (loss, tensor(grad, [rows, k]))
     }
 
@@ -113,12 +103,9 @@ fn loss(
     }
     let mut losses = vec![0.0f64; batch];
     let tasks = losses.iter_mut().zip(rows).enumerate().collect();
-    parallel::run(
-        tasks,
-        |(b, (loss, rows)): (usize, (&mut f64, Vec<&mut [f32]>))| {
-            *loss = image(&setting, b, rows);
-        },
-    );
+    parallel::run(tasks, |(b, (loss, rows)): (usize, (&mut f64, Vec<&mut [f32]>))| {
+        *loss = image(&setting, b, rows);
+    });
     let total: f64 = losses.iter().sum();
     let mut out = alloc::scratch(1);
     out[0] = (total / (2 * (views - 1) * batch) as f64) as f32;

@@ -34,10 +34,7 @@ pub trait DinoCrossEntropyKernel: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The saved gradient times the gradient `[1]` of the loss.
-    fn dino_cross_entropy_backward(
-        grad: FloatTensor<Self>,
-        dloss: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
+    fn dino_cross_entropy_backward(grad: FloatTensor<Self>, dloss: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The differentiable operation.
@@ -77,23 +74,14 @@ pub fn dino_cross_entropy(
         centre.dims()
     );
     if !fused(&student) || rows * k == 0 {
-        return reference::dino_cross_entropy(
-            student,
-            teacher,
-            centre,
-            student_temp,
-            teacher_temp,
-            views,
-        );
+        return reference::dino_cross_entropy(student, teacher, centre, student_temp, teacher_temp, views);
     }
-    Tensor::from_dispatch(
-        <Dispatch as DinoCrossEntropyOps>::fused_dino_cross_entropy(
-            student.into_dispatch(),
-            teacher.into_dispatch(),
-            centre.into_dispatch(),
-            student_temp,
-            teacher_temp,
-            views,
-        ),
-    )
+    Tensor::from_dispatch(<Dispatch as DinoCrossEntropyOps>::fused_dino_cross_entropy(
+        student.into_dispatch(),
+        teacher.into_dispatch(),
+        centre.into_dispatch(),
+        student_temp,
+        teacher_temp,
+        views,
+    ))
 }

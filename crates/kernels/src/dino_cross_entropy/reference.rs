@@ -16,9 +16,7 @@ pub fn dino_cross_entropy(
 ) -> Tensor<1> {
     let [rows, k] = student.dims();
     let batch = rows / views;
-    let target = softmax((teacher - centre) / teacher_temp, 1)
-        .detach()
-        .reshape([2, batch, k]);
+    let target = softmax((teacher - centre) / teacher_temp, 1).detach().reshape([2, batch, k]);
     let log = log_softmax(student / student_temp, 1).reshape([views, batch, k]);
     // Each view meets both targets, except that the first two do not meet their own.
     let both = target.clone().sum_dim(0) * log.clone().sum_dim(0);

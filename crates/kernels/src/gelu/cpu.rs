@@ -30,11 +30,7 @@ impl GeluKernel for Flex {
         let (dy, x) = (contiguous(dy), contiguous(x));
         let from = numbers(&x);
         let mut dx = alloc::scratch(from.len());
-        let tasks = from
-            .chunks(CHUNK)
-            .zip(numbers(&dy).chunks(CHUNK))
-            .zip(dx.chunks_mut(CHUNK))
-            .collect();
+        let tasks = from.chunks(CHUNK).zip(numbers(&dy).chunks(CHUNK)).zip(dx.chunks_mut(CHUNK)).collect();
         parallel::run(tasks, |((x, dy), dx): ((&[f32], &[f32]), &mut [f32])| {
             slope(x, dy, dx);
         });
@@ -65,7 +61,7 @@ simd_fn! {
 
 simd_fn! {
     /// `dx = dy·gelu'(x)`.
-    pub(crate) fn slope<L>(x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    fn slope<L>(x: &[f32], dy: &[f32], dx: &mut [f32]) {
         let (mut x, mut dy, mut dx) =
             (x.chunks_exact(L::N), dy.chunks_exact(L::N), dx.chunks_exact_mut(L::N));
         for ((x, dy), dx) in (&mut x).zip(&mut dy).zip(&mut dx) {
@@ -74,5 +70,21 @@ simd_fn! {
         derivative(L::load_part(x.remainder()))
             .mul(L::load_part(dy.remainder()))
             .store_part(dx.into_remainder());
+    }
+}
+
+simd_fn! {
+    /// `y = gelu(x)` and `d *= gelu'(x)`.
+    pub(crate) fn activate_and_slope<L>(x: &[f32], y: &mut [f32], d: &mut [f32]) {
+        let (mut x, mut y, mut d) =
+            (x.chunks_exact(L::N), y.chunks_exact_mut(L::N), d.chunks_exact_mut(L::N));
+        for ((x, y), d) in (&mut x).zip(&mut y).zip(&mut d) {
+            let x = L::load(x);
+            value(x).store(y);
+            derivative(x).mul(L::load(d)).store(d);
+        }
+        let (x, d) = (L::load_part(x.remainder()), d.into_remainder());
+        value(x).store_part(y.into_remainder());
+        derivative(x).mul(L::load_part(d)).store_part(d);
     }
 }

@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 
 use crate::mode::fused;
 
+pub(crate) use cpu::{activate, activate_and_slope};
 pub use reference::gelu as gelu_reference;
 
 /// What a device implements.

@@ -1,4 +1,4 @@
-//! The innermost product: tiles of up to eight rows by three vectors, held in registers.
+//! The innermost product: tiles of a few rows by two or three vectors, held in registers.
 
 #![allow(unsafe_code)]
 
@@ -53,93 +53,67 @@ pub fn gemm<L: Lanes>(
         return;
     }
     let Strided(a, row, col) = a;
-    assert!(
-        k == 0 || (m - 1) * row + (k - 1) * col < a.len(),
-        "product: A is too short"
-    );
+    assert!(k == 0 || (m - 1) * row + (k - 1) * col < a.len(), "product: A is too short");
     let wide = n.next_multiple_of(L::N);
-    assert!(
-        k == 0 || (k - 1) * ldb + wide <= b.len(),
-        "product: B is too short or not padded"
-    );
-    assert!(
-        (m - 1) * ldc + n <= c.len() && (m == 1 || n <= ldc),
-        "product: C is too short"
-    );
+    assert!(k == 0 || (k - 1) * ldb + wide <= b.len(), "product: B is too short or not padded");
+    assert!((m - 1) * ldc + n <= c.len() && (m == 1 || n <= ldc), "product: C is too short");
     if let Start::Bias(bias) = start {
         assert!(wide <= bias.len(), "product: bias is too short");
     }
-    L::gemm(&Block {
-        m,
-        n,
-        k,
-        a: a.as_ptr(),
-        row,
-        col,
-        b: b.as_ptr(),
-        ldb,
-        c: c.as_mut_ptr(),
-        ldc,
-        start,
-    });
+    L::gemm(&Block { m, n, k, a: a.as_ptr(), row, col, b: b.as_ptr(), ldb, c: c.as_mut_ptr(), ldc, start });
 }
 
 /// Width of a tile in numbers, at the level of this machine.
 pub fn tile_width() -> usize {
-    3 * Level::detect().lanes()
+    Level::detect().tile()
 }
 
 /// All tiles of a block: a panel of columns stays in the first-level cache while the rows of `A` pass by.
 #[inline(always)]
 pub fn run<L: Lanes>(block: &Block) {
+    if block.row == 1 {
+        panels::<L, true>(block);
+    } else {
+        panels::<L, false>(block);
+    }
+}
+
+#[inline(always)]
+fn panels<L: Lanes, const UNIT: bool>(block: &Block) {
     let mut j = 0;
     while j < block.n {
         let left = block.n - j;
-        match left.div_ceil(L::N) {
-            1 => rows::<L, 1>(block, j, left),
-            2 => rows::<L, 2>(block, j, left),
-            _ => rows::<L, 3>(block, j, left.min(3 * L::N)),
+        match left.div_ceil(L::N).min(L::COLS) {
+            1 => rows::<L, 1, UNIT>(block, j, left),
+            2 => rows::<L, 2, UNIT>(block, j, left.min(2 * L::N)),
+            _ => rows::<L, 3, UNIT>(block, j, left.min(3 * L::N)),
         }
-        j += 3 * L::N;
+        j += L::COLS * L::N;
     }
 }
 
 /// One panel of `C` vectors, `width` of whose numbers exist, from column `j` on.
 #[inline(always)]
-fn rows<L: Lanes, const C: usize>(block: &Block, j: usize, width: usize) {
+fn rows<L: Lanes, const C: usize, const UNIT: bool>(block: &Block, j: usize, width: usize) {
     let mut i = 0;
-    if block.row == 1 {
-        while L::ROWS >= 8 && i + 8 <= block.m {
-            tile::<L, 8, C, true>(block, i, j, width);
-            i += 8;
-        }
-        while L::ROWS >= 4 && i + 4 <= block.m {
-            tile::<L, 4, C, true>(block, i, j, width);
-            i += 4;
-        }
-        while i + 2 <= block.m {
-            tile::<L, 2, C, true>(block, i, j, width);
-            i += 2;
-        }
-        if i < block.m {
-            tile::<L, 1, C, true>(block, i, j, width);
-        }
-    } else {
-        while L::ROWS >= 8 && i + 8 <= block.m {
-            tile::<L, 8, C, false>(block, i, j, width);
-            i += 8;
-        }
-        while L::ROWS >= 4 && i + 4 <= block.m {
-            tile::<L, 4, C, false>(block, i, j, width);
-            i += 4;
-        }
-        while i + 2 <= block.m {
-            tile::<L, 2, C, false>(block, i, j, width);
-            i += 2;
-        }
-        if i < block.m {
-            tile::<L, 1, C, false>(block, i, j, width);
-        }
+    while L::ROWS == 8 && i + 8 <= block.m {
+        tile::<L, 8, C, UNIT>(block, i, j, width);
+        i += 8;
+    }
+    while L::ROWS == 6 && i + 6 <= block.m {
+        tile::<L, 6, C, UNIT>(block, i, j, width);
+        i += 6;
+    }
+    while L::ROWS >= 4 && i + 4 <= block.m {
+        tile::<L, 4, C, UNIT>(block, i, j, width);
+        i += 4;
+    }
+    while i + 2 <= block.m {
+        tile::<L, 2, C, UNIT>(block, i, j, width);
+        i += 2;
+    }
+    if i < block.m {
+        tile::<L, 1, C, UNIT>(block, i, j, width);
     }
 }
 
@@ -173,11 +147,7 @@ fn tile<L: Lanes, const R: usize, const C: usize, const UNIT: bool>(
                 for (r, line) in acc.iter_mut().enumerate() {
                     for (v, x) in line.iter_mut().enumerate() {
                         let at = c.add(r * block.ldc + v * L::N);
-                        *x = if v < full {
-                            L::read(at)
-                        } else {
-                            L::read_part(at, width - v * L::N)
-                        };
+                        *x = if v < full { L::read(at) } else { L::read_part(at, width - v * L::N) };
                     }
                 }
             }

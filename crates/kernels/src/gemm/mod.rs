@@ -8,7 +8,7 @@ mod pack;
 mod weight_grad;
 
 pub use pack::Panels;
-pub use weight_grad::{WeightGrad, add, weight_grad};
+pub use weight_grad::{CHUNK, WeightGrad, add, chunk, chunk_room, weight_grad};
 
 use crate::{parallel, simd::simd_fn};
 use micro::{Start, Strided};

@@ -18,13 +18,7 @@ impl Panels {
     /// Packs a matrix of any strides: a transpose is free.
     pub fn new(matrix: View<'_>) -> Self {
         let tile = tile_width();
-        let View {
-            data: from,
-            rows: depth,
-            cols: width,
-            row,
-            col,
-        } = matrix;
+        let View { data: from, rows: depth, cols: width, row, col } = matrix;
         let mut data = alloc::scratch(depth * width.next_multiple_of(tile));
         let tasks = data.chunks_mut((depth * tile).max(1)).enumerate().collect();
         parallel::run(tasks, |(i, panel): (usize, &mut [f32])| {
@@ -46,12 +40,7 @@ impl Panels {
                 }
             }
         });
-        Self {
-            data,
-            depth,
-            width,
-            tile,
-        }
+        Self { data, depth, width, tile }
     }
 
     /// Rows of the matrix: the length of the sums.
@@ -76,10 +65,7 @@ impl Panels {
     #[inline(always)]
     pub fn panels(&self) -> impl Iterator<Item = (&[f32], usize)> {
         let tile = self.tile;
-        self.data
-            .chunks_exact((self.depth * tile).max(1))
-            .enumerate()
-            .map(move |(i, panel)| (panel, i * tile))
+        self.data.chunks_exact((self.depth * tile).max(1)).enumerate().map(move |(i, panel)| (panel, i * tile))
     }
 
     /// A bias as long as the padded matrix is wide.

@@ -5,12 +5,15 @@
 
 use super::micro::{self, Start, Strided, tile_width};
 use crate::alloc::{self, Buffer};
-use crate::{parallel, simd::simd_fn};
+use crate::parallel;
+use crate::simd::{Lanes, simd_fn};
 
 /// Rows packed at a time, so that a panel of `dY` stays in the first-level cache.
-const CHUNK: usize = 128;
+pub const CHUNK: usize = 128;
 /// Numbers of a partial result: it stays in the second-level cache.
 const OUT: usize = 96 * 768;
+/// Columns of a partial result, before rounding down to whole tiles.
+const OUT_COLS: usize = 384;
 /// Fewest rows of a piece.
 const PIECE: usize = 512;
 
@@ -36,7 +39,7 @@ pub fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize) -> Weig
     let rows = dy.len().checked_div(outputs).unwrap_or(0);
     let tile = tile_width();
     // Output blocks of whole tiles; their shape and the pieces depend on the sizes alone.
-    let block_out = outputs.min(tile * 8).max(1);
+    let block_out = outputs.min(OUT_COLS / tile * tile).max(1);
     let block_in = inputs.min((OUT / block_out).next_multiple_of(8)).max(1);
     // The partial results together should not outweigh the operands.
     let room = (rows * (inputs + outputs)) / (2 * inputs * outputs).max(1);
@@ -112,36 +115,67 @@ pub fn add(to: &mut [f32], from: &[f32]) {
 
 simd_fn! {
     fn block<L>(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, task: Task<'_>) {
-        let width = task.outputs.len();
-        let tile = 3 * L::N;
-        let mut packed = alloc::zeros(CHUNK * width.next_multiple_of(tile));
-        let mut at = task.rows.start;
-        while at < task.rows.end {
-            let rows = CHUNK.min(task.rows.end - at);
-            for (t, panel) in packed.chunks_exact_mut(CHUNK * tile).enumerate() {
-                let j = task.outputs.start + t * tile;
-                let count = tile.min(task.outputs.end - j);
-                for (r, line) in panel.chunks_exact_mut(tile).take(rows).enumerate() {
-                    line[..count].copy_from_slice(&dy[(at + r) * outputs + j..][..count]);
-                }
-                if !task.bias.is_empty() {
-                    let sums = &mut task.bias[t * tile..][..count];
-                    for line in panel.chunks_exact(tile).take(rows) {
-                        for (sum, &x) in sums.iter_mut().zip(line) {
-                            *sum += x;
-                        }
-                    }
-                }
-                let start = if at == task.rows.start { Start::Zero } else { Start::Add };
-                micro::gemm::<L>(
-                    [task.inputs.len(), count, rows],
-                    Strided(&x[at * inputs + task.inputs.start..], 1, inputs),
-                    (panel, tile),
-                    (&mut task.weight[t * tile..], width),
-                    start,
-                );
-            }
-            at += rows;
+        let Task { rows, inputs: from, outputs: to, weight, bias } = task;
+        let mut packed = alloc::zeros(chunk_room::<L>(to.len()));
+        for at in rows.clone().step_by(CHUNK) {
+            let count = CHUNK.min(rows.end - at);
+            chunk::<L>(
+                (&x[at * inputs + from.start..], inputs),
+                (&dy[at * outputs + to.start..], outputs),
+                [from.len(), to.len(), count],
+                &mut packed,
+                weight,
+                bias,
+                at == rows.start,
+            );
         }
+    }
+}
+
+/// Room for the packed rows of [`chunk`].
+#[inline(always)]
+pub fn chunk_room<L: Lanes>(outputs: usize) -> usize {
+    CHUNK * outputs.next_multiple_of(L::COLS * L::N)
+}
+
+/// Adds what up to [`CHUNK`] rows contribute to `weight [inputs, outputs]` and, unless it is empty, to `bias [outputs]`.
+/// `size` is `[inputs, outputs, rows]`; both operands come with the distance between their rows. The first chunk
+/// overwrites the weight.
+#[inline(always)]
+pub fn chunk<L: Lanes>(
+    (x, x_row): (&[f32], usize),
+    (dy, dy_row): (&[f32], usize),
+    [inputs, outputs, rows]: [usize; 3],
+    packed: &mut [f32],
+    weight: &mut [f32],
+    bias: &mut [f32],
+    first: bool,
+) {
+    let tile = L::COLS * L::N;
+    // The tiles below walk down columns, which the processor does not foresee.
+    for row in x.chunks(x_row).take(rows) {
+        L::prefetch(&row[..inputs]);
+    }
+    for (t, panel) in packed.chunks_exact_mut(CHUNK * tile).enumerate() {
+        let j = t * tile;
+        let count = tile.min(outputs - j);
+        for (r, line) in panel.chunks_exact_mut(tile).take(rows).enumerate() {
+            line[..count].copy_from_slice(&dy[r * dy_row + j..][..count]);
+        }
+        if !bias.is_empty() {
+            let sums = &mut bias[j..j + count];
+            for line in panel.chunks_exact(tile).take(rows) {
+                for (sum, &x) in sums.iter_mut().zip(line) {
+                    *sum += x;
+                }
+            }
+        }
+        micro::gemm::<L>(
+            [inputs, count, rows],
+            Strided(x, 1, x_row),
+            (panel, tile),
+            (&mut weight[j..], outputs),
+            if first { Start::Zero } else { Start::Add },
+        );
     }
 }

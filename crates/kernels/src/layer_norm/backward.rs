@@ -38,11 +38,7 @@ impl<B: LayerNormKernel + LayerNormOps, C: CheckpointStrategy> LayerNormOps for 
     ) -> FloatTensor<Self> {
         let ((x, x_node), (gamma, gamma_node), (beta, beta_node)) =
             (x.into_parts(), gamma.into_parts(), beta.into_parts());
-        match LayerNormBackward
-            .prepare::<C>([x_node, gamma_node, beta_node])
-            .compute_bound()
-            .stateful()
-        {
+        match LayerNormBackward.prepare::<C>([x_node, gamma_node, beta_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (y, stats) = B::layer_norm_forward(x.clone(), gamma.clone(), beta, eps);
                 prep.finish((x, gamma, stats), y)

@@ -30,17 +30,15 @@ impl LayerNormKernel for Flex {
         let mut stats = alloc::scratch(2 * rows);
         let (mean, rstd) = stats.split_at_mut(rows);
         let (gamma, beta) = (numbers(&gamma), numbers(&beta));
+        type Task<'a> = ((&'a [f32], &'a mut [f32]), (&'a mut [f32], &'a mut [f32]));
         let tasks = numbers(&x)
             .chunks(ROWS * dim)
             .zip(y.chunks_mut(ROWS * dim))
             .zip(mean.chunks_mut(ROWS).zip(rstd.chunks_mut(ROWS)))
             .collect();
-        parallel::run(
-            tasks,
-            |((x, y), (mean, rstd)): ((&[f32], &mut [f32]), (&mut [f32], &mut [f32]))| {
-                forward(x, gamma, beta, eps, y, mean, rstd);
-            },
-        );
+        parallel::run(tasks, |((x, y), (mean, rstd)): Task<'_>| {
+            forward(x, gamma, beta, eps, y, mean, rstd);
+        });
         (tensor(y, [rows, dim]), tensor(stats, [2, rows]))
     }
 
@@ -62,27 +60,17 @@ impl LayerNormKernel for Flex {
             .zip(mean.chunks(ROWS).zip(rstd.chunks(ROWS)))
             .zip(dx.chunks_mut(ROWS * dim).zip(partial.chunks_mut(2 * dim)))
             .collect();
-        type Task<'a> = (
-            ((&'a [f32], &'a [f32]), (&'a [f32], &'a [f32])),
-            (&'a mut [f32], &'a mut [f32]),
-        );
-        parallel::run(
-            tasks,
-            |(((dy, x), (mean, rstd)), (dx, partial)): Task<'_>| {
-                let (dgamma, dbeta) = partial.split_at_mut(dim);
-                backward(dy, x, gamma, mean, rstd, dx, dgamma, dbeta);
-            },
-        );
+        type Task<'a> = (((&'a [f32], &'a [f32]), (&'a [f32], &'a [f32])), (&'a mut [f32], &'a mut [f32]));
+        parallel::run(tasks, |(((dy, x), (mean, rstd)), (dx, partial)): Task<'_>| {
+            let (dgamma, dbeta) = partial.split_at_mut(dim);
+            backward(dy, x, gamma, mean, rstd, dx, dgamma, dbeta);
+        });
         let (mut dgamma, mut dbeta) = (alloc::zeros(dim), alloc::zeros(dim));
         for block in partial.chunks_exact(2 * dim) {
             add(&mut dgamma, &block[..dim]);
             add(&mut dbeta, &block[dim..]);
         }
-        (
-            tensor(dx, [rows, dim]),
-            tensor(dgamma, [dim]),
-            tensor(dbeta, [dim]),
-        )
+        (tensor(dx, [rows, dim]), tensor(dgamma, [dim]), tensor(dbeta, [dim]))
     }
 }
 

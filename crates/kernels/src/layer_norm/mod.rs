@@ -4,10 +4,7 @@ mod backward;
 mod cpu;
 mod reference;
 
-use burn::backend::{
-    Backend, Dispatch, backend_extension,
-    tensor::FloatTensor,
-};
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
 use crate::mode::fused;

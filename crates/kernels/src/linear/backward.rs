@@ -22,11 +22,8 @@ impl<B: LinearKernel, const N: usize> Backward<B, N> for LinearBackward {
         let dy = grads.consume::<B>(&ops.node);
         let (x, w) = ops.state;
         let mut parents = ops.parents.into_iter();
-        let (x_node, w_node, b_node) = (
-            parents.next().flatten(),
-            parents.next().flatten(),
-            parents.next().flatten(),
-        );
+        let (x_node, w_node, b_node) =
+            (parents.next().flatten(), parents.next().flatten(), parents.next().flatten());
         if let Some(node) = x_node {
             grads.register::<B>(node.id, B::linear_input_grad(dy.clone(), w));
         }
@@ -44,17 +41,9 @@ impl<B: LinearKernel, const N: usize> Backward<B, N> for LinearBackward {
 }
 
 impl<B: LinearKernel + LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
-    fn fused_linear(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let ((x, x_node), (w, w_node), (b, b_node)) =
-            (x.into_parts(), w.into_parts(), b.into_parts());
-        match Backward::<B, 3>::prepare::<C>(LinearBackward, [x_node, w_node, b_node])
-            .compute_bound()
-            .stateful()
-        {
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ((x, x_node), (w, w_node), (b, b_node)) = (x.into_parts(), w.into_parts(), b.into_parts());
+        match Backward::<B, 3>::prepare::<C>(LinearBackward, [x_node, w_node, b_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let y = B::linear_forward(x.clone(), w.clone(), Some(b));
                 prep.finish((x, w), y)
@@ -65,10 +54,7 @@ impl<B: LinearKernel + LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<
 
     fn fused_linear_plain(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
         let ((x, x_node), (w, w_node)) = (x.into_parts(), w.into_parts());
-        match Backward::<B, 2>::prepare::<C>(LinearBackward, [x_node, w_node])
-            .compute_bound()
-            .stateful()
-        {
+        match Backward::<B, 2>::prepare::<C>(LinearBackward, [x_node, w_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let y = B::linear_forward(x.clone(), w.clone(), None);
                 prep.finish((x, w), y)

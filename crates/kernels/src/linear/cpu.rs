@@ -40,11 +40,7 @@ impl LinearKernel for Flex {
     fn linear_weight_grad(x: FlexTensor, dy: FlexTensor) -> (FlexTensor, FlexTensor) {
         let (x, dy) = (contiguous(x), contiguous(dy));
         let (inputs, outputs) = (size(&x, 1), size(&dy, 1));
-        let WeightGrad { weight, bias } =
-            weight_grad(numbers(&x), numbers(&dy), inputs, outputs);
-        (
-            tensor(weight, [inputs, outputs]),
-            tensor(bias, [outputs]),
-        )
+        let WeightGrad { weight, bias } = weight_grad(numbers(&x), numbers(&dy), inputs, outputs);
+        (tensor(weight, [inputs, outputs]), tensor(bias, [outputs]))
     }
 }

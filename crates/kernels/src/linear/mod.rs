@@ -22,18 +22,14 @@ pub trait LinearKernel: Backend {
     /// The gradient of `x`: `dy·wᵀ`.
     fn linear_input_grad(dy: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The gradients of `w`, `xᵀ·dy`, and of `b`, the column sums of `dy`.
-    fn linear_weight_grad(
-        x: FloatTensor<Self>,
-        dy: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    fn linear_weight_grad(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
 /// The differentiable operation.
 #[backend_extension(Autodiff, Flex)]
 pub trait LinearOps: Backend {
     /// See [`linear`](super::linear).
-    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, b: FloatTensor<Self>)
-    -> FloatTensor<Self>;
+    fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The same without a bias.
     fn fused_linear_plain(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
 }
@@ -41,16 +37,9 @@ pub trait LinearOps: Backend {
 /// `x·w + b` for `x [rows, inputs]`, `w [inputs, outputs]`, `b [outputs]`; the result `[rows, outputs]`.
 pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Option<Tensor<1>>) -> Tensor<2> {
     let ([_, inputs], [depth, outputs]) = (x.dims(), w.dims());
-    assert!(
-        inputs == depth,
-        "linear: rows have {inputs} numbers, the weight takes {depth}"
-    );
+    assert!(inputs == depth, "linear: rows have {inputs} numbers, the weight takes {depth}");
     if let Some(b) = &b {
-        assert!(
-            b.dims() == [outputs],
-            "linear: {outputs} outputs, bias {:?}",
-            b.dims()
-        );
+        assert!(b.dims() == [outputs], "linear: {outputs} outputs, bias {:?}", b.dims());
     }
     if !fused(&x) || inputs == 0 || outputs == 0 {
         return reference::linear(x, w, b);

@@ -13,6 +13,8 @@ pub mod x86;
 
 pub use portable::Portable;
 
+use std::sync::LazyLock;
+
 use crate::gemm::micro::Block;
 
 /// A vector of `f32`.
@@ -22,8 +24,10 @@ use crate::gemm::micro::Block;
 pub trait Lanes: Copy {
     /// Numbers in one vector.
     const N: usize;
-    /// Rows of a matrix tile that three columns of vectors leave room for in the register file.
+    /// Rows of a matrix tile held in registers: 8, 6, 4 or 2.
     const ROWS: usize;
+    /// Columns of vectors in such a tile: 3 or 2.
+    const COLS: usize;
 
     /// The same number in every lane.
     fn splat(x: f32) -> Self;
@@ -74,6 +78,10 @@ pub trait Lanes: Copy {
     /// A block of a matrix product, compiled for this instruction set.
     fn gemm(block: &Block);
 
+    /// Asks for the cache lines of a slice ahead of use.
+    #[inline(always)]
+    fn prefetch(_: &[f32]) {}
+
     /// Reads the first `N` numbers of a slice.
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
@@ -119,33 +127,41 @@ pub enum Level {
 }
 
 impl Level {
-    /// The best level of this machine (the detection is cached by the standard library).
+    /// The best level of this machine, found once. The environment variable `OCELLI_SIMD` (`avx2`, `portable`) keeps
+    /// it lower, to test those paths.
     #[inline]
     pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-            {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Self::Avx2;
-            }
+        static LEVEL: LazyLock<Level> = LazyLock::new(Level::find);
+        *LEVEL
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn find() -> Self {
+        let limit = std::env::var("OCELLI_SIMD").unwrap_or_default();
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx512 = avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq");
+        match limit.as_str() {
+            "portable" => Self::Portable,
+            "avx2" if avx2 => Self::Avx2,
+            _ if avx512 => Self::Avx512,
+            _ if avx2 => Self::Avx2,
+            _ => Self::Portable,
         }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn find() -> Self {
         Self::Portable
     }
 
-    /// Numbers in one vector at this level.
-    pub fn lanes(self) -> usize {
+    /// Numbers in one row of a matrix tile.
+    pub fn tile(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => <x86::Avx512 as Lanes>::N,
+            Self::Avx512 => <x86::Avx512 as Lanes>::N * <x86::Avx512 as Lanes>::COLS,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => <x86::Avx2 as Lanes>::N,
-            Self::Portable => <Portable as Lanes>::N,
+            Self::Avx2 => <x86::Avx2 as Lanes>::N * <x86::Avx2 as Lanes>::COLS,
+            Self::Portable => <Portable as Lanes>::N * <Portable as Lanes>::COLS,
         }
     }
 }

@@ -13,8 +13,8 @@ pub struct Portable([f32; N]);
 #[inline(always)]
 fn zip(a: Portable, b: Portable, f: impl Fn(f32, f32) -> f32) -> Portable {
     let mut out = [0.0; N];
-    for i in 0..N {
-        out[i] = f(a.0[i], b.0[i]);
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = f(a.0[i], b.0[i]);
     }
     Portable(out)
 }
@@ -22,6 +22,7 @@ fn zip(a: Portable, b: Portable, f: impl Fn(f32, f32) -> f32) -> Portable {
 impl Lanes for Portable {
     const N: usize = N;
     const ROWS: usize = if cfg!(target_arch = "aarch64") { 4 } else { 2 };
+    const COLS: usize = if cfg!(target_arch = "aarch64") { 3 } else { 2 };
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -81,9 +82,9 @@ impl Lanes for Portable {
     #[inline(always)]
     fn mul_add(self, factor: Self, term: Self) -> Self {
         let mut out = [0.0; N];
-        for i in 0..N {
+        for (i, out) in out.iter_mut().enumerate() {
             // Without the instruction a fused multiply-add is a slow library call.
-            out[i] = if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+            *out = if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
                 self.0[i].mul_add(factor.0[i], term.0[i])
             } else {
                 self.0[i] * factor.0[i] + term.0[i]
@@ -111,20 +112,14 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn exp2_int(self) -> Self {
-        zip(self, self, |a, _| {
-            f32::from_bits((((a as i32) + 127) << 23) as u32)
-        })
+        zip(self, self, |a, _| f32::from_bits((((a as i32) + 127) << 23) as u32))
     }
 
     #[inline(always)]
     fn select_gt(self, limit: Self, yes: Self, no: Self) -> Self {
         let mut out = [0.0; N];
-        for i in 0..N {
-            out[i] = if self.0[i] > limit.0[i] {
-                yes.0[i]
-            } else {
-                no.0[i]
-            };
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = if self.0[i] > limit.0[i] { yes.0[i] } else { no.0[i] };
         }
         Self(out)
     }

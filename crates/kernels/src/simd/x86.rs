@@ -26,6 +26,14 @@ fn gemm_avx2(block: &Block) {
     micro::run::<Avx2>(block);
 }
 
+#[inline(always)]
+fn prefetch(of: &[f32]) {
+    for line in of.chunks(16) {
+        // SAFETY: a prefetch has no effect on the program, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
 /// Wraps an intrinsic that is safe wherever the instruction set is there.
 macro_rules! op {
     ($self:ident, $call:expr) => {
@@ -37,6 +45,7 @@ macro_rules! op {
 impl Lanes for Avx512 {
     const N: usize = 16;
     const ROWS: usize = 8;
+    const COLS: usize = 3;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -137,6 +146,11 @@ impl Lanes for Avx512 {
         // SAFETY: as in `op!`.
         unsafe { gemm_avx512(block) }
     }
+
+    #[inline(always)]
+    fn prefetch(of: &[f32]) {
+        prefetch(of);
+    }
 }
 
 /// A mask for the first `count` of eight lanes: seven set words, then eight clear ones, read from `7 - count` on.
@@ -149,7 +163,9 @@ unsafe fn mask8(count: usize) -> __m256i {
 
 impl Lanes for Avx2 {
     const N: usize = 8;
-    const ROWS: usize = 4;
+    // Twelve sums, two vectors and a broadcast: more would not stay in sixteen registers.
+    const ROWS: usize = 6;
+    const COLS: usize = 2;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -240,10 +256,7 @@ impl Lanes for Avx2 {
     fn sum(self) -> f32 {
         // SAFETY: as in `op!`.
         unsafe {
-            let half = _mm_add_ps(
-                _mm256_castps256_ps128(self.0),
-                _mm256_extractf128_ps::<1>(self.0),
-            );
+            let half = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
         }
@@ -253,10 +266,7 @@ impl Lanes for Avx2 {
     fn largest(self) -> f32 {
         // SAFETY: as in `op!`.
         unsafe {
-            let half = _mm_max_ps(
-                _mm256_castps256_ps128(self.0),
-                _mm256_extractf128_ps::<1>(self.0),
-            );
+            let half = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)))
         }
@@ -266,5 +276,10 @@ impl Lanes for Avx2 {
     fn gemm(block: &Block) {
         // SAFETY: as in `op!`.
         unsafe { gemm_avx2(block) }
+    }
+
+    #[inline(always)]
+    fn prefetch(of: &[f32]) {
+        prefetch(of);
     }
 }

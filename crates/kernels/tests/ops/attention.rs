@@ -3,11 +3,7 @@ use ocelli_kernels::{attention, attention::attention_reference};
 
 use crate::common::*;
 
-fn run(
-    f: impl Fn(Tensor<3>, usize, f32) -> Tensor<3>,
-    qkv: Tensor<3>,
-    heads: usize,
-) -> (Tensor<3>, Tensor<3>) {
+fn run(f: impl Fn(Tensor<3>, usize, f32) -> Tensor<3>, qkv: Tensor<3>, heads: usize) -> (Tensor<3>, Tensor<3>) {
     let scale = 1.0 / ((qkv.dims()[2] / 3 / heads) as f32).sqrt();
     let qkv = qkv.require_grad();
     let y = f(qkv.clone(), heads, scale);
@@ -68,7 +64,5 @@ fn is_the_same_on_any_number_of_threads() {
 
 #[test]
 fn reference_passes_finite_differences() {
-    differences("qkv", &random(5, [2, 3, 12], 1.0), |qkv| {
-        attention_reference(qkv, 2, 0.7)
-    });
+    differences("qkv", &random(5, [2, 3, 12], 1.0), |qkv| attention_reference(qkv, 2, 0.7));
 }

@@ -19,9 +19,7 @@ pub fn numbers(seed: u64, count: usize, scale: f32) -> Vec<f32> {
     for _ in 0..16 {
         next();
     }
-    (0..count)
-        .map(|_| (next() + next() + next() - 1.5) * 2.0 * scale)
-        .collect()
+    (0..count).map(|_| (next() + next() + next() - 1.5) * 2.0 * scale).collect()
 }
 
 /// A tensor of [`numbers`].
@@ -46,10 +44,7 @@ pub fn close<const D: usize>(what: &str, got: &Tensor<D>, want: &Tensor<D>, tole
     let (got, want) = (list(got), list(want));
     let largest = want.iter().fold(1.0f64, |a, b| a.max(b.abs()));
     for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-        assert!(
-            (g - w).abs() <= tolerance * largest,
-            "{what}: at {i} {g}, expected {w} (largest {largest})"
-        );
+        assert!((g - w).abs() <= tolerance * largest, "{what}: at {i} {g}, expected {w} (largest {largest})");
     }
 }
 
@@ -62,23 +57,13 @@ pub fn finite<const D: usize>(what: &str, x: &Tensor<D>) {
 pub fn weigh<const D: usize>(y: Tensor<D>) -> Tensor<1> {
     let shape = y.dims();
     let weights = random(99, shape, 1.0);
-    let weights = if y.dtype() == DType::F64 {
-        double(&weights)
-    } else {
-        weights
-    };
+    let weights = if y.dtype() == DType::F64 { double(&weights) } else { weights };
     (y * weights).sum()
 }
 
 /// Runs `work` with one and with four threads and asserts equal bits.
 pub fn same_bits(what: &str, work: impl Fn() -> Vec<Vec<f32>> + Sync + Send) {
-    let on = |threads| {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap()
-            .install(&work)
-    };
+    let on = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&work);
     let (one, four) = (on(1), on(4));
     for (part, (a, b)) in one.iter().zip(&four).enumerate() {
         let equal = a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits());
@@ -93,11 +78,7 @@ pub fn bits<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
 
 /// Asserts that the gradient of `weigh(f(x))` at a few numbers of `x` agrees with central differences, in double
 /// precision.
-pub fn differences<const D: usize, const E: usize>(
-    what: &str,
-    x: &Tensor<D>,
-    f: impl Fn(Tensor<D>) -> Tensor<E>,
-) {
+pub fn differences<const D: usize, const E: usize>(what: &str, x: &Tensor<D>, f: impl Fn(Tensor<D>) -> Tensor<E>) {
     let x = double(x);
     let leaf = x.clone().require_grad();
     let grads = weigh(f(leaf.clone())).backward();

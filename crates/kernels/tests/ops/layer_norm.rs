@@ -8,11 +8,7 @@ const EPS: f32 = 1e-6;
 type Inputs = (Tensor<2>, Tensor<1>, Tensor<1>);
 
 fn inputs(rows: usize, dim: usize, scale: f32) -> Inputs {
-    (
-        random(1, [rows, dim], scale) + 0.5,
-        random(2, [dim], 0.5) + 1.0,
-        random(3, [dim], 0.5),
-    )
+    (random(1, [rows, dim], scale) + 0.5, random(2, [dim], 0.5) + 1.0, random(3, [dim], 0.5))
 }
 
 /// Value and gradients.
@@ -23,12 +19,7 @@ fn run(
     let (x, gamma, beta) = (x.require_grad(), gamma.require_grad(), beta.require_grad());
     let y = f(x.clone(), gamma.clone(), beta.clone(), EPS);
     let grads = weigh(y.clone()).backward();
-    (
-        y,
-        x.grad(&grads).unwrap(),
-        gamma.grad(&grads).unwrap(),
-        beta.grad(&grads).unwrap(),
-    )
+    (y, x.grad(&grads).unwrap(), gamma.grad(&grads).unwrap(), beta.grad(&grads).unwrap())
 }
 
 fn check((x, gamma, beta): Inputs, tolerance: f64) {

@@ -7,23 +7,14 @@ type Inputs = (Tensor<2>, Tensor<2>, Option<Tensor<1>>);
 type Results = (Tensor<2>, Tensor<2>, Tensor<2>, Option<Tensor<1>>);
 
 fn inputs(rows: usize, from: usize, to: usize, bias: bool) -> Inputs {
-    (
-        random(1, [rows, from], 1.0),
-        random(2, [from, to], 1.0),
-        bias.then(|| random(3, [to], 1.0)),
-    )
+    (random(1, [rows, from], 1.0), random(2, [from, to], 1.0), bias.then(|| random(3, [to], 1.0)))
 }
 
 fn run(f: impl Fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>) -> Tensor<2>, (x, w, b): Inputs) -> Results {
     let (x, w, b) = (x.require_grad(), w.require_grad(), b.map(Tensor::require_grad));
     let y = f(x.clone(), w.clone(), b.clone());
     let grads = weigh(y.clone()).backward();
-    (
-        y,
-        x.grad(&grads).unwrap(),
-        w.grad(&grads).unwrap(),
-        b.map(|b| b.grad(&grads).unwrap()),
-    )
+    (y, x.grad(&grads).unwrap(), w.grad(&grads).unwrap(), b.map(|b| b.grad(&grads).unwrap()))
 }
 
 fn check((x, w, b): Inputs, tolerance: f64) {

@@ -8,3 +8,4 @@ mod dino_cross_entropy;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod mlp;

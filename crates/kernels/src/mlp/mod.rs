@@ -1,0 +1,82 @@
+//! The two-layer perceptron of a transformer block.
+
+mod backward;
+mod cpu;
+mod reference;
+
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::Tensor;
+
+use crate::mode::fused;
+
+pub use reference::mlp as mlp_reference;
+
+/// What a device implements. Shapes as in [`mlp`].
+pub trait MlpKernel: Backend {
+    /// The result alone.
+    fn mlp_value(
+        x: FloatTensor<Self>,
+        w1: FloatTensor<Self>,
+        b1: FloatTensor<Self>,
+        w2: FloatTensor<Self>,
+        b2: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// The result and `[rows, hidden]`, what goes into the activation.
+    fn mlp_forward(
+        x: FloatTensor<Self>,
+        w1: FloatTensor<Self>,
+        b1: FloatTensor<Self>,
+        w2: FloatTensor<Self>,
+        b2: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// From the gradient of the result, the input, what goes into the activation, and the weights: the gradients of
+    /// `x`, `w1`, `b1`, `w2` and `b2`.
+    fn mlp_backward(
+        dy: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        h: FloatTensor<Self>,
+        w1: FloatTensor<Self>,
+        w2: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 5];
+}
+
+/// The differentiable operation.
+#[backend_extension(Autodiff, Flex)]
+pub trait MlpOps: Backend {
+    /// See [`mlp`](super::mlp).
+    fn fused_mlp(
+        x: FloatTensor<Self>,
+        w1: FloatTensor<Self>,
+        b1: FloatTensor<Self>,
+        w2: FloatTensor<Self>,
+        b2: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+/// `gelu(x·w1 + b1)·w2 + b2`.
+///
+/// `x` is `[rows, inputs]`, `w1` `[inputs, hidden]`, `b1` `[hidden]`, `w2` `[hidden, outputs]`, `b2` `[outputs]`; the
+/// result `[rows, outputs]`. On the CPU the activations never leave the cache.
+pub fn mlp(x: Tensor<2>, w1: Tensor<2>, b1: Tensor<1>, w2: Tensor<2>, b2: Tensor<1>) -> Tensor<2> {
+    let ([_, inputs], [hidden, outputs]) = (x.dims(), w2.dims());
+    assert!(
+        w1.dims() == [inputs, hidden] && b1.dims() == [hidden] && b2.dims() == [outputs],
+        "mlp: rows of {inputs}, weights {:?} and {:?}, biases {:?} and {:?}",
+        w1.dims(),
+        w2.dims(),
+        b1.dims(),
+        b2.dims()
+    );
+    if !fused(&x) || x.dims().contains(&0) || w2.dims().contains(&0) {
+        return reference::mlp(x, w1, b1, w2, b2);
+    }
+    Tensor::from_dispatch(<Dispatch as MlpOps>::fused_mlp(
+        x.into_dispatch(),
+        w1.into_dispatch(),
+        b1.into_dispatch(),
+        w2.into_dispatch(),
+        b2.into_dispatch(),
+    ))
+}

@@ -1,0 +1,196 @@
+//! The command line, as a person meets it: a short run from images to pictures, and messages for bad input.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+fn ocelli(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ocelli")).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "exit {:?}\n{}\n{}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Exit code 2 and every one of these in the message.
+fn refused(args: &[&str], words: &[&str]) {
+    let output = ocelli(args);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    for word in words {
+        assert!(message.contains(word), "{args:?}: expected \"{word}\" in: {message}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+const TINY: [&str; 18] = [
+    "--preset", "laptop", "--arch", "vit-32x2x2/8", "--device", "cpu", "--epochs", "2", "--set", "batch_size=16",
+    "--set", "dino.head.out_dim=64", "--set", "dino.head.hidden_dim=32", "--set", "dino.head.bottleneck_dim=16",
+    "--set", "optim.warmup_epochs=1",
+];
+
+fn pretrain(out: &Path, extra: &[&str]) -> Output {
+    let out = out.display().to_string();
+    let mut args = vec!["pretrain", "--data", "scenes:64", "--out", &out];
+    args.extend(TINY);
+    args.extend(extra);
+    ocelli(&args)
+}
+
+#[test]
+fn from_images_to_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let text = stdout(&pretrain(&run, &[]));
+    assert!(text.contains("64 images, 2 epochs of 4 steps"), "{text}");
+    assert!(text.contains("epoch   2"), "{text}");
+
+    for file in ["config.toml", "manifest.json", "metrics.jsonl", "checkpoints/epoch-0002.safetensors"] {
+        assert!(run.join(file).exists(), "{file}");
+    }
+    let rows: Vec<serde_json::Value> = fs::read_to_string(run.join("metrics.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let epochs: Vec<_> = rows.iter().filter(|r| r["event"] == "epoch").collect();
+    assert_eq!(epochs.len(), 2);
+    assert!(epochs.iter().all(|e| e["loss"].as_f64().unwrap() > 0.0 && e["knn"]["20"].is_number()));
+
+    let run = run.display().to_string();
+    let maps = folder.path().join("maps").display().to_string();
+    let text = stdout(&ocelli(&["attention", "scenes:64", "--limit", "3", "--weights", &run, "--out", &maps]));
+    assert!(text.contains("Jaccard"), "{text}");
+    assert!(fs::metadata(Path::new(&maps).join("sheet.png")).unwrap().len() > 1000);
+    assert_eq!(fs::read_dir(&maps).unwrap().count(), 1 + 3 * (2 + 1) * 2, "a map and a mask per head and their mean");
+
+    let text = stdout(&ocelli(&["eval", "knn", "--data", "scenes:64", "--weights", &run, "--k", "5", "--json"]));
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["results"][0]["k"], 5);
+
+    for (file, rows) in [("f.csv", 65), ("f.npy", 0), ("f.safetensors", 0)] {
+        let out = folder.path().join(file).display().to_string();
+        stdout(&ocelli(&["embed", "scenes:64", "--weights", &run, "--out", &out]));
+        if rows > 0 {
+            assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), rows);
+        }
+    }
+}
+
+#[test]
+fn a_picture_of_any_shape_has_attention() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    stdout(&pretrain(&run, &["--set", "epochs=1"]));
+    let weights = run.display().to_string();
+    for (w, h) in [(200, 33), (7, 7), (1000, 10)] {
+        let path = folder.path().join(format!("{w}x{h}.png"));
+        image::RgbImage::from_fn(w, h, |x, y| image::Rgb([x as u8, y as u8, 90])).save(&path).unwrap();
+        let out = folder.path().join(format!("maps-{w}")).display().to_string();
+        stdout(&ocelli(&["attention", &path.display().to_string(), "--weights", &weights, "--out", &out]));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_for_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = |name: &str, threads: &str| -> Vec<f64> {
+        let run = folder.path().join(name);
+        let out = run.display().to_string();
+        let mut args = vec!["pretrain", "--data", "scenes:64", "--out", &out];
+        args.extend(TINY);
+        let loader = format!("loader.threads={threads}");
+        args.extend(["--set", &loader]);
+        let output = Command::new(env!("CARGO_BIN_EXE_ocelli"))
+            .args(&args)
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .unwrap();
+        stdout(&output);
+        fs::read_to_string(run.join("metrics.jsonl"))
+            .unwrap()
+            .lines()
+            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap())
+            .filter(|r| r["event"] == "epoch")
+            .map(|r| r["loss"].as_f64().unwrap())
+            .collect()
+    };
+    assert_eq!(losses("one", "1"), losses("four", "4"), "bit for bit");
+}
+
+#[test]
+fn help_is_quick() {
+    let started = Instant::now();
+    let text = stdout(&ocelli(&["--help"]));
+    assert!(text.contains("demo") && text.contains("pretrain"));
+    // The aim is 50 ms; ten times that only tells a start that does real work.
+    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+}
+
+#[test]
+fn devices_and_presets_are_listed() {
+    assert!(stdout(&ocelli(&["devices", "--device", "cpu"])).contains("* cpu"));
+    let list = stdout(&ocelli(&["presets"]));
+    for name in ["vit-s16-100", "vit-s16-300", "vit-s16-800", "vit-s8-800", "vit-b16-400", "vit-b8-300", "laptop"] {
+        assert!(list.contains(name), "{name}");
+    }
+    assert!(stdout(&ocelli(&["presets", "vit-s16-300"])).contains("norm_last_layer = false"));
+}
+
+#[test]
+fn bad_input_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let out = at("run");
+    let run = |data: &str, extra: &[&str], words: &[&str]| {
+        let mut args = vec!["pretrain", "--data", data, "--out", &out, "--device", "cpu"];
+        args.extend(extra);
+        refused(&args, words);
+        assert!(!Path::new(&out).exists(), "nothing is left behind");
+    };
+    run(&at("nowhere"), &[], &["nowhere"]);
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    run(&at("empty"), &[], &["empty"]);
+    fs::create_dir(folder.path().join("texts")).unwrap();
+    fs::write(folder.path().join("texts/a.txt"), "no picture").unwrap();
+    run(&at("texts"), &[], &["a.txt"]);
+    run("scenes:64", &["--arch", "resnet50"], &["unknown architecture", "expected"]);
+    run("scenes:64", &["--method", "simclr"], &["method", "dino"]);
+    run("scenes:64", &["--preset", "laptp"], &["unknown preset", "laptop"]);
+    run("scenes:64", &["--set", "optim.lrr=1"], &["unknown key", "did you mean"]);
+    run("scenes:64", &["--set", "optim.lr=-1"], &["optim.lr", "expected"]);
+    run("scenes:64", &["--set", "batch_size=0"], &["batch_size", "at least 1"]);
+    run("scenes:64", &["--set", "batch_size=65"], &["64 images", "batch"]);
+    run("scenes:64", &["--set", "views.global_scale=[0.4,1.5]"], &["views.global_scale"]);
+    run("scenes:64", &["--set", "views.local_size_px=8"], &["one patch"]);
+    run("scenes:64", &["--config", &at("none.toml")], &["none.toml"]);
+    fs::write(folder.path().join("broken.toml"), "epochs = 3\nseed = = 1\n").unwrap();
+    run("scenes:64", &["--config", &at("broken.toml")], &["broken.toml", "line 2"]);
+    refused(&["devices", "--device", "gpu:99"], &["gpu:99"]);
+    refused(&["devices", "--device", "tpu"], &["auto, gpu, gpu:N or cpu"]);
+    refused(&["attention", "scenes:3", "--weights", &at("none")], &["weights", "none"]);
+    fs::write(folder.path().join("junk.safetensors"), vec![7u8; 100]).unwrap();
+    refused(&["attention", "scenes:3", "--device", "cpu", "--weights", &at("junk.safetensors")], &["safetensors"]);
+    refused(&["embed", "scenes:3", "--weights", &at("junk.safetensors"), "--out", "f.txt"], &[".csv"]);
+}
+
+#[test]
+fn a_run_is_not_overwritten_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    stdout(&pretrain(&run, &["--set", "epochs=1"]));
+    let before = fs::read(run.join("checkpoints/epoch-0001.safetensors")).unwrap();
+    let output = pretrain(&run, &["--set", "epochs=1"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--overwrite"));
+    assert_eq!(fs::read(run.join("checkpoints/epoch-0001.safetensors")).unwrap(), before);
+}
