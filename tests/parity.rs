@@ -141,12 +141,12 @@ fn dino_loss() {
     let f = Fixture::load("loss_dino");
     let device = device();
     let student = f.tensor::<2>("student", &device.clone().autodiff()).require_grad();
-    let loss = ocelli::methods::dino_cross_entropy(
+    let loss = ocelli::kernels::dino_cross_entropy(
         student.clone(),
         f.tensor::<2>("teacher", &device),
         f.tensor::<2>("center", &device),
-        f.f64("student_temp"),
-        f.f64("teacher_temp"),
+        f.f64("student_temp") as f32,
+        f.f64("teacher_temp") as f32,
         f.usize("ncrops"),
     );
     let gradient = values(student.grad(&loss.backward()).unwrap());

@@ -19,7 +19,7 @@ use super::{DeviceArgs, pretrain};
 #[command(after_help = "Examples:\n  ocelli demo\n  ocelli demo --data photos --out runs/photos")]
 pub struct DemoArgs {
     /// Folder of images instead of the built-in scenes
-    #[arg(long, default_value = "scenes")]
+    #[arg(long, default_value = "scenes:2000")]
     data: String,
     /// Folder of the run (replaced if it is there)
     #[arg(long, default_value = "runs/demo")]

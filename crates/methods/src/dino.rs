@@ -6,7 +6,7 @@ use ocelli_models::weights::{HostTensor, StateDict};
 use ocelli_models::{DinoHead, DinoHeadConfig, Init, Mode, Vit, VitConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::{dino_cross_entropy, ema_update};
+use crate::ema_update;
 use crate::method::{LossOutput, Method, MethodError, StepClock};
 use crate::schedule::TeacherTemperature;
 
@@ -196,12 +196,12 @@ impl Method for Dino {
         let (student, teacher, features) = self.outputs(views, batch, clock.step_seed());
         let temperature = self.teacher_temperature(clock.epoch);
         let n_views = student.dims()[0] / batch;
-        let loss = dino_cross_entropy(
+        let loss = ocelli_kernels::dino_cross_entropy(
             student,
             teacher.clone(),
             self.centre.clone(),
-            self.config.student_temp,
-            temperature,
+            self.config.student_temp as f32,
+            temperature as f32,
             n_views,
         );
 

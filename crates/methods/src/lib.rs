@@ -7,11 +7,9 @@
 
 mod dino;
 mod ema;
-mod loss;
 mod method;
 pub mod schedule;
 
 pub use dino::{Dino, DinoConfig, DinoNet};
 pub use ema::ema_update;
-pub use loss::dino_cross_entropy;
 pub use method::{LossOutput, Method, MethodError, StepClock};

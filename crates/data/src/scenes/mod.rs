@@ -50,15 +50,15 @@ pub struct Difficulty {
 impl Default for Difficulty {
     fn default() -> Self {
         Self {
-            object_area: [0.07, 0.33],
-            tilt_rad: 0.7,
+            object_area: [0.16, 0.42],
+            tilt_rad: 0.5,
             stretch: 1.25,
             warp: 0.07,
-            outside: 0.12,
-            colour_distance: 0.22,
+            outside: 0.08,
+            colour_distance: 0.3,
             texture_contrast: 0.85,
-            backdrop_contrast: 0.75,
-            clutter: [2, 7],
+            backdrop_contrast: 0.4,
+            clutter: [0, 3],
             clutter_radius: [0.04, 0.12],
             light_gradient: 0.5,
             noise_levels: 6.0,

@@ -90,7 +90,12 @@ pub struct Mlp {
 
 impl Mlp {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward(ocelli_kernels::gelu(self.fc1.forward(x)))
+        match (&self.fc1.bias, &self.fc2.bias) {
+            (Some(b1), Some(b2)) => {
+                ocelli_kernels::mlp(x, self.fc1.weight.val(), b1.val(), self.fc2.weight.val(), b2.val())
+            }
+            _ => self.fc2.forward(ocelli_kernels::gelu(self.fc1.forward(x))),
+        }
     }
 }
 
