@@ -33,9 +33,24 @@ fn refused(args: &[&str], words: &[&str]) {
 }
 
 const TINY: [&str; 18] = [
-    "--preset", "laptop", "--arch", "vit-32x2x2/8", "--device", "cpu", "--epochs", "2", "--set", "batch_size=16",
-    "--set", "dino.head.out_dim=64", "--set", "dino.head.hidden_dim=32", "--set", "dino.head.bottleneck_dim=16",
-    "--set", "optim.warmup_epochs=1",
+    "--preset",
+    "laptop",
+    "--arch",
+    "vit-32x2x2/8",
+    "--device",
+    "cpu",
+    "--epochs",
+    "2",
+    "--set",
+    "batch_size=16",
+    "--set",
+    "dino.head.out_dim=64",
+    "--set",
+    "dino.head.hidden_dim=32",
+    "--set",
+    "dino.head.bottleneck_dim=16",
+    "--set",
+    "optim.warmup_epochs=1",
 ];
 
 fn pretrain(out: &Path, extra: &[&str]) -> Output {
@@ -71,7 +86,11 @@ fn from_images_to_pictures() {
     let text = stdout(&ocelli(&["attention", "scenes:64", "--limit", "3", "--weights", &run, "--out", &maps]));
     assert!(text.contains("Jaccard"), "{text}");
     assert!(fs::metadata(Path::new(&maps).join("sheet.png")).unwrap().len() > 1000);
-    assert_eq!(fs::read_dir(&maps).unwrap().count(), 1 + 3 * (2 + 1) * 2, "a map and a mask per head and their mean");
+    assert_eq!(
+        fs::read_dir(&maps).unwrap().count(),
+        1 + 3 * (2 + 1) * 2,
+        "a map and a mask per head and their mean"
+    );
 
     let text = stdout(&ocelli(&["eval", "knn", "--data", "scenes:64", "--weights", &run, "--k", "5", "--json"]));
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -140,7 +159,8 @@ fn help_is_quick() {
 fn devices_and_presets_are_listed() {
     assert!(stdout(&ocelli(&["devices", "--device", "cpu"])).contains("* cpu"));
     let list = stdout(&ocelli(&["presets"]));
-    for name in ["vit-s16-100", "vit-s16-300", "vit-s16-800", "vit-s8-800", "vit-b16-400", "vit-b8-300", "laptop"] {
+    for name in ["vit-s16-100", "vit-s16-300", "vit-s16-800", "vit-s8-800", "vit-b16-400", "vit-b8-300", "laptop"]
+    {
         assert!(list.contains(name), "{name}");
     }
     assert!(stdout(&ocelli(&["presets", "vit-s16-300"])).contains("norm_last_layer = false"));

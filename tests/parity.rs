@@ -56,7 +56,12 @@ fn vit_forward() {
             let images = Tensor::<4>::from_data(TensorData::new(pixels, [batch, 3, h, w]), &device());
             let check = |what: &str, found: Vec<f32>, tolerance: &serde_json::Value| {
                 let expected = &f.get(&format!("{key}.{what}")).values;
-                assert_close(&format!("{name} {key}.{what}"), &found, expected, Tolerance::of(tolerance, expected));
+                assert_close(
+                    &format!("{name} {key}.{what}"),
+                    &found,
+                    expected,
+                    Tolerance::of(tolerance, expected),
+                );
             };
             check("cls", values(vit.forward(images.clone(), Mode::Eval)), tokens_tolerance);
 
@@ -204,7 +209,10 @@ fn training_steps(f: &Fixture) {
     for who in ["student", "teacher"] {
         state.tensors.extend(init.tensors.iter().map(|(n, t)| (format!("{who}.{n}"), t.clone())));
     }
-    let centre = ocelli::models::weights::HostTensor { shape: vec![1, config.head.out_dim], values: vec![0.0; config.head.out_dim] };
+    let centre = ocelli::models::weights::HostTensor {
+        shape: vec![1, config.head.out_dim],
+        values: vec![0.0; config.head.out_dim],
+    };
     state.tensors.push(("dino_loss.center".into(), centre));
     dino.load_state(&state).unwrap();
 
@@ -227,7 +235,10 @@ fn training_steps(f: &Fixture) {
         lr_sum += rates.lr;
         let near = |found: f64, key: &str| {
             let expected = f.json["expected"][key][step].as_f64().unwrap();
-            assert!((found - expected).abs() <= 1e-12 + 1e-10 * expected, "{name} {key}[{step}]: {found} {expected}");
+            assert!(
+                (found - expected).abs() <= 1e-12 + 1e-10 * expected,
+                "{name} {key}[{step}]: {found} {expected}"
+            );
         };
         near(rates.lr, "lr");
         near(rates.weight_decay, "wd");
@@ -251,7 +262,12 @@ fn training_steps(f: &Fixture) {
         let mut raw = output.loss.backward();
         let found = values(output.loss.clone());
         let expected = &f.get("loss").values[step..=step];
-        assert_close(&format!("{name} loss[{step}]"), &found, expected, Tolerance::of(&tolerance["loss"], expected));
+        assert_close(
+            &format!("{name} loss[{step}]"),
+            &found,
+            expected,
+            Tolerance::of(&tolerance["loss"], expected),
+        );
 
         let gradients = params::take_gradients(dino.net(), &mut raw);
         check_gradients(f, step, &gradients);
@@ -278,11 +294,16 @@ fn check_gradients(f: &Fixture, step: usize, gradients: &[(String, Tensor<1>)]) 
     let names = f.config()["grad_names_in_order"].as_array().unwrap();
     assert_eq!(gradients.len(), names.len(), "{}: number of gradients", f.name);
     for (i, name) in names.iter().map(|n| n.as_str().unwrap()).enumerate() {
-        let (_, gradient) = gradients.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no gradient of {name}"));
+        let (_, gradient) =
+            gradients.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no gradient of {name}"));
         let found = values(gradient.clone());
         let norm = found.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         let expected = f64::from(f.get("grad_norm").values[step * names.len() + i]);
-        assert!((norm - expected).abs() <= 2e-3 * expected + 1e-5, "{} |grad {name}|[{step}]: {norm} {expected}", f.name);
+        assert!(
+            (norm - expected).abs() <= 2e-3 * expected + 1e-5,
+            "{} |grad {name}|[{step}]: {norm} {expected}",
+            f.name
+        );
         if step > 0 {
             continue;
         }

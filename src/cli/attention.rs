@@ -20,7 +20,9 @@ use super::images::{self, Input};
 /// Draw what the network attends to: per head, their mean, masks that keep a share of the attention, and one contact
 /// sheet. On the built-in scenes it also prints how well the masks fit the objects.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ocelli attention photo.jpg --weights runs/first\n  ocelli attention photos --weights weights.safetensors --size 480 --out maps\n  ocelli attention scenes --weights runs/demo")]
+#[command(
+    after_help = "Examples:\n  ocelli attention photo.jpg --weights runs/first\n  ocelli attention photos --weights weights.safetensors --size 480 --out maps\n  ocelli attention scenes --weights runs/demo"
+)]
 pub struct AttentionArgs {
     /// Images, folders of images, or `scenes[:COUNT]`
     #[arg(required = true)]

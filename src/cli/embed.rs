@@ -10,13 +10,15 @@ use ocelli::data::{EvalTransform, normalise_into};
 use ocelli::eval::features::{FeatureTable, Pooling, TableFormat, encode, names_txt};
 use ocelli::train::{eval_transform, load_backbone};
 
+use super::DeviceArgs;
 use super::attention::normalisation;
 use super::images;
-use super::DeviceArgs;
 
 /// Write the features of images to a file: .safetensors, .npy (names beside it in .txt) or .csv.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ocelli embed photos --weights runs/first --out features.npy\n  ocelli embed a.jpg b.jpg --weights weights.safetensors --features patches --out patches.safetensors")]
+#[command(
+    after_help = "Examples:\n  ocelli embed photos --weights runs/first --out features.npy\n  ocelli embed a.jpg b.jpg --weights weights.safetensors --features patches --out patches.safetensors"
+)]
 pub struct EmbedArgs {
     /// Images, folders of images, or `scenes[:COUNT]`
     #[arg(required = true)]
@@ -74,15 +76,17 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         let tokens = backbone.vit.tokens(Tensor::from_data(TensorData::new(data, [1, 3, h, w]), &device.device));
         let pooled = pooling.apply(tokens)?;
         let [_, patches, dim] = pooled.dims();
-        let values =
-            pooled.into_data().try_to_vec::<f32>().map_err(|e| anyhow::anyhow!("cannot read features back: {e:?}"))?;
+        let values = pooled
+            .into_data()
+            .try_to_vec::<f32>()
+            .map_err(|e| anyhow::anyhow!("cannot read features back: {e:?}"))?;
         let table = match &mut table {
             Some(table) => table,
             empty => empty.insert(FeatureTable::new(pooling, patches, dim)?),
         };
-        table
-            .extend(std::slice::from_ref(&input.name), &values)
-            .with_context(|| format!("{}: all images must give the same number of features; use --size", input.name))?;
+        table.extend(std::slice::from_ref(&input.name), &values).with_context(|| {
+            format!("{}: all images must give the same number of features; use --size", input.name)
+        })?;
         bar.inc(1);
     }
     bar.finish_and_clear();

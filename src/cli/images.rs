@@ -35,7 +35,10 @@ pub fn read(names: &[String], limit: usize) -> anyhow::Result<Vec<Input>> {
             let index = i * source.len() / count;
             inputs.push(Input {
                 name: source.name(index),
-                class: source.label(index).and_then(|l| source.class_names().get(l as usize).cloned()).unwrap_or_default(),
+                class: source
+                    .label(index)
+                    .and_then(|l| source.class_names().get(l as usize).cloned())
+                    .unwrap_or_default(),
                 image: source.load(index)?,
                 truth: source.mask(index),
             });
@@ -92,7 +95,8 @@ pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> anyhow
 /// Writes a file, whole or not at all, and its folder where it is missing.
 pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
     Ok(ocelli::train::write_atomically(path, bytes)?)
 }

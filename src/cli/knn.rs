@@ -12,7 +12,9 @@ use super::DeviceArgs;
 
 /// Weighted k-NN classification of frozen CLS features (DINO's protocol: votes exp(similarity/0.07)).
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ocelli eval knn --data imagenette --weights runs/first\n  ocelli eval knn --data scenes --weights runs/demo --k 5 20")]
+#[command(
+    after_help = "Examples:\n  ocelli eval knn --data imagenette --weights runs/first\n  ocelli eval knn --data scenes --weights runs/demo --k 5 20"
+)]
 pub struct KnnArgs {
     /// Labelled images: a folder with train/ and val/, a folder of class folders, CIFAR records, or `scenes`
     #[arg(long)]
@@ -52,7 +54,11 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
     config.eval.resize_px = args.resize.unwrap_or(config.eval.resize_px);
     config.eval.crop_px = args.crop.unwrap_or(config.eval.crop_px);
     let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) else {
-        bail!("{}: expected labelled images (a folder per class); found {} without labels", args.data, source.len());
+        bail!(
+            "{}: expected labelled images (a folder per class); found {} without labels",
+            args.data,
+            source.len()
+        );
     };
     let train = extract_features(&backbone.vit, &labelled.train, &config, &device.device)?;
     let test = extract_features(&backbone.vit, &labelled.test, &config, &device.device)?;

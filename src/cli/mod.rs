@@ -18,7 +18,12 @@ use ocelli::train::device::{self, Chosen, DeviceChoice};
 
 /// Self-supervised vision models, trained on any GPU or none.
 #[derive(Parser)]
-#[command(name = "ocelli", version, about, after_help = "Start here:\n  ocelli demo\n  ocelli pretrain --preset laptop --data photos --out runs/first\n  ocelli attention photo.jpg --weights runs/first")]
+#[command(
+    name = "ocelli",
+    version,
+    about,
+    after_help = "Start here:\n  ocelli demo\n  ocelli pretrain --preset laptop --data photos --out runs/first\n  ocelli attention photo.jpg --weights runs/first"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

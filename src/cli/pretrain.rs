@@ -15,7 +15,9 @@ use super::progress::Progress;
 
 /// Pre-train a network on images, with or without labels (labels only measure: k-NN during the run).
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ocelli pretrain --data photos --out runs/first --preset laptop\n  ocelli pretrain --method dino --arch vit-s/16 --data imagenet --out runs/s16 --set epochs=300 --set optim.lr=0.0005\n\nValues come from the defaults (the published ones), then --preset, then --config, then --method, --arch, --epochs and --set.")]
+#[command(
+    after_help = "Examples:\n  ocelli pretrain --data photos --out runs/first --preset laptop\n  ocelli pretrain --method dino --arch vit-s/16 --data imagenet --out runs/s16 --set epochs=300 --set optim.lr=0.0005\n\nValues come from the defaults (the published ones), then --preset, then --config, then --method, --arch, --epochs and --set."
+)]
 pub struct PretrainArgs {
     /// Folder of images, folder or file of CIFAR records, or `scenes[:COUNT]` for the built-in ones
     #[arg(long)]

@@ -37,7 +37,14 @@ impl Progress {
     /// Shows one event.
     pub fn show(&mut self, event: &Event) {
         match event {
-            Event::Started { images, steps_per_epoch, epochs, uniform_entropy, backbone_parameters, head_parameters } => {
+            Event::Started {
+                images,
+                steps_per_epoch,
+                epochs,
+                uniform_entropy,
+                backbone_parameters,
+                head_parameters,
+            } => {
                 (self.epochs, self.steps_per_epoch, self.uniform_entropy) =
                     (*epochs, (*steps_per_epoch).max(1), *uniform_entropy);
                 self.line(&format!(

@@ -160,12 +160,7 @@ impl Dino {
     }
 
     /// Student logits `[views·batch, K]`, teacher logits `[2·batch, K]` and teacher features of these views.
-    pub fn outputs(
-        &self,
-        views: &[Tensor<4>],
-        batch: usize,
-        seed: u64,
-    ) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+    pub fn outputs(&self, views: &[Tensor<4>], batch: usize, seed: u64) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
         let mode = Mode::Train { seed };
         let tracked: Vec<Tensor<4>> = views.iter().map(|v| v.clone().autodiff()).collect();
         let (student, _) = self.net().forward(&tracked, mode);

@@ -29,10 +29,7 @@ pub struct Linear {
 impl Linear {
     /// The reference's initialisation of transformers and heads: N(0, .02²) weights, zero bias.
     pub fn new(input: usize, output: usize, bias: bool, init: &mut Init) -> Self {
-        Self {
-            weight: init.trunc_normal([input, output], 0.02),
-            bias: bias.then(|| init.constant([output], 0.0)),
-        }
+        Self { weight: init.trunc_normal([input, output], 0.02), bias: bias.then(|| init.constant([output], 0.0)) }
     }
 
     /// `[rows, in]` to `[rows, out]`.
@@ -104,10 +101,7 @@ impl BatchNorm {
     pub fn forward(&self, x: Tensor<2>, mode: Mode) -> Tensor<2> {
         let [rows, _] = x.dims();
         let (mean, var) = match mode {
-            Mode::Eval => (
-                self.running_mean.value().unsqueeze::<2>(),
-                self.running_var.value().unsqueeze::<2>(),
-            ),
+            Mode::Eval => (self.running_mean.value().unsqueeze::<2>(), self.running_var.value().unsqueeze::<2>()),
             Mode::Train { .. } => {
                 let mean = x.clone().mean_dim(0);
                 let var = (x.clone() - mean.clone()).powi_scalar(2).mean_dim(0);

@@ -9,8 +9,8 @@ mod arch;
 mod block;
 
 pub use arch::{Arch, VitError};
-use block::Block;
 pub(crate) use block::BatchShape;
+use block::Block;
 
 use crate::pos_embed::{PositionGrid, interpolate};
 use crate::{Init, LayerNorm, Mode};
@@ -55,9 +55,7 @@ impl VitConfig {
                     bias: init.uniform([self.dim], bound),
                 },
             },
-            blocks: (0..self.depth)
-                .map(|i| Block::new(self, self.drop_path * i as f64 / last, init))
-                .collect(),
+            blocks: (0..self.depth).map(|i| Block::new(self, self.drop_path * i as f64 / last, init)).collect(),
             norm: LayerNorm::new(self.dim, block::LAYER_NORM_EPSILON, init),
         })
     }

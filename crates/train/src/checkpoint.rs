@@ -66,8 +66,8 @@ pub struct Backbone {
 pub fn load_backbone(path: &Path, heads: Option<usize>, device: &Device) -> Result<Backbone, TrainError> {
     let file = resolve(path)?;
     let bytes = fs::read(&file).map_err(|e| TrainError::io(&file, "read the weights", &e))?;
-    let state = read_safetensors(&bytes)
-        .map_err(|e| TrainError::File { path: file.clone(), reason: e.to_string() })?;
+    let state =
+        read_safetensors(&bytes).map_err(|e| TrainError::File { path: file.clone(), reason: e.to_string() })?;
     let teacher = state.under("teacher.backbone.");
     let (weights, what) = match teacher.tensors.is_empty() {
         false => (teacher, "teacher backbone"),
@@ -80,15 +80,10 @@ pub fn load_backbone(path: &Path, heads: Option<usize>, device: &Device) -> Resu
     // A classifier on top is not ours to keep; everything else must fit.
     let mut weights = weights;
     weights.tensors.retain(|(n, _)| !n.starts_with("head."));
-    let vit = weights
-        .load_into(vit)
-        .map_err(|e| TrainError::File { path: file.clone(), reason: e.to_string() })?;
-    let arch = Arch {
-        dim: config.dim,
-        depth: config.depth,
-        heads: config.heads,
-        patch_size_px: config.patch_size_px,
-    };
+    let vit =
+        weights.load_into(vit).map_err(|e| TrainError::File { path: file.clone(), reason: e.to_string() })?;
+    let arch =
+        Arch { dim: config.dim, depth: config.depth, heads: config.heads, patch_size_px: config.patch_size_px };
     let epochs = state.metadata.get("epochs_done").map(|e| format!(" after {e} epochs")).unwrap_or_default();
     Ok(Backbone { vit, config, description: format!("{what} {arch}{epochs} of {}", file.display()), run })
 }

@@ -260,9 +260,8 @@ impl RunConfig {
     /// # Errors
     /// The first value out of range, with its key.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let fail = |key, expected: &str, found: String| {
-            Err(ConfigError::Value { key, expected: expected.into(), found })
-        };
+        let fail =
+            |key, expected: &str, found: String| Err(ConfigError::Value { key, expected: expected.into(), found });
         if self.method != "dino" {
             return fail("method", "\"dino\"", format!("\"{}\"", self.method));
         }
@@ -283,10 +282,15 @@ impl RunConfig {
             }
         }
         if !self.batch_size.is_multiple_of(self.accumulate) {
-            return fail("accumulate", "a divisor of batch_size", format!("{} of {}", self.accumulate, self.batch_size));
+            return fail(
+                "accumulate",
+                "a divisor of batch_size",
+                format!("{} of {}", self.accumulate, self.batch_size),
+            );
         }
         let smallest = if self.views.local_crops > 0 { self.views.local_size_px } else { usize::MAX };
-        for (key, side) in [("views.global_size_px", self.views.global_size_px), ("views.local_size_px", smallest)] {
+        for (key, side) in [("views.global_size_px", self.views.global_size_px), ("views.local_size_px", smallest)]
+        {
             if side < self.arch.patch_size_px {
                 let expected = format!("at least one patch, {} px", self.arch.patch_size_px);
                 return fail(key, &expected, side.to_string());
@@ -315,7 +319,11 @@ impl RunConfig {
             return fail("views.std", "three numbers above 0", format!("{:?}", self.views.std));
         }
         if !(0.0..=1.0).contains(&self.loader.max_bad_fraction) {
-            return fail("loader.max_bad_fraction", "a share from 0 to 1", self.loader.max_bad_fraction.to_string());
+            return fail(
+                "loader.max_bad_fraction",
+                "a share from 0 to 1",
+                self.loader.max_bad_fraction.to_string(),
+            );
         }
         if !(0.0..1.0).contains(&self.drop_path) {
             return fail("drop_path", "at least 0 and below 1", self.drop_path.to_string());

@@ -190,9 +190,7 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen, TrainError> {
     let adapters = if choice == DeviceChoice::Cpu { Vec::new() } else { adapters() };
     match pick(choice, &adapters)? {
         (Some(index), reason) => open_adapter(&adapters[index], reason),
-        (None, reason) => {
-            Ok(Chosen { device: Device::flex(), name: "CPU".into(), reason, is_cpu: true })
-        }
+        (None, reason) => Ok(Chosen { device: Device::flex(), name: "CPU".into(), reason, is_cpu: true }),
     }
 }
 

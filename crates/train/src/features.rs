@@ -24,11 +24,7 @@ pub struct Labelled {
 impl Labelled {
     /// Takes `test` for queries where it is labelled; otherwise every tenth training image, which then is no
     /// neighbour. `None` without labels. Larger sets are thinned evenly to the configured sizes.
-    pub fn of(
-        source: &Arc<dyn Source>,
-        test: Option<&Arc<dyn Source>>,
-        config: &EvalConfig,
-    ) -> Option<Self> {
+    pub fn of(source: &Arc<dyn Source>, test: Option<&Arc<dyn Source>>, config: &EvalConfig) -> Option<Self> {
         let labelled = |s: &Arc<dyn Source>| (0..s.len()).filter(|i| s.label(*i).is_some()).collect::<Vec<_>>();
         let train = labelled(source);
         if train.is_empty() {

@@ -38,7 +38,8 @@ impl RunDir {
             if !overwrite {
                 return Err(TrainError::File {
                     path: root.to_owned(),
-                    reason: "there is a run here already; choose another --out, or --overwrite to replace it".into(),
+                    reason: "there is a run here already; choose another --out, or --overwrite to replace it"
+                        .into(),
                 });
             }
             for name in ["config.toml", "manifest.json", "metrics.jsonl"] {

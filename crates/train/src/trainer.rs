@@ -57,7 +57,8 @@ impl Pending {
         if self.rows.is_empty() {
             return Vec::new();
         }
-        let values = Tensor::cat(std::mem::take(&mut self.rows), 0).into_data().try_to_vec::<f32>().unwrap_or_default();
+        let values =
+            Tensor::cat(std::mem::take(&mut self.rows), 0).into_data().try_to_vec::<f32>().unwrap_or_default();
         values.as_chunks().0.to_vec()
     }
 }
@@ -318,10 +319,9 @@ impl Trainer {
             let row = Tensor::cat(scalars, 0) * weight;
             figures = Some(figures.map_or(row.clone(), |sum| sum + row));
         }
-        let norms = gradients.norms().map_or_else(
-            || Tensor::zeros([2], &self.device),
-            |(all, largest)| Tensor::cat(vec![all, largest], 0),
-        );
+        let norms = gradients
+            .norms()
+            .map_or_else(|| Tensor::zeros([2], &self.device), |(all, largest)| Tensor::cat(vec![all, largest], 0));
         let clock = &clocks[0];
         let (optimizer, method) = (&mut self.optimizer, &mut self.method);
         gradients.drop_where(|name| method.is_frozen(name, clock.epoch));

@@ -18,35 +18,73 @@ enum Pattern {
     Horizon,
 }
 
-/// The ground.
+/// The ground: a patchwork of pieces, each of its own material and pattern. One crop of an image shows other pieces
+/// than another, so the background says nothing that two views of an image share; the object does.
 pub(super) struct Backdrop {
-    pattern: Pattern,
-    palettes: [Palette; 2],
+    pieces: Vec<(Point, Piece)>,
     noise: Noise,
-    frequency: f32,
-    direction: Point,
     contrast: f32,
 }
 
+struct Piece {
+    pattern: Pattern,
+    palettes: [Palette; 2],
+    frequency: f32,
+    direction: Point,
+}
+
 impl Backdrop {
-    pub fn random(palette: Palette, difficulty: &Difficulty, rng: &mut Rng) -> Self {
-        let patterns = [Pattern::Clouds, Pattern::Stripes, Pattern::Pebbles, Pattern::Planks, Pattern::Horizon];
-        let pattern = patterns[rng.below(patterns.len() as u64) as usize];
-        let angle = rng.uniform_f32(0.0, std::f32::consts::TAU);
+    /// A random patchwork, and the palette of its middle piece.
+    pub fn random(difficulty: &Difficulty, rng: &mut Rng) -> Self {
+        let [few, many] = difficulty.backdrop_pieces;
+        let count = few.max(1) + rng.below(u64::from(many.saturating_sub(few)) + 1) as u32;
+        let pieces = (0..count).map(|_| {
+            let place = [rng.unit_f32(), rng.unit_f32()];
+            (place, Piece::random(difficulty, rng))
+        });
         Self {
-            pattern,
-            palettes: [palette, Palette::random(rng)],
+            pieces: pieces.collect(),
             noise: Noise::new(rng),
-            frequency: rng.uniform_f32(0.7, 1.5),
-            direction: [cosf(angle), sinf(angle)],
             contrast: difficulty.backdrop_contrast * rng.uniform_f32(0.6, 1.0),
         }
     }
 
+    /// The material of the piece nearest to a point.
+    pub fn palette(&self, p: Point) -> Palette {
+        self.nearest(p).map_or_else(Palette::grey, |piece| piece.palettes[0])
+    }
+
     /// The colour at a point of the image, both coordinates 0..1.
     pub fn colour(&self, p: Point) -> Rgb {
+        // Seams that are not straight look less like tiles.
+        let bend = |offset: f32| 0.12 * (self.noise.at(p[0] * 7.0 + offset, p[1] * 7.0) - 0.5);
+        let bent = [p[0] + bend(0.0), p[1] + bend(31.0)];
+        self.nearest(bent).map_or([0.5; 3], |piece| piece.colour(p, &self.noise, self.contrast))
+    }
+
+    fn nearest(&self, p: Point) -> Option<&Piece> {
+        let far = |q: &Point| (p[0] - q[0]).powi(2) + (p[1] - q[1]).powi(2);
+        self.pieces.iter().min_by(|a, b| far(&a.0).total_cmp(&far(&b.0))).map(|(_, piece)| piece)
+    }
+}
+
+impl Piece {
+    fn random(difficulty: &Difficulty, rng: &mut Rng) -> Self {
+        let patterns = [Pattern::Clouds, Pattern::Stripes, Pattern::Pebbles, Pattern::Planks, Pattern::Horizon];
+        let pattern = patterns[rng.below(patterns.len() as u64) as usize];
+        let angle = rng.uniform_f32(0.0, std::f32::consts::TAU);
+        let mut material = || Palette::random(rng).muted(difficulty.backdrop_muted);
+        Self {
+            pattern,
+            palettes: [material(), material()],
+            frequency: rng.uniform_f32(0.7, 1.5),
+            direction: [cosf(angle), sinf(angle)],
+        }
+    }
+
+    /// The colour at a point of the image, both coordinates 0..1.
+    fn colour(&self, p: Point, noise: &Noise, contrast: f32) -> Rgb {
         let f = self.frequency;
-        let noise = &self.noise;
         let (x, y) = (p[0], p[1]);
         let along = x * self.direction[0] + y * self.direction[1];
         let across = y * self.direction[0] - x * self.direction[1];
@@ -79,7 +117,7 @@ impl Backdrop {
                 (above * (0.6 + 0.4 * y) + (1.0 - above) * fine, above)
             }
         };
-        let tone = 0.5 + (pattern * 0.75 + fine * 0.25 - 0.5) * self.contrast;
+        let tone = 0.5 + (pattern * 0.75 + fine * 0.25 - 0.5) * contrast;
         mix(self.palettes[0].tone(tone), self.palettes[1].tone(tone), second)
     }
 }

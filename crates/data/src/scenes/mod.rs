@@ -33,16 +33,26 @@ pub struct Difficulty {
     pub outside: f32,
     /// Smallest distance between the mean colours of object and background (RGB, 0..√3).
     pub colour_distance: f32,
+    /// How often an object is of a material usual for its class, 0..1; the rest are of any.
+    pub usual_material: f32,
+    /// How far the background's colours are moved towards grey, 0..1.
+    pub backdrop_muted: f32,
     /// Contrast of the pattern on the object, 0..1.
     pub texture_contrast: f32,
     /// Contrast of the background's pattern, 0..1.
     pub backdrop_contrast: f32,
+    /// Fewest and most pieces of the background's patchwork.
+    pub backdrop_pieces: [u32; 2],
     /// Fewest and most distracting shapes.
     pub clutter: [u32; 2],
     /// Smallest and largest radius of a distracting shape, as a fraction of the side.
     pub clutter_radius: [f32; 2],
     /// Largest darkening across the image by uneven light, 0..1.
     pub light_gradient: f32,
+    /// Darkest and brightest exposure.
+    pub exposure: [f32; 2],
+    /// Largest tint of the light, 0..1: each channel is multiplied by a factor from 1 − this to 1 + this.
+    pub light_cast: f32,
     /// Largest standard deviation of the pixel noise, in levels.
     pub noise_levels: f32,
 }
@@ -50,17 +60,22 @@ pub struct Difficulty {
 impl Default for Difficulty {
     fn default() -> Self {
         Self {
-            object_area: [0.16, 0.42],
-            tilt_rad: 0.5,
+            object_area: [0.12, 0.32],
+            tilt_rad: 1.3,
             stretch: 1.25,
             warp: 0.07,
             outside: 0.08,
             colour_distance: 0.3,
+            usual_material: 0.7,
+            backdrop_muted: 0.4,
             texture_contrast: 0.85,
-            backdrop_contrast: 0.4,
-            clutter: [0, 3],
+            backdrop_contrast: 0.5,
+            backdrop_pieces: [10, 18],
+            clutter: [1, 4],
             clutter_radius: [0.04, 0.12],
-            light_gradient: 0.5,
+            light_gradient: 0.3,
+            exposure: [0.9, 1.1],
+            light_cast: 0.04,
             noise_levels: 6.0,
         }
     }

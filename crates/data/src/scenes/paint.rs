@@ -53,7 +53,8 @@ struct Light {
     /// From the scene towards the light, along the image.
     direction: Point,
     gradient: f32,
-    level: f32,
+    /// Exposure and colour of the light, per channel.
+    level: Rgb,
 }
 
 impl Light {
@@ -62,13 +63,17 @@ impl Light {
         Self {
             direction: [cosf(angle), sinf(angle)],
             gradient: rng.uniform_f32(0.0, difficulty.light_gradient),
-            level: rng.uniform_f32(0.88, 1.12),
+            level: {
+                let [dark, bright] = difficulty.exposure;
+                let (exposure, cast) = (rng.uniform_f32(dark, bright), difficulty.light_cast);
+                std::array::from_fn(|_| exposure * rng.uniform_f32(1.0 - cast, 1.0 + cast))
+            },
         }
     }
 
-    fn at(&self, p: Point) -> f32 {
+    fn at(&self, p: Point) -> Rgb {
         let along = (p[0] - 0.5) * self.direction[0] + (p[1] - 0.5) * self.direction[1];
-        self.level * (1.0 + self.gradient * along)
+        scale(self.level, 1.0 + self.gradient * along)
     }
 }
 
@@ -100,12 +105,16 @@ pub(super) fn scene(class: usize, size_px: u32, difficulty: &Difficulty, rng: &m
     let pixel = 1.0 / side as f32;
     let shape = Shape::random(class, rng);
     let pose = Pose::random(&shape, difficulty, rng);
-    let ground = Palette::random(rng);
-    let skin = Palette::apart_from(&ground, difficulty.colour_distance, rng);
+    let backdrop = Backdrop::random(difficulty, rng);
+    let ground = backdrop.palette(pose.centre);
+    let usual = rng.chance(difficulty.usual_material);
+    let skin = Palette::apart_from(&ground, difficulty.colour_distance, rng, |rng| match usual {
+        true => Palette::usual_for(class, rng),
+        false => Palette::random(rng),
+    });
     let texture = Texture::random(difficulty.texture_contrast, rng);
     let noise = Noise::new(rng);
     let light = Light::random(difficulty, rng);
-    let backdrop = Backdrop::random(ground, difficulty, rng);
     let [few, many] = difficulty.clutter;
     let count = few + rng.below(u64::from(many.saturating_sub(few)) + 1) as u32;
     let things: Vec<Thing> = (0..count).map(|_| Thing::random(difficulty, rng)).collect();
@@ -154,7 +163,8 @@ pub(super) fn scene(class: usize, size_px: u32, difficulty: &Difficulty, rng: &m
     let sigma = rng.uniform_f32(1.0, difficulty.noise_levels.max(1.0));
     let mut data = vec![0u8; side * side * 3];
     for (i, (bytes, colour)) in data.chunks_exact_mut(3).zip(&colours).enumerate() {
-        let lit = scale(*colour, 255.0 * light.at(centre_of(i)));
+        let light = light.at(centre_of(i));
+        let lit: Rgb = std::array::from_fn(|c| 255.0 * colour[c] * light[c]);
         for (byte, value) in bytes.iter_mut().zip(lit) {
             *byte = (value + sigma * bell(rng) + 0.5) as u8;
         }

@@ -42,7 +42,22 @@ pub(super) fn scale(a: Rgb, by: f32) -> Rgb {
 impl Palette {
     /// A random material, its colours moved a little.
     pub fn random(rng: &mut Rng) -> Self {
-        let base = MATERIALS[rng.below(MATERIALS.len() as u64) as usize];
+        Self::of(rng.below(MATERIALS.len() as u64) as usize, rng)
+    }
+
+    /// Plain grey.
+    pub fn grey() -> Self {
+        Self { tones: [[0.25; 3], [0.5; 3], [0.75; 3]] }
+    }
+
+    /// One of the three materials usual for a class, its colours moved a little. Neighbouring classes share some, so
+    /// colour hints at the class and does not give it away.
+    pub fn usual_for(class: usize, rng: &mut Rng) -> Self {
+        Self::of((2 * class + rng.below(3) as usize) % MATERIALS.len(), rng)
+    }
+
+    fn of(material: usize, rng: &mut Rng) -> Self {
+        let base = MATERIALS[material];
         let tint: Rgb = std::array::from_fn(|_| rng.uniform_f32(-0.06, 0.06));
         let gain = rng.uniform_f32(0.85, 1.12);
         let tones = base
@@ -50,19 +65,25 @@ impl Palette {
         Self { tones }
     }
 
-    /// A random material whose middle is at least `distance` from that of another, as far as a few tries allow.
-    pub fn apart_from(other: &Self, distance: f32, rng: &mut Rng) -> Self {
-        let mut best = Self::random(rng);
+    /// A palette from `draw` whose middle is at least `distance` from that of another, as far as a few tries allow.
+    pub fn apart_from(other: &Self, distance: f32, rng: &mut Rng, draw: impl Fn(&mut Rng) -> Self) -> Self {
+        let mut best = draw(rng);
         for _ in 0..8 {
             if best.distance(other) >= distance {
                 break;
             }
-            let next = Self::random(rng);
+            let next = draw(rng);
             if next.distance(other) > best.distance(other) {
                 best = next;
             }
         }
         best
+    }
+
+    /// The same colours moved towards the grey of their middle: 0 leaves them, 1 makes them one grey.
+    pub fn muted(self, by: f32) -> Self {
+        let grey = self.tones[1].iter().sum::<f32>() / 3.0;
+        Self { tones: self.tones.map(|tone| mix(tone, [grey; 3], by)) }
     }
 
     fn distance(&self, other: &Self) -> f32 {

@@ -70,9 +70,7 @@ impl Attention {
     fn rows(&self, x: Tensor<2>, shape: BatchShape, queries: std::ops::Range<usize>) -> Tensor<4> {
         let dim = x.dims()[1];
         let head_dim = dim / self.heads;
-        let split = |t: Tensor<2>| {
-            t.reshape([shape.batch, shape.tokens, self.heads, head_dim]).swap_dims(1, 2)
-        };
+        let split = |t: Tensor<2>| t.reshape([shape.batch, shape.tokens, self.heads, head_dim]).swap_dims(1, 2);
         let q = split(self.qkv.forward_columns(x.clone(), 0, dim)).narrow(2, queries.start, queries.len());
         let k = split(self.qkv.forward_columns(x, dim, dim));
         softmax_last((q * self.scale(dim)).matmul(k.swap_dims(2, 3)))

@@ -52,7 +52,10 @@ fn parse(text: &str, name: &str) -> Result<Table, ConfigError> {
 fn parse_set(set: &str) -> Result<Table, ConfigError> {
     let source_name = format!("--set {set}");
     let Some((key, value)) = set.split_once('=') else {
-        return Err(ConfigError::Toml { source_name, reason: "expected key=value, such as optim.lr=0.001".into() });
+        return Err(ConfigError::Toml {
+            source_name,
+            reason: "expected key=value, such as optim.lr=0.001".into(),
+        });
     };
     let (key, value) = (key.trim(), value.trim());
     let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
