@@ -2,12 +2,12 @@
 //!
 //! This crate gathers the others under one name; the command line lives in the binary.
 //!
-//! * [`models`]: Vision Transformers, heads, weights.
-//! * [`methods`]: DINO.
-//! * [`data`]: sources of images, views, the loader.
-//! * [`train`]: configuration, devices, the loop.
-//! * [`eval`]: k-NN, attention masks, feature tables, pictures.
-//! * [`kernels`]: the operations underneath.
+//! - [`models`] — Vision Transformers, heads, weights.
+//! - [`methods`] — DINO.
+//! - [`data`] — sources of images, views, the loader.
+//! - [`train`] — configuration, devices, the loop.
+//! - [`eval`] — k-NN, attention masks, feature tables, pictures.
+//! - [`kernels`] — the operations underneath.
 
 pub use ocelli_data as data;
 pub use ocelli_eval as eval;

@@ -89,7 +89,10 @@ fn test() -> Outcome {
     wasm()?;
     cargo(&["test", "--release", "--workspace"], &[])?;
     ensure_vulkan()?;
-    cargo(&["test", "--release", "--test", "parity"], &[("OCELLI_TEST_DEVICE", "gpu")])?;
+    // Mesa's driver complains on every start where this is unset.
+    let runtime = env::var("XDG_RUNTIME_DIR").unwrap_or_else(|_| env::temp_dir().display().to_string());
+    let envs = [("OCELLI_TEST_DEVICE", "gpu"), ("XDG_RUNTIME_DIR", runtime.as_str())];
+    cargo(&["test", "--release", "--test", "parity", "--", "--nocapture"], &envs)?;
     println!("\nall tests passed");
     Ok(())
 }

@@ -60,8 +60,8 @@ pub struct Difficulty {
 impl Default for Difficulty {
     fn default() -> Self {
         Self {
-            object_area: [0.12, 0.32],
-            tilt_rad: 1.3,
+            object_area: [0.15, 0.42],
+            tilt_rad: 0.8,
             stretch: 1.25,
             warp: 0.07,
             outside: 0.08,

@@ -69,11 +69,3 @@ fn raw_pixels_do_not_solve_it() {
     println!("raw-pixel 20-NN, 600 train, 200 test: {accuracy:.3}");
     assert!(accuracy < 0.35, "{accuracy}");
 }
-
-#[test]
-#[ignore = "the full yardstick, about ten seconds"]
-fn raw_pixels_do_not_solve_the_full_set() {
-    let accuracy = raw_pixel_accuracy(2000, 500);
-    println!("raw-pixel 20-NN, 2000 train, 500 test: {accuracy:.3}");
-    assert!(accuracy < 0.30, "{accuracy}");
-}

@@ -36,7 +36,7 @@ pub trait AttentionKernel: Backend {
 /// The differentiable operation.
 #[backend_extension(Autodiff, Flex)]
 pub trait AttentionOps: Backend {
-    /// See [`attention`](super::attention).
+    /// See [`attention`](super::attention()).
     fn fused_attention(qkv: FloatTensor<Self>, heads: usize, scale: f32) -> FloatTensor<Self>;
 }
 

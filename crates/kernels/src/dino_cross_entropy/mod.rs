@@ -40,7 +40,7 @@ pub trait DinoCrossEntropyKernel: Backend {
 /// The differentiable operation.
 #[backend_extension(Autodiff, Flex)]
 pub trait DinoCrossEntropyOps: Backend {
-    /// See [`dino_cross_entropy`](super::dino_cross_entropy).
+    /// See [`dino_cross_entropy`](super::dino_cross_entropy()).
     fn fused_dino_cross_entropy(
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,

@@ -23,7 +23,7 @@ pub trait GeluKernel: Backend {
 /// The differentiable operation.
 #[backend_extension(Autodiff, Flex)]
 pub trait GeluOps: Backend {
-    /// See [`gelu`](super::gelu).
+    /// See [`gelu`](super::gelu()).
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 

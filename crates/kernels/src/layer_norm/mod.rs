@@ -34,7 +34,7 @@ pub trait LayerNormKernel: Backend {
 /// The differentiable operation.
 #[backend_extension(Autodiff, Flex)]
 pub trait LayerNormOps: Backend {
-    /// See [`layer_norm`](super::layer_norm).
+    /// See [`layer_norm`](super::layer_norm()).
     fn fused_layer_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,

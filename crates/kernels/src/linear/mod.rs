@@ -28,7 +28,7 @@ pub trait LinearKernel: Backend {
 /// The differentiable operation.
 #[backend_extension(Autodiff, Flex)]
 pub trait LinearOps: Backend {
-    /// See [`linear`](super::linear).
+    /// See [`linear`](super::linear()).
     fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The same without a bias.
     fn fused_linear_plain(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;

@@ -45,7 +45,7 @@ pub trait MlpKernel: Backend {
 /// The differentiable operation.
 #[backend_extension(Autodiff, Flex)]
 pub trait MlpOps: Backend {
-    /// See [`mlp`](super::mlp).
+    /// See [`mlp`](super::mlp()).
     fn fused_mlp(
         x: FloatTensor<Self>,
         w1: FloatTensor<Self>,
