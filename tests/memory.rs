@@ -1,0 +1,50 @@
+//! Training keeps its memory: resident set after step 50 and after step 300 within 2 %.
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::sync::Arc;
+
+use ocelli::data::{SceneConfig, SceneSource, Source};
+use ocelli::train::{Event, Trainer, config};
+
+/// Resident set of this process, bytes.
+fn resident_bytes() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: f64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+    pages * 4096.0
+}
+
+#[test]
+fn three_hundred_steps_keep_their_memory() {
+    let scenes = SceneSource::new(SceneConfig { count: 400, ..SceneConfig::default() }).unwrap();
+    let source: Arc<dyn Source> = Arc::new(scenes);
+    let sets = [
+        "arch=vit-48x2x3/8",
+        "epochs=6",
+        "batch_size=8",
+        "optim.warmup_epochs=1",
+        "dino.head.out_dim=128",
+        "dino.head.hidden_dim=64",
+        "dino.head.bottleneck_dim=32",
+        "eval.every_epochs=0",
+    ]
+    .map(str::to_owned);
+    let config = config::resolve(Some("demo"), None, &sets).unwrap();
+    let mut trainer = Trainer::new(&config, &support::device(), &source, None).unwrap();
+    let mut at = [0.0; 2];
+    trainer
+        .run(None, &mut |event| {
+            match event {
+                Event::Tick { step: 50 } => at[0] = resident_bytes(),
+                Event::Tick { step: 300 } => at[1] = resident_bytes(),
+                _ => {}
+            }
+            Ok(())
+        })
+        .unwrap();
+    let growth = at[1] / at[0] - 1.0;
+    println!("after 50 steps {:.1} MB, after 300 {:.1} MB: {:+.2} %", at[0] / 1e6, at[1] / 1e6, 100.0 * growth);
+    assert!(growth < 0.02, "the resident set grew by {:.1} %", 100.0 * growth);
+}
