@@ -88,7 +88,9 @@ fn mean(curves: &[Value], epoch: usize, key: &str) -> f64 {
 fn compare(ours: &[Value], theirs: &[Value]) -> Outcome<()> {
     let epochs = theirs.first().and_then(|c| c["epochs"].as_array()).map_or(0, Vec::len);
     let mut inside = true;
-    println!("| epoch | loss (reference) | teacher entropy | KL | k-NN k=20 | in the band |\n|---|---|---|---|---|---|");
+    println!(
+        "| epoch | loss (reference) | teacher entropy | KL | k-NN k=20 | in the band |\n|---|---|---|---|---|---|"
+    );
     for epoch in 0..epochs {
         let cells: Vec<(f64, f64)> =
             FIGURES.iter().map(|(key, _)| (mean(ours, epoch, key), mean(theirs, epoch, key))).collect();

@@ -60,15 +60,15 @@ pub struct Difficulty {
 impl Default for Difficulty {
     fn default() -> Self {
         Self {
-            object_area: [0.15, 0.42],
-            tilt_rad: 0.8,
+            object_area: [0.12, 0.34],
+            tilt_rad: std::f32::consts::PI,
             stretch: 1.25,
             warp: 0.07,
-            outside: 0.08,
+            outside: 0.15,
             colour_distance: 0.3,
-            usual_material: 0.7,
-            backdrop_muted: 0.4,
-            texture_contrast: 0.85,
+            usual_material: 0.8,
+            backdrop_muted: 0.75,
+            texture_contrast: 1.0,
             backdrop_contrast: 0.5,
             backdrop_pieces: [10, 18],
             clutter: [1, 4],

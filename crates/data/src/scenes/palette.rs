@@ -50,10 +50,10 @@ impl Palette {
         Self { tones: [[0.25; 3], [0.5; 3], [0.75; 3]] }
     }
 
-    /// One of the three materials usual for a class, its colours moved a little. Neighbouring classes share some, so
+    /// One of the two materials usual for a class, its colours moved a little. Several materials look alike, so
     /// colour hints at the class and does not give it away.
     pub fn usual_for(class: usize, rng: &mut Rng) -> Self {
-        Self::of((2 * class + rng.below(3) as usize) % MATERIALS.len(), rng)
+        Self::of((2 * class + rng.below(2) as usize) % MATERIALS.len(), rng)
     }
 
     fn of(material: usize, rng: &mut Rng) -> Self {
