@@ -1,4 +1,4 @@
-//! Training keeps its memory: resident set after step 50 and after step 300 within 2 %.
+//! Training keeps its memory: the resident set of the ten steps up to step 50 and up to step 300 within 2 %.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -21,11 +21,16 @@ fn three_hundred_steps_keep_their_memory() {
     let scenes = SceneSource::new(SceneConfig { count: 400, ..SceneConfig::default() }).unwrap();
     let source: Arc<dyn Source> = Arc::new(scenes);
     let sets = [
-        "arch=vit-48x2x3/8",
+        // Batches waiting for the trainer come and go; with few of them, and a network that outweighs them, what is
+        // left is what training keeps.
+        "loader.prefetch=1",
+        // The last layer's moments come into being when it thaws; here that is at once.
+        "dino.freeze_last_layer_epochs=0",
+        "arch=vit-96x3x3/8",
         "epochs=6",
         "batch_size=8",
         "optim.warmup_epochs=1",
-        "dino.head.out_dim=128",
+        "dino.head.out_dim=16384",
         "dino.head.hidden_dim=64",
         "dino.head.bottleneck_dim=32",
         "eval.every_epochs=0",
@@ -33,12 +38,12 @@ fn three_hundred_steps_keep_their_memory() {
     .map(str::to_owned);
     let config = config::resolve(Some("demo"), None, &sets).unwrap();
     let mut trainer = Trainer::new(&config, &support::device(), &source, None).unwrap();
-    let mut at = [0.0; 2];
+    let mut at = [0.0f64; 2];
     trainer
         .run(None, &mut |event| {
             match event {
-                Event::Tick { step: 50 } => at[0] = resident_bytes(),
-                Event::Tick { step: 300 } => at[1] = resident_bytes(),
+                Event::Tick { step: 41..=50 } => at[0] = at[0].max(resident_bytes()),
+                Event::Tick { step: 291..=300 } => at[1] = at[1].max(resident_bytes()),
                 _ => {}
             }
             Ok(())

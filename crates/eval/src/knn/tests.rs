@@ -242,23 +242,3 @@ fn normalising_ignores_row_length() {
     let normal = l2_normalise(matrix(vec![3.0, 4.0, 0.0, 0.0], 2)).into_data();
     assert_eq!(normal.try_into_vec_as::<f32>().unwrap(), [0.6, 0.8, 0.0, 0.0]);
 }
-
-/// Timing, by hand: `cargo test --release -p ocelli-eval -- --ignored --nocapture timing`.
-#[test]
-#[ignore = "measures time"]
-fn timing() {
-    for (test_rows, train_rows, dim) in [(1000, 4000, 96), (3925, 9469, 192)] {
-        let (train, train_labels) = clusters(train_rows, dim, 10, 11);
-        let (test, test_labels) = clusters(test_rows, dim, 10, 12);
-        for selection in [Selection::Host, Selection::Device] {
-            let config = KnnConfig { selection, ..Default::default() };
-            let start = std::time::Instant::now();
-            let report = knn(train.clone(), &train_labels, test.clone(), &test_labels, 10, &config).unwrap();
-            println!(
-                "{test_rows}×{train_rows}×{dim} {selection:?}: {:?}, {}",
-                start.elapsed(),
-                report.results[1].top1
-            );
-        }
-    }
-}
