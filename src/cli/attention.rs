@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
-use ocelli::data::normalise_into;
+use ocelli::data::{Source as _, normalise_into};
 use ocelli::eval::attention::{AttentionJaccard, AttentionMap, JaccardSummary};
 use ocelli::eval::colour::{Colormap, heatmap};
 use ocelli::eval::mask::Mask;
@@ -15,7 +15,10 @@ use ocelli::models::Vit;
 use ocelli::train::load_backbone;
 
 use super::DeviceArgs;
-use super::images::{self, Input};
+use super::images::{self, Input, Named};
+
+/// Rows of the contact sheet at most.
+const SHEET_ROWS: usize = 64;
 
 /// Draw what the network attends to: per head, their mean, masks that keep a share of the attention, and one contact
 /// sheet. On the built-in scenes it also prints how well the masks fit the objects.
@@ -65,21 +68,34 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
     if !(0.0..=1.0).contains(&args.threshold) {
         bail!("--threshold: expected a share from 0 to 1, found {}", args.threshold);
     }
-    let inputs = images::read(&args.images, args.limit)?;
+    let inputs = Named::list(&args.images, args.limit)?;
     let device = args.device.open()?;
     let backbone = load_backbone(&args.weights, args.heads, &device.device)?;
     println!("{} on {}", backbone.description, device.name);
-    let (mean, std) = normalisation(backbone.run.as_ref());
-    let attended = attend(&backbone.vit, &inputs, args.size, (mean, std), &device.device)?;
-    if !args.sheet_only {
-        for a in &attended {
-            write_heads(&args.out, a, args.threshold)?;
+    let statistics = normalisation(backbone.run.as_ref());
+    let bar = images::bar(inputs.len());
+    let (mut shown, mut scores) = (Vec::new(), Vec::new());
+    for index in 0..inputs.len() {
+        let input = inputs.input(index)?;
+        let attended = attend(&backbone.vit, &input, args.size, statistics, &device.device)?;
+        if !args.sheet_only {
+            write_heads(&args.out, &attended, args.threshold)?;
         }
+        scores.extend(attended.jaccard(args.threshold)?);
+        if shown.len() < SHEET_ROWS {
+            shown.push(attended);
+        }
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     let path = args.out.join("sheet.png");
-    write_sheet(&path, "What the last block attends to", &attended, args.threshold)?;
-    println!("{} images: {}", attended.len(), path.display());
-    if let Some(fit) = fit_with_truth(&attended, args.threshold)? {
+    write_sheet(&path, "What the last block attends to", &shown, args.threshold)?;
+    println!("{} images: {}", inputs.len(), path.display());
+    if shown.len() < inputs.len() {
+        println!("the sheet shows the first {SHEET_ROWS}");
+    }
+    if !scores.is_empty() {
+        let fit = JaccardSummary::of(&scores)?;
         println!(
             "Jaccard index of the masks with the objects ({:.0} % of the attention, {} scenes): best head {:.3}, mean of \
              the heads {:.3}",
@@ -98,48 +114,41 @@ pub fn normalisation(run: Option<&ocelli::train::RunConfig>) -> ([f32; 3], [f32;
     (views.mean, views.std)
 }
 
-/// Attention of every image, one at a time (they may differ in size).
+impl Attended {
+    /// How the masks of this image fit its object, where that is known.
+    pub fn jaccard(&self, mass: f64) -> anyhow::Result<Option<AttentionJaccard>> {
+        let Some(truth) = &self.truth else { return Ok(None) };
+        Ok(Some(self.map.jaccard(truth, self.picture.width() / self.map.columns(), mass)?))
+    }
+}
+
+/// Attention of one image, its long side scaled to `size` pixels (see [`images::fit`]).
 pub fn attend(
     vit: &Vit,
-    inputs: &[Input],
+    input: &Input,
     size: usize,
     (mean, std): ([f32; 3], [f32; 3]),
     device: &Device,
-) -> anyhow::Result<Vec<Attended>> {
+) -> anyhow::Result<Attended> {
     let patch = vit.patch_size_px();
-    inputs
-        .iter()
-        .map(|input| {
-            let (image, truth) = images::fit(input, size, patch)?;
-            let (w, h) = (image.width as usize, image.height as usize);
-            let mut data = vec![0.0; 3 * w * h];
-            normalise_into(&image, mean, std, &mut data);
-            let tensor = Tensor::from_data(TensorData::new(data, [1, 3, h, w]), device);
-            let values = vit
-                .cls_attention(tensor)
-                .into_data()
-                .try_to_vec::<f32>()
-                .map_err(|e| anyhow::anyhow!("cannot read the attention back: {e:?}"))?;
-            Ok(Attended {
-                name: input.name.clone(),
-                class: input.class.clone(),
-                picture: Picture::new(w, h, image.data)?,
-                map: AttentionMap::new(vit.heads(), h / patch, w / patch, values)
-                    .with_context(|| format!("attention of {}", input.name))?,
-                truth: truth.map(|m| Mask::from_bytes(w, h, &m.data)).transpose()?,
-            })
-        })
-        .collect()
-}
-
-/// Mean Jaccard indices over the images that know their object.
-pub fn fit_with_truth(attended: &[Attended], mass: f64) -> anyhow::Result<Option<JaccardSummary>> {
-    let scores: Vec<AttentionJaccard> = attended
-        .iter()
-        .filter_map(|a| a.truth.as_ref().map(|truth| (a, truth)))
-        .map(|(a, truth)| Ok(a.map.jaccard(truth, a.picture.width() / a.map.columns(), mass)?))
-        .collect::<anyhow::Result<_>>()?;
-    Ok(if scores.is_empty() { None } else { Some(JaccardSummary::of(&scores)?) })
+    let (image, truth) = images::fit(input, size, patch)?;
+    let (w, h) = (image.width as usize, image.height as usize);
+    let mut data = vec![0.0; 3 * w * h];
+    normalise_into(&image, mean, std, &mut data);
+    let tensor = Tensor::from_data(TensorData::new(data, [1, 3, h, w]), device);
+    let values = vit
+        .cls_attention(tensor)
+        .into_data()
+        .try_to_vec::<f32>()
+        .map_err(|e| anyhow::anyhow!("cannot read the attention back: {e:?}"))?;
+    Ok(Attended {
+        name: input.name.clone(),
+        class: input.class.clone(),
+        picture: Picture::new(w, h, image.data)?,
+        map: AttentionMap::new(vit.heads(), h / patch, w / patch, values)
+            .with_context(|| format!("attention of {}", input.name))?,
+        truth: truth.map(|m| Mask::from_bytes(w, h, &m.data)).transpose()?,
+    })
 }
 
 /// One row per image, every head, the mean, the mask.

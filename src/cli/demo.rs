@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ocelli::data::{Split, open_source, open_split};
+use ocelli::eval::attention::{AttentionJaccard, JaccardSummary};
 use ocelli::models::Vit;
 use ocelli::train::config::resolve;
 use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
 
-use super::attention::{Attended, attend, fit_with_truth, normalisation, write_sheet};
+use super::attention::{Attended, attend, normalisation, write_sheet};
 use super::images::Input;
 use super::progress::{self, Progress};
 use super::{DeviceArgs, pretrain};
@@ -72,9 +73,12 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
 
     let shown = test.as_ref().unwrap_or(&source);
     let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES)?;
-    let maps = |vit: &Vit| attend(vit, &scored, look_px(&config), normalisation(Some(&config)), &device.device);
+    let maps = |vit: &Vit| -> anyhow::Result<Vec<Attended>> {
+        let (size, statistics) = (look_px(&config), normalisation(Some(&config)));
+        scored.iter().map(|input| attend(vit, input, size, statistics, &device.device)).collect()
+    };
     let (before, after) = (maps(&untrained)?, maps(trained)?);
-    if let (Some(b), Some(a)) = (fit_with_truth(&before, SCORED_MASS)?, fit_with_truth(&after, SCORED_MASS)?) {
+    if let (Some(b), Some(a)) = (fit_with_truth(&before)?, fit_with_truth(&after)?) {
         println!(
             "\nAttention masks against the objects (Jaccard index, {:.0} % of the attention, {} held-out scenes):",
             SCORED_MASS * 100.0,
@@ -92,6 +96,14 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let path = sheet("attention.png", "Attention after training, without a single label", &after)?;
     println!("\nSee what it attends to: {}", path.display());
     Ok(())
+}
+
+/// Mean Jaccard indices over the images that know their object.
+fn fit_with_truth(attended: &[Attended]) -> anyhow::Result<Option<JaccardSummary>> {
+    let scores: Vec<Option<AttentionJaccard>> =
+        attended.iter().map(|a| a.jaccard(SCORED_MASS)).collect::<anyhow::Result<_>>()?;
+    let scores: Vec<AttentionJaccard> = scores.into_iter().flatten().collect();
+    Ok(if scores.is_empty() { None } else { Some(JaccardSummary::of(&scores)?) })
 }
 
 /// Long side of the pictures attention is drawn on: what the network is evaluated at.

@@ -1,18 +1,21 @@
 //! `ocelli embed`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use burn::tensor::{Tensor, TensorData};
 use clap::{Args, ValueEnum};
-use indicatif::ProgressBar;
-use ocelli::data::{EvalTransform, normalise_into};
+use ocelli::data::{EvalBatches, EvalConfig, EvalTransform, Source as _};
 use ocelli::eval::features::{FeatureTable, Pooling, TableFormat, encode, names_txt};
 use ocelli::train::{eval_transform, load_backbone};
 
 use super::DeviceArgs;
 use super::attention::normalisation;
-use super::images;
+use super::images::{self, Named};
+
+/// Images through the network at once.
+const BATCH: usize = 32;
 
 /// Write the features of images to a file: .safetensors, .npy (names beside it in .txt) or .csv.
 #[derive(Args)]
@@ -57,7 +60,7 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     let Some(format) = TableFormat::from_extension(extension) else {
         bail!("--out {}: expected a file ending in .safetensors, .npy or .csv", args.out.display());
     };
-    let inputs = images::read(&args.images, 0)?;
+    let inputs = Arc::new(Named::list(&args.images, 0)?);
     let device = args.device.open()?;
     let backbone = load_backbone(&args.weights, args.heads, &device.device)?;
     let pooling = match args.features {
@@ -66,14 +69,14 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         Features::Patches => Pooling::Patches,
     };
     let transform = transform(args, backbone.run.as_ref());
+    let config = EvalConfig { transform, batch_size: BATCH, threads: 0 };
+    let mut batches = EvalBatches::all(inputs.clone(), config)?;
     let mut table: Option<FeatureTable> = None;
-    let bar = ProgressBar::new(inputs.len() as u64);
-    for input in &inputs {
-        let image = transform.apply(&input.image);
-        let (w, h) = (image.width as usize, image.height as usize);
-        let mut data = vec![0.0; 3 * w * h];
-        normalise_into(&image, transform.mean, transform.std, &mut data);
-        let tokens = backbone.vit.tokens(Tensor::from_data(TensorData::new(data, [1, 3, h, w]), &device.device));
+    let bar = images::bar(inputs.len());
+    for batch in batches.by_ref() {
+        let batch = batch?;
+        let shape = [batch.indices.len(), 3, batch.height as usize, batch.width as usize];
+        let tokens = backbone.vit.tokens(Tensor::from_data(TensorData::new(batch.data, shape), &device.device));
         let pooled = pooling.apply(tokens)?;
         let [_, patches, dim] = pooled.dims();
         let values = pooled
@@ -84,12 +87,14 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
             Some(table) => table,
             empty => empty.insert(FeatureTable::new(pooling, patches, dim)?),
         };
-        table.extend(std::slice::from_ref(&input.name), &values).with_context(|| {
-            format!("{}: all images must give the same number of features; use --size", input.name)
-        })?;
-        bar.inc(1);
+        let names: Vec<String> = batch.indices.iter().map(|i| inputs.name(*i)).collect();
+        table.extend(&names, &values)?;
+        bar.inc(names.len() as u64);
     }
     bar.finish_and_clear();
+    for bad in batches.bad_files() {
+        println!("warning: skipped {}: {}", bad.name, bad.reason);
+    }
     let table = table.context("no image could be read")?;
     images::write(&args.out, &encode(format, &table)?)?;
     if format == TableFormat::Npy {

@@ -1,11 +1,13 @@
 //! Images named on the command line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 use ocelli::data::files::{DecodeLimits, decode_file};
 use ocelli::data::views::{CropBox, Filter, resized_crop};
-use ocelli::data::{Image, Mask, open_source};
+use ocelli::data::{DataError, Image, Mask, Source, open_source};
 
 /// One image to look at.
 pub struct Input {
@@ -19,35 +21,103 @@ pub struct Input {
     pub truth: Option<Mask>,
 }
 
-/// Reads the images: files, folders, or `scenes[:COUNT]`. At most `limit` of each folder, evenly spaced.
-pub fn read(names: &[String], limit: usize) -> anyhow::Result<Vec<Input>> {
-    let mut inputs = Vec::new();
-    for name in names {
-        let path = Path::new(name);
-        if path.is_file() && !name.ends_with(".bin") && !name.ends_with(".bin.xz") {
-            let image = decode_file(path, DecodeLimits::default())?;
-            inputs.push(Input { name: name.clone(), class: String::new(), image, truth: None });
-            continue;
+/// The images somebody named, in their order: listed at once, read one by one.
+pub struct Named {
+    parts: Vec<Part>,
+    entries: Vec<(usize, usize)>,
+}
+
+enum Part {
+    File(PathBuf),
+    Set(Arc<dyn Source>),
+}
+
+impl Named {
+    /// Files, folders, records, or `scenes[:COUNT]`; at most `limit` of each folder, evenly spaced (0: all).
+    pub fn list(names: &[String], limit: usize) -> anyhow::Result<Self> {
+        let (mut parts, mut entries) = (Vec::new(), Vec::new());
+        for name in names {
+            let path = Path::new(name);
+            let part = if path.is_file() && !name.ends_with(".bin") && !name.ends_with(".bin.xz") {
+                entries.push((parts.len(), 0));
+                Part::File(path.to_path_buf())
+            } else {
+                let source = open_source(name)?;
+                let count = if limit == 0 { source.len() } else { limit.min(source.len()) };
+                entries.extend((0..count).map(|i| (parts.len(), i * source.len() / count)));
+                Part::Set(source)
+            };
+            parts.push(part);
         }
-        let source = open_source(name)?;
-        let count = if limit == 0 { source.len() } else { limit.min(source.len()) };
-        for i in 0..count {
-            let index = i * source.len() / count;
-            inputs.push(Input {
-                name: source.name(index),
-                class: source
-                    .label(index)
-                    .and_then(|l| source.class_names().get(l as usize).cloned())
-                    .unwrap_or_default(),
-                image: source.load(index)?,
-                truth: source.mask(index),
-            });
+        if entries.is_empty() {
+            bail!("expected at least one image, folder of images, or `scenes`");
+        }
+        Ok(Self { parts, entries })
+    }
+
+    /// Reads one, with what is known about it.
+    pub fn input(&self, index: usize) -> anyhow::Result<Input> {
+        let image = self.load(index)?;
+        let class = match self.at(index) {
+            Some((Part::Set(source), i)) => {
+                source.label(i).and_then(|l| source.class_names().get(l as usize).cloned())
+            }
+            _ => None,
+        };
+        Ok(Input { name: self.name(index), class: class.unwrap_or_default(), image, truth: self.mask(index) })
+    }
+
+    fn at(&self, index: usize) -> Option<(&Part, usize)> {
+        let &(part, i) = self.entries.get(index)?;
+        Some((self.parts.get(part)?, i))
+    }
+}
+
+/// Labels of different sets do not go together, so there are none.
+impl Source for Named {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn load(&self, index: usize) -> Result<Image, DataError> {
+        match self.at(index) {
+            Some((Part::File(path), _)) => decode_file(path, DecodeLimits::default()),
+            Some((Part::Set(source), i)) => source.load(i),
+            None => Err(DataError::OutOfRange { index, len: self.entries.len() }),
         }
     }
-    if inputs.is_empty() {
-        bail!("expected at least one image, folder of images, or `scenes`");
+
+    fn label(&self, _: usize) -> Option<u32> {
+        None
     }
-    Ok(inputs)
+
+    fn name(&self, index: usize) -> String {
+        match self.at(index) {
+            Some((Part::File(path), _)) => path.display().to_string(),
+            Some((Part::Set(source), i)) => source.name(i),
+            None => String::new(),
+        }
+    }
+
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+
+    fn mask(&self, index: usize) -> Option<Mask> {
+        match self.at(index)? {
+            (Part::Set(source), i) => source.mask(i),
+            (Part::File(_), _) => None,
+        }
+    }
+}
+
+/// A bar for work on so many images.
+pub fn bar(images: usize) -> ProgressBar {
+    let bar = ProgressBar::new(images as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:28} {pos}/{len} images  {per_sec}  ETA {eta}") {
+        bar.set_style(style.progress_chars("━╸─"));
+    }
+    bar
 }
 
 /// Scales the long side to `long_px` (0 only shrinks images beyond 480) and crops to whole patches.

@@ -57,11 +57,11 @@ pub struct PretrainArgs {
 }
 
 pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
+    let mut progress = Progress::new(args.quiet);
     let config = configuration(args)?;
     let source = open_source(&args.data)?;
     let test = open_split(&args.data, Split::Val)?;
     let device = args.device.open()?;
-    let mut progress = Progress::new(args.quiet);
     if !args.quiet {
         println!("device: {} ({})", device.name, device.reason);
     }
@@ -111,12 +111,6 @@ pub fn train(
     let mut trainer = Trainer::new(config, &device.device, source, test)?;
     let dir = RunDir::create(out, overwrite)?;
     dir.write_description(config, &device.name, data)?;
-    if config.eval.every_epochs > 0
-        && let Some(baseline) = trainer.baseline()?
-    {
-        progress.show(&baseline);
-        dir.log(&baseline)?;
-    }
     let mut listen = |event: &Event| -> Result<(), TrainError> {
         progress.show(event);
         match event {

@@ -1,6 +1,6 @@
 //! Shows a run to a person: one bar, one line per epoch.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ocelli::train::{Event, KnnFigures};
@@ -12,10 +12,11 @@ pub struct Progress {
     steps_per_epoch: usize,
     uniform_entropy: f64,
     quiet: bool,
+    started: Instant,
 }
 
 impl Progress {
-    /// A bar on standard error where that is a terminal; lines on standard output unless `quiet`.
+    /// A bar on standard error where that is a terminal; lines on standard output unless `quiet`. Time counts from here.
     pub fn new(quiet: bool) -> Self {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         Self {
@@ -24,6 +25,7 @@ impl Progress {
             steps_per_epoch: 1,
             uniform_entropy: 0.0,
             quiet,
+            started: Instant::now(),
         }
     }
 
@@ -65,7 +67,15 @@ impl Progress {
                 knn(raw_pixels),
                 knn(untrained)
             )),
-            Event::Tick { step } => self.bar.set_position(*step as u64),
+            Event::Tick { step } => {
+                if *step == 1 {
+                    self.line(&format!(
+                        "first step {:.1} s after the start",
+                        self.started.elapsed().as_secs_f64()
+                    ));
+                }
+                self.bar.set_position(*step as u64);
+            }
             Event::Step(f) => self.bar.set_message(format!(
                 "epoch {}/{}  {:.0} img/s  loss {:.3}  H {:.2} of {:.2}  KL {:.3}  std {:.2}  |g| {:.2}",
                 f.epoch + 1,

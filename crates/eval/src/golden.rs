@@ -15,8 +15,13 @@ pub struct Fixture {
 impl Fixture {
     /// Loads `NAME.json` and `NAME.safetensors` from `OCELLI_GOLDEN`, by default the repository's `tests/golden`.
     pub fn load(name: &str) -> Self {
-        let folder = std::env::var_os("OCELLI_GOLDEN")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"), PathBuf::from);
+        let folder = std::env::var_os("OCELLI_GOLDEN").map_or_else(
+            || {
+                PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default())
+                    .join("../../tests/golden")
+            },
+            PathBuf::from,
+        );
         let json = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
         let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();

@@ -137,3 +137,83 @@ pub(crate) fn l2_normalise(x: Tensor<2>) -> Tensor<2> {
     let norm = x.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
     x / norm
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::params;
+    use crate::weights::StateDict;
+
+    fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.into_data().try_to_vec().unwrap()
+    }
+
+    fn column(rows: &[f32], dim: usize, j: usize) -> (f64, f64) {
+        let n = rows.len() / dim;
+        let column: Vec<f64> = (0..n).map(|i| f64::from(rows[i * dim + j])).collect();
+        let mean = column.iter().sum::<f64>() / n as f64;
+        (mean, column.iter().map(|x| (x - mean).powi(2)).sum::<f64>())
+    }
+
+    #[test]
+    fn batch_norm_keeps_running_statistics_as_pytorch_does() {
+        let device = Device::flex();
+        let (rows, dim) = (7, 3);
+        let x: Vec<f32> = (0..rows * dim).map(|i| ((i * 37 % 19) as f32).sqrt() - 1.5).collect();
+        let norm = BatchNorm::new(dim, &mut Init::new(0, &device));
+        let input = || Tensor::<2>::from_data(TensorData::new(x.clone(), [rows, dim]), &device);
+        let trained = values(norm.forward(input(), Mode::Train { seed: 0 }));
+        let (mean, var) = (values(norm.running_mean.value()), values(norm.running_var.value()));
+        let evaluated = values(norm.forward(input(), Mode::Eval));
+        for j in 0..dim {
+            let (m, squares) = column(&x, dim, j);
+            // The output uses the biased variance, the running estimate the unbiased one.
+            let (biased, unbiased) = (squares / rows as f64, squares / (rows - 1) as f64);
+            assert!((f64::from(mean[j]) - 0.1 * m).abs() < 1e-6);
+            assert!((f64::from(var[j]) - (0.9 + 0.1 * unbiased)).abs() < 1e-6);
+            for i in 0..rows {
+                let at = f64::from(x[i * dim + j]);
+                let expected = (at - m) / (biased + 1e-5).sqrt();
+                assert!((f64::from(trained[i * dim + j]) - expected).abs() < 1e-5);
+                let expected = (at - 0.1 * m) / (0.9 + 0.1 * unbiased + 1e-5).sqrt();
+                assert!((f64::from(evaluated[i * dim + j]) - expected).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn batch_norm_in_the_head_has_the_reference_names_and_follows_the_mode() {
+        let device = Device::flex();
+        let config = DinoHeadConfig {
+            out_dim: 12,
+            hidden_dim: 8,
+            bottleneck_dim: 4,
+            layers: 3,
+            batch_norm: true,
+            norm_last_layer: false,
+        };
+        let head = config.init(6, &mut Init::new(1, &device));
+        let mut state = StateDict::default();
+        state.add_module("", &head).unwrap();
+        // Linear, norm, GELU, linear, norm, GELU, linear.
+        for name in ["mlp.0.weight", "mlp.1.running_mean", "mlp.3.bias", "mlp.4.weight", "mlp.6.weight"] {
+            assert!(
+                state.get(name).is_some(),
+                "{name} in {:?}",
+                state.tensors.iter().map(|t| &t.0).collect::<Vec<_>>()
+            );
+        }
+        assert!(
+            params::collect(&head).iter().all(|p| p.trainable != p.name.contains("running")),
+            "statistics are not trained"
+        );
+        let x = Tensor::<2>::from_data(TensorData::new((0..30).map(|i| i as f32).collect(), [5, 6]), &device);
+        let before = values(head.forward(x.clone(), Mode::Eval));
+        let training = values(head.forward(x.clone(), Mode::Train { seed: 0 }));
+        let after = values(head.forward(x, Mode::Eval));
+        assert_ne!(before, training, "training uses the batch's statistics");
+        assert_ne!(before, after, "and moves the running ones");
+    }
+}

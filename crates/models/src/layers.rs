@@ -105,20 +105,21 @@ impl BatchNorm {
             Mode::Train { .. } => {
                 let mean = x.clone().mean_dim(0);
                 let var = (x.clone() - mean.clone()).powi_scalar(2).mean_dim(0);
-                let keep = 1.0 - Self::MOMENTUM;
                 let unbias = rows as f64 / (rows.max(2) - 1) as f64;
-                self.running_mean.update(
-                    self.running_mean.value_sync() * keep
-                        + mean.clone().inner().squeeze_dim::<1>(0) * Self::MOMENTUM,
-                );
-                self.running_var.update(
-                    self.running_var.value_sync() * keep
-                        + var.clone().inner().squeeze_dim::<1>(0) * (unbias * Self::MOMENTUM),
-                );
+                blend(&self.running_mean, mean.clone() * Self::MOMENTUM);
+                blend(&self.running_var, var.clone() * (unbias * Self::MOMENTUM));
                 (mean, var)
             }
         };
         (x - mean) / (var + Self::EPSILON).sqrt() * self.weight.val().unsqueeze::<2>()
             + self.bias.val().unsqueeze::<2>()
     }
+}
+
+/// Adds `share` of the batch to what is left of a running statistic.
+fn blend(running: &RunningState<Tensor<1>>, share: Tensor<2>) {
+    let rest = running.value_sync() * (1.0 - BatchNorm::MOMENTUM);
+    running.update(rest + share.inner().squeeze_dim::<1>(0));
+    // An update waits per thread until it is asked for; readers that only look (evaluation, checkpoints) want it now.
+    let _ = running.value_sync();
 }

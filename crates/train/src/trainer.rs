@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use ocelli_data::{Loader, LoaderConfig, Source, ViewBatch};
 use ocelli_methods::schedule::Cosine;
 use ocelli_methods::{Dino, Method, StepClock};
-use ocelli_models::params;
+use ocelli_models::{Vit, params};
 
 use crate::features::{Labelled, knn_of, knn_of_pixels, to_tensor};
 use crate::{
@@ -23,6 +23,8 @@ pub struct Trainer {
     optimizer: AdamWState,
     loader: Loader,
     labelled: Option<Labelled>,
+    /// The teacher's backbone as it was drawn, until the first evaluation.
+    untrained: Option<Vit>,
     schedules: Schedules,
     images: usize,
 }
@@ -125,6 +127,7 @@ impl Trainer {
         };
         Ok(Self {
             labelled: Labelled::of(source, test, &config.eval),
+            untrained: Some(method.teacher().backbone.clone()),
             config: config.clone(),
             device: device.clone(),
             method,
@@ -145,14 +148,12 @@ impl Trainer {
         self.images / self.config.batch_size
     }
 
-    /// k-NN accuracy of the pixels and of the teacher as it is now; `None` without labels.
-    ///
-    /// # Errors
-    /// When images cannot be read.
-    pub fn baseline(&self) -> Result<Option<Event>, TrainError> {
-        let Some(labelled) = &self.labelled else { return Ok(None) };
+    /// k-NN accuracy of the pixels and of the network before training. It comes with the first evaluation rather than
+    /// before the first step, so that training starts at once however large the data set is.
+    fn baseline(&mut self) -> Result<Option<Event>, TrainError> {
+        let (Some(labelled), Some(untrained)) = (&self.labelled, self.untrained.take()) else { return Ok(None) };
         let raw_pixels = knn_of_pixels(labelled, &self.config, &self.device)?;
-        let untrained = self.knn()?.unwrap_or_default();
+        let untrained = knn_of(&untrained, labelled, &self.config, &self.device)?;
         Ok(Some(Event::Baseline { raw_pixels, untrained }))
     }
 
@@ -187,6 +188,9 @@ impl Trainer {
             let is_last = done == self.config.epochs;
             let every = self.config.eval.every_epochs;
             if every > 0 && (done.is_multiple_of(every) || is_last) {
+                if let Some(baseline) = self.baseline()? {
+                    listen(&baseline)?;
+                }
                 figures.knn = self.knn()?;
             }
             listen(&Event::Epoch(figures.clone()))?;

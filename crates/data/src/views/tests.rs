@@ -15,7 +15,7 @@ struct Golden {
 impl Golden {
     fn open() -> Self {
         let folder = std::env::var("OCELLI_GOLDEN")
-            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden").to_owned());
+            .unwrap_or_else(|_| std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default() + "/../../tests/golden");
         let json = std::fs::read_to_string(format!("{folder}/augment.json")).unwrap();
         let bytes = std::fs::read(format!("{folder}/augment.safetensors")).unwrap();
         Self { json: serde_json::from_str(&json).unwrap(), bytes }

@@ -175,3 +175,38 @@ impl Block {
         (x.reshape([shape.batch, shape.tokens, dim]) * mask).reshape([rows, dim])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn drop_path_drops_images_at_its_rate_and_keeps_the_mean() {
+        let device = Device::flex();
+        let config = "vit-8x1x2/8".parse::<crate::Arch>().unwrap().config(8, 0.0);
+        let (rate, shape) = (0.3, BatchShape { batch: 4000, tokens: 2 });
+        let block = Block::new(&config, rate, &mut Init::new(0, &device));
+        let ones = || Tensor::<2>::ones([shape.rows(), 8], &device);
+        let dropped = |seed, branch| -> Vec<f32> {
+            block.drop(ones(), shape, Mode::Train { seed }, branch).into_data().try_to_vec().unwrap()
+        };
+        let first = dropped(5, 0);
+        let kept = (1.0 / (1.0 - rate)) as f32;
+        for image in first.chunks(shape.tokens * 8) {
+            assert!(image.iter().all(|v| *v == image[0]) && (image[0] == 0.0 || image[0] == kept));
+        }
+        // 4,000 draws: five standard deviations are 3.6 %.
+        let share = first.iter().filter(|v| **v == 0.0).count() as f64 / first.len() as f64;
+        assert!((share - rate).abs() < 0.036, "{share}");
+        assert_eq!(first, dropped(5, 0), "the seed decides");
+        for other in [dropped(6, 0), dropped(5, 1)] {
+            let same = first.iter().zip(&other).filter(|(a, b)| a == b).count() as f64 / first.len() as f64;
+            let expected = rate * rate + (1.0 - rate) * (1.0 - rate);
+            assert!((same - expected).abs() < 0.04, "independent of each other: {same}");
+        }
+        let evaluated: Vec<f32> = block.drop(ones(), shape, Mode::Eval, 0).into_data().try_to_vec().unwrap();
+        assert!(evaluated.iter().all(|v| *v == 1.0));
+    }
+}
