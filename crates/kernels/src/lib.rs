@@ -2,7 +2,8 @@
 //! operations.
 //!
 //! Every operation is a function on tensors. It looks at where its input lives: `f32` on the CPU goes to a kernel
-//! written here, with its own backward pass; everything else to the reference, which burn differentiates.
+//! written here, `f32` on a GPU to WGSL from `shaders/`, both with their own backward pass; everything else to the
+//! reference, which burn differentiates.
 //! [`set_mode`] sends everything to the reference, for comparisons.
 //!
 //! CPU results are the same bits for any number of threads.
@@ -12,6 +13,8 @@
 mod alloc;
 mod buffer;
 mod gemm;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod mode;
 mod parallel;
 mod simd;

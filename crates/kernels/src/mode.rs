@@ -26,15 +26,39 @@ pub fn mode() -> Mode {
     if REFERENCE.load(Ordering::Relaxed) { Mode::Reference } else { Mode::Auto }
 }
 
-/// Whether the fused kernels apply: `f32` on the CPU backend, with or without autodiff.
+/// Whether the fused kernels apply: `f32` on the CPU backend or on a GPU through WGSL, with or without autodiff.
 pub(crate) fn fused<const D: usize>(tensor: &Tensor<D>) -> bool {
-    fn on_cpu(kind: &DispatchTensorKind) -> bool {
+    fn known(kind: &DispatchTensorKind) -> bool {
         match kind {
             DispatchTensorKind::Flex(_) => true,
-            DispatchTensorKind::Autodiff(inner) => on_cpu(inner),
+            #[cfg(feature = "gpu")]
+            DispatchTensorKind::Cube(_) => true,
+            DispatchTensorKind::Autodiff(inner) => known(inner),
             #[allow(unreachable_patterns)] // Other backends are there only with their features.
             _ => false,
         }
     }
-    mode() == Mode::Auto && tensor.dtype() == DType::F32 && on_cpu(&tensor.clone().into_dispatch().kind)
+    mode() == Mode::Auto && tensor.dtype() == DType::F32 && known(&tensor.clone().into_dispatch().kind)
+}
+
+/// Whether a tensor lies on a GPU.
+pub(crate) fn on_gpu<const D: usize>(tensor: &Tensor<D>) -> bool {
+    fn known(kind: &DispatchTensorKind) -> bool {
+        match kind {
+            #[cfg(feature = "gpu")]
+            DispatchTensorKind::Cube(_) => true,
+            DispatchTensorKind::Autodiff(inner) => known(inner),
+            _ => false,
+        }
+    }
+    known(&tensor.clone().into_dispatch().kind)
+}
+
+/// The description of a tensor like another, with another shape.
+#[cfg(feature = "gpu")]
+pub(crate) fn spec<const D: usize>(
+    like: &burn::backend::fusion::custom::TensorSpec,
+    shape: [usize; D],
+) -> burn::backend::fusion::custom::TensorSpec {
+    burn::backend::fusion::custom::TensorSpec::new(shape.into(), like.dtype)
 }

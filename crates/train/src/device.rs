@@ -197,6 +197,8 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen, TrainError> {
 #[cfg(feature = "gpu")]
 fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError> {
     use std::sync::Mutex;
+
+    use ocelli_kernels::gpu::{Family, set_family};
     // The runtime of an adapter starts once in a process; asking again gives the same device.
     static OPENED: Mutex<Vec<(String, Device)>> = Mutex::new(Vec::new());
     let name = format!("{} ({})", adapter.name, adapter.api);
@@ -205,9 +207,11 @@ fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError>
     let device = match opened.iter().find(|(k, _)| *k == key) {
         Some((_, device)) => device.clone(),
         None => {
-            if adapter.kind == AdapterKind::Software {
+            let software = adapter.kind == AdapterKind::Software;
+            if software {
                 tune_quickly();
             }
+            set_family(if software { Family::Software } else { Family::Hardware });
             let device = Device::wgpu_options()
                 .device_kind(adapter.device_kind.clone())
                 .graphics_api(adapter.graphics_api)

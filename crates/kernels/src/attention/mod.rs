@@ -2,20 +2,32 @@
 
 mod backward;
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod head;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+#[cfg(feature = "gpu")]
+use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
-use crate::mode::fused;
+#[cfg(feature = "gpu")]
+use crate::mode::spec;
+use crate::mode::{fused, on_gpu};
 
 pub use reference::attention as attention_reference;
 
 /// What a device implements.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait AttentionKernel: Backend {
-    /// From `qkv [batch, tokens, 3·dim]`: the result `[batch, tokens, dim]` and `[batch, heads, 2, tokens]`, for every
-    /// row of scores its maximum (unscaled) and the reciprocal of its sum of exponentials.
+    /// From `qkv [batch, tokens, 3·dim]`: the result `[batch, tokens, dim]` and what the backward
+    /// pass wants to know of every row of scores: on the CPU `[batch, heads, 2, tokens]`, its maximum (unscaled) and the
+    /// reciprocal of its sum of exponentials; on a GPU `[batch, heads, tokens]`, its log-sum-exp.
+    #[fusion(meta = |qkv, heads, _scale| (
+        spec(qkv, [qkv.shape[0], qkv.shape[1], qkv.shape[2] / 3]),
+        spec(qkv, [qkv.shape[0], *heads, qkv.shape[1]]),
+    ))]
     fn attention_forward(
         qkv: FloatTensor<Self>,
         heads: usize,
@@ -23,6 +35,7 @@ pub trait AttentionKernel: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// From the gradient of the result, the input, the result and the statistics: the gradient of `qkv`.
+    #[fusion(dtype = qkv, shape = qkv)]
     fn attention_backward(
         dy: FloatTensor<Self>,
         qkv: FloatTensor<Self>,
@@ -34,9 +47,10 @@ pub trait AttentionKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait AttentionOps: Backend {
     /// See [`attention`](super::attention()).
+    #[fusion(dtype = qkv, shape = Shape::from([qkv[0], qkv[1], qkv[2] / 3]))]
     fn fused_attention(qkv: FloatTensor<Self>, heads: usize, scale: f32) -> FloatTensor<Self>;
 }
 
@@ -48,7 +62,10 @@ pub trait AttentionOps: Backend {
 pub fn attention(qkv: Tensor<3>, heads: usize, scale: f32) -> Tensor<3> {
     let [batch, tokens, width] = qkv.dims();
     assert!(heads > 0 && width % (3 * heads) == 0, "attention: {width} columns are not three times {heads} heads");
-    if !fused(&qkv) || batch * tokens * width == 0 || scale <= 0.0 {
+    // In WGSL a head is a few whole vec4, all in registers.
+    let head = width / (3 * heads);
+    let fits = head <= 128 && head.is_multiple_of(4) || !on_gpu(&qkv);
+    if !fused(&qkv) || batch * tokens * width == 0 || scale <= 0.0 || !fits {
         return reference::attention(qkv, heads, scale);
     }
     Tensor::from_dispatch(<Dispatch as AttentionOps>::fused_attention(qkv.into_dispatch(), heads, scale))

@@ -2,18 +2,26 @@
 
 mod backward;
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+#[cfg(feature = "gpu")]
+use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
 use crate::mode::fused;
+#[cfg(feature = "gpu")]
+use crate::mode::spec;
 
 pub use reference::dino_cross_entropy as dino_cross_entropy_reference;
 
 /// What a device implements. Shapes and meaning as in [`dino_cross_entropy`].
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait DinoCrossEntropyKernel: Backend {
     /// The loss `[1]`.
+    #[fusion(dtype = student, shape = Shape::from([1]))]
     fn dino_cross_entropy_loss(
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
@@ -24,6 +32,7 @@ pub trait DinoCrossEntropyKernel: Backend {
     ) -> FloatTensor<Self>;
 
     /// The loss and its gradient `[views·batch, K]` with respect to the student.
+    #[fusion(meta = |student, _teacher, _centre, _student_temp, _teacher_temp, _views| (spec(student, [1]), student.clone()))]
     fn dino_cross_entropy_with_grad(
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
@@ -34,13 +43,15 @@ pub trait DinoCrossEntropyKernel: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The saved gradient times the gradient `[1]` of the loss.
+    #[fusion(dtype = grad, shape = grad)]
     fn dino_cross_entropy_backward(grad: FloatTensor<Self>, dloss: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait DinoCrossEntropyOps: Backend {
     /// See [`dino_cross_entropy`](super::dino_cross_entropy()).
+    #[fusion(dtype = student, shape = Shape::from([1]))]
     fn fused_dino_cross_entropy(
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,

@@ -2,6 +2,8 @@
 
 mod backward;
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
@@ -10,20 +12,26 @@ use burn::tensor::Tensor;
 use crate::mode::fused;
 
 pub(crate) use cpu::{activate, activate_and_slope};
+#[cfg(feature = "gpu")]
+pub(crate) use gpu::map;
 pub use reference::gelu as gelu_reference;
 
 /// What a device implements.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait GeluKernel: Backend {
     /// From `x [rows, dim]`: `x·Φ(x)`.
+    #[fusion(dtype = x, shape = x)]
     fn gelu_exact_forward(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// From the gradient of the result and the input: the gradient of the input.
+    #[fusion(dtype = x, shape = x)]
     fn gelu_exact_backward(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait GeluOps: Backend {
     /// See [`gelu`](super::gelu()).
+    #[fusion(dtype = x, shape = x)]
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 

@@ -2,19 +2,25 @@
 
 mod backward;
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
 use crate::mode::fused;
+#[cfg(feature = "gpu")]
+use crate::mode::spec;
 
 pub use reference::layer_norm as layer_norm_reference;
 
 /// What a device implements: the two directions, without any graph.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait LayerNormKernel: Backend {
     /// From `x [rows, dim]`, `gamma [dim]`, `beta [dim]`: the result and `[2, rows]`, the mean and the reciprocal of the
     /// standard deviation of every row.
+    #[fusion(meta = |x, _gamma, _beta, _eps| (x.clone(), spec(x, [2, x.shape[0]])))]
     fn layer_norm_forward(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -23,6 +29,7 @@ pub trait LayerNormKernel: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// From the gradient of the result, the inputs and the statistics: the gradients of `x`, `gamma` and `beta`.
+    #[fusion(meta = |_dy, x, gamma, _stats| (x.clone(), gamma.clone(), gamma.clone()))]
     fn layer_norm_backward(
         dy: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -32,9 +39,10 @@ pub trait LayerNormKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait LayerNormOps: Backend {
     /// See [`layer_norm`](super::layer_norm()).
+    #[fusion(dtype = x, shape = x)]
     fn fused_layer_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,

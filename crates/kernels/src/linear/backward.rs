@@ -27,16 +27,17 @@ impl<B: LinearKernel, const N: usize> Backward<B, N> for LinearBackward {
         if let Some(node) = x_node {
             grads.register::<B>(node.id, B::linear_input_grad(dy.clone(), w));
         }
-        if w_node.is_none() && b_node.is_none() {
+        let Some(b_node) = b_node else {
+            if let Some(node) = w_node {
+                grads.register::<B>(node.id, B::linear_weight_grad_plain(x, dy));
+            }
             return;
-        }
+        };
         let (dw, db) = B::linear_weight_grad(x, dy);
         if let Some(node) = w_node {
             grads.register::<B>(node.id, dw);
         }
-        if let Some(node) = b_node {
-            grads.register::<B>(node.id, db);
-        }
+        grads.register::<B>(b_node.id, db);
     }
 }
 
@@ -45,10 +46,10 @@ impl<B: LinearKernel + LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<
         let ((x, x_node), (w, w_node), (b, b_node)) = (x.into_parts(), w.into_parts(), b.into_parts());
         match Backward::<B, 3>::prepare::<C>(LinearBackward, [x_node, w_node, b_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let y = B::linear_forward(x.clone(), w.clone(), Some(b));
+                let y = B::linear_forward(x.clone(), w.clone(), b);
                 prep.finish((x, w), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, Some(b))),
+            OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, b)),
         }
     }
 
@@ -56,10 +57,10 @@ impl<B: LinearKernel + LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<
         let ((x, x_node), (w, w_node)) = (x.into_parts(), w.into_parts());
         match Backward::<B, 2>::prepare::<C>(LinearBackward, [x_node, w_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let y = B::linear_forward(x.clone(), w.clone(), None);
+                let y = B::linear_plain(x.clone(), w.clone());
                 prep.finish((x, w), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, None)),
+            OpsKind::UnTracked(prep) => prep.finish(B::linear_plain(x, w)),
         }
     }
 }

@@ -2,35 +2,49 @@
 
 mod backward;
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+#[cfg(feature = "gpu")]
+use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
 use crate::mode::fused;
+#[cfg(feature = "gpu")]
+use crate::mode::spec;
 
 pub use reference::linear as linear_reference;
 
 /// What a device implements.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait LinearKernel: Backend {
     /// `x [rows, inputs]·w [inputs, outputs] + b [outputs]`.
-    fn linear_forward(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
-        b: Option<FloatTensor<Self>>,
-    ) -> FloatTensor<Self>;
+    #[fusion(dtype = x, shape = Shape::from([x[0], w[1]]))]
+    fn linear_forward(x: FloatTensor<Self>, w: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// The same without a bias.
+    #[fusion(dtype = x, shape = Shape::from([x[0], w[1]]))]
+    fn linear_plain(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The gradient of `x`: `dy·wᵀ`.
+    #[fusion(dtype = dy, shape = Shape::from([dy[0], w[0]]))]
     fn linear_input_grad(dy: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The gradients of `w`, `xᵀ·dy`, and of `b`, the column sums of `dy`.
+    #[fusion(meta = |x, dy| (spec(x, [x.shape[1], dy.shape[1]]), spec(x, [dy.shape[1]])))]
     fn linear_weight_grad(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
+    /// The gradient of `w` alone.
+    #[fusion(dtype = x, shape = Shape::from([x[1], dy[1]]))]
+    fn linear_weight_grad_plain(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait LinearOps: Backend {
     /// See [`linear`](super::linear()).
+    #[fusion(dtype = x, shape = Shape::from([x[0], w[1]]))]
     fn fused_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The same without a bias.
+    #[fusion(dtype = x, shape = Shape::from([x[0], w[1]]))]
     fn fused_linear_plain(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 

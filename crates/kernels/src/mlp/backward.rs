@@ -28,8 +28,8 @@ impl<B: MlpKernel> Backward<B, 5> for MlpBackward {
     fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
         let Saved { x, h, w1, w2 } = ops.state;
-        let all = B::mlp_backward(dy, x, h, w1, w2);
-        for (parent, grad) in ops.parents.into_iter().zip(all) {
+        let (dx, dw1, db1, dw2, db2) = B::mlp_backward(dy, x, h, w1, w2);
+        for (parent, grad) in ops.parents.into_iter().zip([dx, dw1, db1, dw2, db2]) {
             if let Some(parent) = parent {
                 grads.register::<B>(parent.id, grad);
             }

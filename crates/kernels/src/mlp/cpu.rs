@@ -47,7 +47,7 @@ impl MlpKernel for Flex {
         h: FlexTensor,
         w1: FlexTensor,
         w2: FlexTensor,
-    ) -> [FlexTensor; 5] {
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
         let (dy, x) = (contiguous(dy), contiguous(x));
         let sizes = Sizes { inputs: size(&w1, 0), hidden: size(&w1, 1), outputs: size(&w2, 1) };
         let rows = size(&x, 0);
@@ -60,13 +60,13 @@ impl MlpKernel for Flex {
             layer_by_layer(numbers(&dy), numbers(&x), numbers(&h), &w1, &w2, sizes, &mut dx)
         };
         let Sizes { inputs, hidden, outputs } = sizes;
-        [
+        (
             tensor(dx, [rows, inputs]),
             tensor(first.weight, [inputs, hidden]),
             tensor(first.bias, [hidden]),
             tensor(second.weight, [hidden, outputs]),
             tensor(second.bias, [outputs]),
-        ]
+        )
     }
 }
 

@@ -2,18 +2,26 @@
 
 mod backward;
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+#[cfg(feature = "gpu")]
+use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
 use crate::mode::fused;
+#[cfg(feature = "gpu")]
+use crate::mode::spec;
 
 pub use reference::mlp as mlp_reference;
 
 /// What a device implements. Shapes as in [`mlp`].
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait MlpKernel: Backend {
     /// The result alone.
+    #[fusion(dtype = x, shape = Shape::from([x[0], w2[1]]))]
     fn mlp_value(
         x: FloatTensor<Self>,
         w1: FloatTensor<Self>,
@@ -23,6 +31,7 @@ pub trait MlpKernel: Backend {
     ) -> FloatTensor<Self>;
 
     /// The result and `[rows, hidden]`, what goes into the activation.
+    #[fusion(meta = |x, w1, _b1, w2, _b2| (spec(x, [x.shape[0], w2.shape[1]]), spec(x, [x.shape[0], w1.shape[1]])))]
     fn mlp_forward(
         x: FloatTensor<Self>,
         w1: FloatTensor<Self>,
@@ -33,19 +42,23 @@ pub trait MlpKernel: Backend {
 
     /// From the gradient of the result, the input, what goes into the activation, and the weights: the gradients of
     /// `x`, `w1`, `b1`, `w2` and `b2`.
+    #[fusion(meta = |_dy, x, _h, w1, w2| (
+        x.clone(), w1.clone(), spec(x, [w1.shape[1]]), w2.clone(), spec(x, [w2.shape[1]]),
+    ))]
     fn mlp_backward(
         dy: FloatTensor<Self>,
         x: FloatTensor<Self>,
         h: FloatTensor<Self>,
         w1: FloatTensor<Self>,
         w2: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 5];
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
 pub trait MlpOps: Backend {
     /// See [`mlp`](super::mlp()).
+    #[fusion(dtype = x, shape = Shape::from([x[0], w2[1]]))]
     fn fused_mlp(
         x: FloatTensor<Self>,
         w1: FloatTensor<Self>,

@@ -2,9 +2,15 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-/// The CPU, with a graph.
+/// The CPU, with a graph: where references are computed.
 pub fn cpu() -> Device {
     Device::flex().autodiff()
+}
+
+/// The device under test, with a graph: `OCELLI_TEST_DEVICE` (cpu, gpu, gpu:N), else the CPU.
+pub fn device() -> Device {
+    let name = std::env::var("OCELLI_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    ocelli_train::device::open(name.parse().unwrap()).unwrap().device.autodiff()
 }
 
 /// Repeatable numbers, roughly normal with standard deviation `scale`.
@@ -25,7 +31,7 @@ pub fn numbers(seed: u64, count: usize, scale: f32) -> Vec<f32> {
 /// A tensor of [`numbers`].
 pub fn random<const D: usize>(seed: u64, shape: [usize; D], scale: f32) -> Tensor<D> {
     let count = shape.iter().product();
-    Tensor::from_data(TensorData::new(numbers(seed, count, scale), shape), &cpu())
+    Tensor::from_data(TensorData::new(numbers(seed, count, scale), shape), &device())
 }
 
 /// The same numbers in double precision, as a new leaf.
@@ -57,7 +63,7 @@ pub fn finite<const D: usize>(what: &str, x: &Tensor<D>) {
 pub fn weigh<const D: usize>(y: Tensor<D>) -> Tensor<1> {
     let shape = y.dims();
     let weights = random(99, shape, 1.0);
-    let weights = if y.dtype() == DType::F64 { double(&weights) } else { weights };
+    let weights = if y.dtype() == DType::F64 { double(&weights) } else { weights.to_device(&y.device()) };
     (y * weights).sum()
 }
 

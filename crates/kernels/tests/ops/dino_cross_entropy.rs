@@ -87,7 +87,7 @@ impl Golden {
     fn read(name: &str) -> Self {
         let folder = env::var_os("OCELLI_GOLDEN").map_or_else(
             || {
-                PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default())
+                PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default())
                     .join("../../tests/golden")
             },
             PathBuf::from,

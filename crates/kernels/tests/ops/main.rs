@@ -9,3 +9,5 @@ mod gelu;
 mod layer_norm;
 mod linear;
 mod mlp;
+#[cfg(feature = "gpu")]
+mod shaders;

@@ -1,0 +1,139 @@
+//! Matrix products: which template, which tile, and how far along k to split.
+
+use burn::backend::wgpu::CubeTensor;
+
+use super::caps::software;
+use super::launch::{Launch, empty, reshaped, sum_rows};
+use super::template::Setting;
+
+/// How the factors lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// `a [m, k]`, `b [k, n]`.
+    Nn,
+    /// `a [m, k]`, `b [n, k]`.
+    Nt,
+    /// `a [k, m]`, `b [k, n]`.
+    Tn,
+}
+
+/// What happens to the product before it is written.
+#[derive(Clone, Copy)]
+pub(crate) enum Ending<'a> {
+    /// Nothing.
+    Plain,
+    /// Plus a bias `[n]`.
+    Bias(&'a CubeTensor),
+    /// Plus a bias, then GELU.
+    BiasGelu(&'a CubeTensor),
+    /// The same; what goes into GELU is kept in the second tensor, `[m, n]`.
+    BiasGeluKeep(&'a CubeTensor, &'a CubeTensor),
+    /// Times the slope of GELU at these numbers, `[m, n]`.
+    Slope(&'a CubeTensor),
+}
+
+/// A product `[m, n]` of contiguous factors, or a batch of them.
+pub(crate) struct Gemm<'a> {
+    pub layout: Layout,
+    pub a: &'a CubeTensor,
+    pub b: &'a CubeTensor,
+    /// m, n, k.
+    pub sizes: [usize; 3],
+    pub ending: Ending<'a>,
+    /// Products, their factors one after the other.
+    pub batch: usize,
+}
+
+/// The tile of one workgroup and how many invocations compute it.
+struct Tile {
+    shader: &'static str,
+    rows: usize,
+    /// In vec4.
+    columns: usize,
+    group: usize,
+    /// Tiles of a workgroup.
+    tiles: usize,
+}
+
+impl Tile {
+    fn of(m: usize, n: usize) -> Self {
+        if !software() {
+            return Self { shader: "gemm_shared", rows: 64, columns: 16, group: 64, tiles: 1 };
+        }
+        // Measured on lavapipe: 16 × 4 vec4 is the largest tile that pays; thin products want thin ones.
+        let rows = if m > 8 { 16 } else { m.next_multiple_of(4) };
+        let columns = n.div_ceil(4).clamp(1, 4);
+        Self { shader: "gemm_register", rows, columns, group: 8, tiles: 8 }
+    }
+
+    fn count(&self, m: usize, n: usize) -> usize {
+        m.div_ceil(self.rows) * n.div_ceil(self.columns * 4)
+    }
+}
+
+/// Tiles that occupy a device; with fewer, a long product is split along k.
+fn enough_tiles() -> usize {
+    if software() { 64 } else { 256 }
+}
+
+/// Computes the product: `[batch·m, n]`.
+pub(crate) fn gemm(g: &Gemm<'_>) -> CubeTensor {
+    let [m, n, k] = g.sizes;
+    let tile = Tile::of(m, n);
+    let splits = match (g.ending, g.batch) {
+        (Ending::Plain, 1) => (enough_tiles() / tile.count(m, n).max(1)).clamp(1, k.div_ceil(256).max(1)),
+        _ => 1,
+    };
+    let c = empty(g.a, [splits * g.batch * m, n]);
+    // Splits begin at multiples of 4, where vec4 begin.
+    let span = k.div_ceil(splits).next_multiple_of(4).max(4);
+    launch(g, &tile, &c, splits, span);
+    if splits == 1 {
+        return c;
+    }
+    reshaped(sum_rows(&c, splits, m * n), [m, n])
+}
+
+fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, span: usize) {
+    let [m, n, k] = g.sizes;
+    let whole = |x: usize| Setting::Flag(x.is_multiple_of(4));
+    let (layout, a_row, b_row) = match g.layout {
+        Layout::Nn => ("nn", k, n),
+        Layout::Nt => ("nt", k, k),
+        Layout::Tn => ("tn", m, n),
+    };
+    let (ending, extra): (&'static str, Vec<&CubeTensor>) = match g.ending {
+        Ending::Plain => ("plain", vec![]),
+        Ending::Bias(b) => ("bias", vec![b]),
+        Ending::BiasGelu(b) => ("bias_gelu", vec![b]),
+        Ending::BiasGeluKeep(b, kept) => ("bias_gelu_keep", vec![b, kept]),
+        Ending::Slope(before) => ("slope", vec![before]),
+    };
+    let mut settings = vec![
+        ("layout", layout.into()),
+        ("a_vec", whole(a_row)),
+        ("b_vec", whole(b_row)),
+        ("c_vec", whole(n)),
+        ("ending", ending.into()),
+        ("batched", (g.batch > 1).into()),
+    ];
+    if tile.shader == "gemm_register" {
+        settings.extend([
+            ("rows", tile.rows.into()),
+            ("columns", tile.columns.into()),
+            ("group", tile.group.into()),
+        ]);
+    }
+    let mut buffers = vec![g.a, g.b, c];
+    buffers.extend(extra);
+    let sizes = [m, n, k, span, m * k, k * n, m * n, 0].map(|x| x as u32);
+    Launch {
+        shader: tile.shader,
+        settings: &settings,
+        group: tile.group,
+        groups: (tile.count(m, n).div_ceil(tile.tiles), splits * g.batch),
+        buffers: &buffers,
+        sizes: &sizes,
+    }
+    .run();
+}

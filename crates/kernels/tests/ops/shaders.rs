@@ -1,0 +1,114 @@
+//! Every template in every setting the code asks for is WGSL that naga accepts with no optional capability: no GPU needed.
+
+use std::collections::BTreeSet;
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use ocelli_kernels::gpu::{Setting, expand, shaders};
+
+/// A setting's name and the values it takes.
+type Axis = (&'static str, Vec<Setting>);
+
+fn flags() -> Vec<Setting> {
+    vec![Setting::Flag(false), Setting::Flag(true)]
+}
+
+fn names(names: &[&'static str]) -> Vec<Setting> {
+    names.iter().map(|n| Setting::Name(n)).collect()
+}
+
+fn numbers(numbers: &[usize]) -> Vec<Setting> {
+    numbers.iter().map(|n| Setting::Number(*n)).collect()
+}
+
+fn axes(shader: &str) -> Option<Vec<Axis>> {
+    let gemm = || {
+        vec![
+            ("layout", names(&["nn", "nt", "tn"])),
+            ("a_vec", flags()),
+            ("b_vec", flags()),
+            ("c_vec", flags()),
+            ("ending", names(&["plain", "bias", "bias_gelu", "bias_gelu_keep", "slope"])),
+            ("batched", flags()),
+        ]
+    };
+    Some(match shader {
+        "attention" => vec![
+            ("head", numbers(&[4, 32, 64])),
+            ("queries", numbers(&[1, 4])),
+            ("shared", flags()),
+            ("group", numbers(&[8, 64])),
+        ],
+        "attention_backward" => vec![
+            ("head", numbers(&[4, 32, 64])),
+            ("of", names(&["queries", "keys"])),
+            ("own", numbers(&[1, 2])),
+            ("shared", flags()),
+            ("group", numbers(&[8, 64])),
+        ],
+        "attention_delta" => vec![("head", numbers(&[4, 32, 64])), ("group", numbers(&[8, 64]))],
+        "dino_cross_entropy" => vec![("vec", flags()), ("gradient", flags()), ("group", numbers(&[8, 64]))],
+        "gelu" => vec![("vec", flags()), ("slope", flags()), ("group", numbers(&[16, 64]))],
+        "gemm_register" => {
+            let mut axes = gemm();
+            axes.extend([
+                ("rows", numbers(&[4, 16])),
+                ("columns", numbers(&[1, 4])),
+                ("group", numbers(&[8])),
+            ]);
+            axes
+        }
+        "gemm_shared" => gemm(),
+        "layer_norm" => {
+            vec![("vec", flags()), ("backward", flags()), ("shared", flags()), ("group", numbers(&[8, 64]))]
+        }
+        "layer_norm_weights" | "sum_rows" => vec![("vec", flags()), ("group", numbers(&[8, 64]))],
+        "softmax_stats" => {
+            vec![("vec", flags()), ("centred", flags()), ("shared", flags()), ("group", numbers(&[4, 256]))]
+        }
+        // Parts of others.
+        "gelu_parts" | "gemm_parts" => return None,
+        other => panic!("shaders/{other}.wgsl has no settings in this test"),
+    })
+}
+
+/// Every combination of the values.
+fn combinations(axes: &[Axis]) -> Vec<Vec<(&'static str, Setting)>> {
+    axes.iter().fold(vec![vec![]], |all, (name, values)| {
+        all.iter().flat_map(|head| values.iter().map(move |v| [&head[..], &[(*name, *v)]].concat())).collect()
+    })
+}
+
+#[test]
+fn every_expansion_is_valid() {
+    let mut seen = BTreeSet::new();
+    for name in shaders() {
+        for settings in axes(name).map(|a| combinations(&a)).unwrap_or_default() {
+            let text = expand(name, &settings);
+            if !seen.insert(text.clone()) {
+                continue;
+            }
+            let module = naga::front::wgsl::parse_str(&text)
+                .unwrap_or_else(|e| panic!("{name} {settings:?}\n{}", e.emit_to_string(&text)));
+            if let Err(e) = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module) {
+                panic!("{name} {settings:?}\n{}", e.emit_to_string(&text));
+            }
+            // An unused binding would vanish from the pipeline's automatic layout, and binding it would fail.
+            let bound = text.matches("@binding(").count();
+            let entry = &module.entry_points[0].function;
+            let mut used: BTreeSet<_> = entry
+                .expressions
+                .iter()
+                .chain(module.functions.iter().flat_map(|(_, f)| f.expressions.iter()))
+                .filter_map(|(_, e)| match e {
+                    naga::Expression::GlobalVariable(v) => module.global_variables[*v].binding.map(|b| b.binding),
+                    _ => None,
+                })
+                .collect();
+            used.retain(|b| *b < 64);
+            assert_eq!(used.len(), bound, "{name} {settings:?}: a binding is not used");
+            let buffers = text.matches("var<storage").count();
+            assert!(buffers <= 8, "{name} {settings:?}: {buffers} storage buffers, browsers guarantee 8");
+        }
+    }
+    println!("{} expansions", seen.len());
+}

@@ -1,0 +1,112 @@
+{# softmax(Q·Kᵀ·scale)·V, forward: each invocation owns a few queries of one head and walks over the keys once, with a
+   running maximum and sum (Dao et al. 2022); nothing of size tokens² is stored.
+
+   Settings: head (numbers of a head, a multiple of 4), queries, shared (keys and values through workgroup memory), group. #}
+{%- set vecs = head // 4 %}
+@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+// [batch, heads, tokens]: the log-sum-exp of every row of scaled scores.
+@group(0) @binding(2) var<storage, read_write> lse: array<f32>;
+// tokens, heads, batch·heads, bits of the scale.
+@group(0) @binding(3) var<storage, read_write> sizes: array<u32, 4>;
+{% if shared %}
+const KEYS = 16u;
+var<workgroup> ks: array<vec4<f32>, {{ 16 * vecs }}>;
+var<workgroup> vs: array<vec4<f32>, {{ 16 * vecs }}>;
+{% endif %}
+@compute @workgroup_size({{ group }})
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let tokens = sizes[0];
+    let heads = sizes[1];
+    let scale = bitcast<f32>(sizes[3]);
+    {%- if shared %}
+    // A workgroup stays within one head.
+    let blocks = (tokens + {{ queries * group - 1 }}u) / {{ queries * group }}u;
+    let work = wid.y * groups.x + wid.x;
+    let bh = work / blocks;
+    let first = ((work % blocks) * {{ group }}u + lid) * {{ queries }}u;
+    {%- else %}
+    let blocks = (tokens + {{ queries - 1 }}u) / {{ queries }}u;
+    let work = (wid.y * groups.x + wid.x) * {{ group }}u + lid;
+    let bh = work / blocks;
+    let first = (work % blocks) * {{ queries }}u;
+    {%- endif %}
+    if (bh >= sizes[2]) {
+        return;
+    }
+    // In vec4: a token's row of queries, keys and values, and where this head begins in it.
+    let width = heads * {{ vecs }}u;
+    let row = width * 3u;
+    let token0 = (bh / heads) * tokens;
+    let q0 = token0 * row + (bh % heads) * {{ vecs }}u;
+    let k0 = q0 + width;
+    let v0 = k0 + width;
+    {%- for i in range(queries) %}
+    let at{{ i }} = q0 + min(first + {{ i }}u, tokens - 1u) * row;
+    {%- for d in range(vecs) %}
+    let q{{ i }}_{{ d }} = qkv[at{{ i }} + {{ d }}u] * scale;
+    var o{{ i }}_{{ d }} = vec4<f32>(0.0);
+    {%- endfor %}
+    var m{{ i }} = -3.0e38;
+    var l{{ i }} = 0.0;
+    {%- endfor %}
+    {%- macro step(k, v) %}
+        {%- for d in range(vecs) %}
+        let k_{{ d }} = {{ k(d) }};
+        {%- endfor %}
+        {%- for i in range(queries) %}
+        var p{{ i }} = dot(q{{ i }}_0, k_0);
+        {%- for d in range(1, vecs) %}
+        p{{ i }} += dot(q{{ i }}_{{ d }}, k_{{ d }});
+        {%- endfor %}
+        let n{{ i }} = max(m{{ i }}, p{{ i }});
+        let c{{ i }} = exp(m{{ i }} - n{{ i }});
+        p{{ i }} = exp(p{{ i }} - n{{ i }});
+        m{{ i }} = n{{ i }};
+        l{{ i }} = l{{ i }} * c{{ i }} + p{{ i }};
+        {%- endfor %}
+        {%- for d in range(vecs) %}
+        let v_{{ d }} = {{ v(d) }};
+        {%- for i in range(queries) %}
+        o{{ i }}_{{ d }} = fma(vec4<f32>(p{{ i }}), v_{{ d }}, o{{ i }}_{{ d }} * c{{ i }});
+        {%- endfor %}
+        {%- endfor %}
+    {%- endmacro %}
+    {%- if shared %}
+    {%- macro k_at(d) %}ks[j * {{ vecs }}u + {{ d }}u]{% endmacro %}
+    {%- macro v_at(d) %}vs[j * {{ vecs }}u + {{ d }}u]{% endmacro %}
+    for (var t = 0u; t < tokens; t += KEYS) {
+        workgroupBarrier();
+        for (var i = lid; i < {{ 16 * vecs }}u; i += {{ group }}u) {
+            let token = min(t + i / {{ vecs }}u, tokens - 1u) * row + i % {{ vecs }}u;
+            ks[i] = qkv[k0 + token];
+            vs[i] = qkv[v0 + token];
+        }
+        workgroupBarrier();
+        let here = min(KEYS, tokens - t);
+        for (var j = 0u; j < here; j += 1u) {
+            {{- step(k_at, v_at) }}
+        }
+    }
+    {%- else %}
+    {%- macro k_at(d) %}qkv[k0 + j * row + {{ d }}u]{% endmacro %}
+    {%- macro v_at(d) %}qkv[v0 + j * row + {{ d }}u]{% endmacro %}
+    for (var j = 0u; j < tokens; j += 1u) {
+        {{- step(k_at, v_at) }}
+    }
+    {%- endif %}
+    {% for i in range(queries) -%}
+    if (first + {{ i }}u < tokens) {
+        let to = (token0 + first + {{ i }}u) * width + (bh % heads) * {{ vecs }}u;
+        let r = 1.0 / l{{ i }};
+        {%- for d in range(vecs) %}
+        y[to + {{ d }}u] = o{{ i }}_{{ d }} * r;
+        {%- endfor %}
+        lse[bh * tokens + first + {{ i }}u] = m{{ i }} + log(l{{ i }});
+    }
+    {% endfor -%}
+}

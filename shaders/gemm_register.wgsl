@@ -1,0 +1,113 @@
+{# Matrix product without workgroup memory or barriers: each invocation owns rows × (4·columns) numbers of the result in
+   named registers. What software adapters are fast at.
+
+   Settings beside those of gemm_parts: rows (a multiple of 4), columns (vec4s), group. #}
+{%- include "gemm_parts.wgsl" %}
+{%- set lane = ["x", "y", "z", "w"] %}
+
+@compute @workgroup_size({{ group }})
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let m = sizes[0];
+    let n = sizes[1];
+    let k_all = sizes[2];
+    let tiles_n = (n + {{ columns * 4 - 1 }}u) / {{ columns * 4 }}u;
+    let tile = (wid.y * groups.x + wid.x) * {{ group }}u + lid;
+    let row0 = (tile / tiles_n) * {{ rows }}u;
+    let col0 = (tile % tiles_n) * {{ columns * 4 }}u;
+    if (row0 >= m) {
+        return;
+    }
+    {%- if batched %}
+    let a_base = wid.z * sizes[4];
+    let b_base = wid.z * sizes[5];
+    let begin = 0u;
+    let to = k_all;
+    {%- else %}
+    let a_base = 0u;
+    let b_base = 0u;
+    let begin = min(wid.z * sizes[3], k_all);
+    let to = min(begin + sizes[3], k_all);
+    {%- endif %}
+    let c_base = wid.z * sizes[6];
+
+    {% for i in range(rows) -%}
+    {% for j in range(columns) -%}
+    var s{{ i }}_{{ j }} = vec4<f32>(0.0);
+    {% endfor %}{% endfor %}
+    {%- if layout != "tn" %}
+    {%- for i in range(rows) %}
+    let a_row{{ i }} = a_base + min(row0 + {{ i }}u, m - 1u) * k_all;
+    {%- endfor %}
+    {%- else %}
+    {%- for i in range(rows // 4) %}
+    let a_col{{ i }} = min(row0 + {{ 4 * i }}u, {{ "m - 4u" if a_vec else "m - 1u" }});
+    {%- endfor %}
+    {%- endif %}
+    {%- if layout == "nt" %}
+    {%- for j in range(columns) %}{% for part in range(4) %}
+    let b_row{{ j }}_{{ part }} = b_base + min(col0 + {{ 4 * j + part }}u, n - 1u) * k_all;
+    {%- endfor %}{% endfor %}
+    {%- else %}
+    {%- for j in range(columns) %}
+    let b_col{{ j }} = min(col0 + {{ 4 * j }}u, {{ "n - 4u" if b_vec else "n - 1u" }});
+    {%- endfor %}
+    {%- endif %}
+
+    {%- if layout == "tn" %}
+    for (var k = begin; k < to; k += 1u) {
+        {%- for i in range(rows // 4) %}
+        let a{{ i }} = {% if a_vec %}a[(a_base + k * m + a_col{{ i }}) / 4u]{% else %}load_a(a_base + k * m, a_col{{ i }}, m){% endif %};
+        {%- endfor %}
+        {%- for j in range(columns) %}
+        let b{{ j }} = {% if b_vec %}b[(b_base + k * n + b_col{{ j }}) / 4u]{% else %}load_b(b_base + k * n, b_col{{ j }}, n){% endif %};
+        {%- endfor %}
+        {%- for i in range(rows) %}{% for j in range(columns) %}
+        s{{ i }}_{{ j }} = fma(vec4<f32>(a{{ i // 4 }}.{{ lane[i % 4] }}), b{{ j }}, s{{ i }}_{{ j }});
+        {%- endfor %}{% endfor %}
+    }
+    {%- else %}
+    for (var k = begin; k < to; k += 4u) {
+        {%- for i in range(rows) %}
+        let a{{ i }} = {% if a_vec %}a[(a_row{{ i }} + k) / 4u]{% else %}load_a(a_row{{ i }}, k, to){% endif %};
+        {%- endfor %}
+        {%- if layout == "nt" %}
+        {%- for j in range(columns) %}{% for part in range(4) %}
+        let t{{ j }}_{{ part }} = {% if b_vec %}b[(b_row{{ j }}_{{ part }} + k) / 4u]{% else %}load_b(b_row{{ j }}_{{ part }}, k, to){% endif %};
+        {%- endfor %}{% endfor %}
+        {%- endif %}
+        {%- for kk in range(4) %}
+        {
+            {%- if layout == "nn" and not a_vec %}
+            let kb = b_base + min(k + {{ kk }}u, to - 1u) * n;
+            {%- elif layout == "nn" %}
+            let kb = b_base + (k + {{ kk }}u) * n;
+            {%- endif %}
+            {%- for j in range(columns) %}
+            {%- if layout == "nn" %}
+            let b{{ j }} = {% if b_vec %}b[(kb + b_col{{ j }}) / 4u]{% else %}load_b(kb, b_col{{ j }}, n){% endif %};
+            {%- else %}
+            let b{{ j }} = vec4<f32>({% for part in range(4) %}t{{ j }}_{{ part }}.{{ lane[kk] }}{{ ", " if part < 3 }}{% endfor %});
+            {%- endif %}
+            {%- endfor %}
+            {%- for i in range(rows) %}{% for j in range(columns) %}
+            s{{ i }}_{{ j }} = fma(vec4<f32>(a{{ i }}.{{ lane[kk] }}), b{{ j }}, s{{ i }}_{{ j }});
+            {%- endfor %}{% endfor %}
+        }
+        {%- endfor %}
+    }
+    {%- endif %}
+
+    {% for i in range(rows) -%}
+    if (row0 + {{ i }}u < m) {
+        {%- for j in range(columns) %}
+        if (col0 + {{ 4 * j }}u < n) {
+            finish(s{{ i }}_{{ j }}, row0 + {{ i }}u, col0 + {{ 4 * j }}u, n, c_base);
+        }
+        {%- endfor %}
+    }
+    {% endfor -%}
+}
