@@ -13,6 +13,7 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use ocelli::kernels::{Mode, set_mode};
 use ocelli::train::TrainError;
 use ocelli::train::device::{self, Chosen, DeviceChoice};
 
@@ -54,12 +55,19 @@ enum EvalCommand {
     Knn(knn::KnnArgs),
 }
 
-/// Where to compute.
+/// Where to compute, and with whose kernels.
 #[derive(Args, Clone)]
 struct DeviceArgs {
     /// auto, gpu, gpu:N (see `ocelli devices`) or cpu
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceChoice,
+    /// auto, wgsl (hand-written kernels wherever there is one) or stock (burn's own)
+    #[arg(long, default_value = "auto", value_parser = parse_kernels)]
+    kernels: Mode,
+}
+
+fn parse_kernels(name: &str) -> Result<Mode, String> {
+    name.parse()
 }
 
 fn parse_device(name: &str) -> Result<DeviceChoice, String> {
@@ -68,6 +76,7 @@ fn parse_device(name: &str) -> Result<DeviceChoice, String> {
 
 impl DeviceArgs {
     fn open(&self) -> Result<Chosen, TrainError> {
+        set_mode(self.kernels);
         device::open(self.device)
     }
 }

@@ -109,7 +109,7 @@ fn all<const D: usize>(inputs: &[Tensor<D>]) -> Vec<FlexTensor> {
 
 fn main() {
     let device = Device::flex().autodiff();
-    set_mode(Mode::Reference);
+    set_mode(Mode::Stock);
     let tokens = |width: usize| ROWS.map(|rows| normal([rows, width], &device));
     println!(
         "{:20} {:>8} {:>8} {:7} {:>8} {:>8} {:7}  GFLOP/s: fwd, stock, fwd+bwd, stock",
@@ -151,7 +151,7 @@ fn main() {
             &format!("linear {from} -> {to}"),
             fused(
                 &all(&x),
-                |x| (Flex::linear_forward(x.clone(), fw.clone(), Some(fb.clone())), ()),
+                |x| (Flex::linear_forward(x.clone(), fw.clone(), fb.clone()), ()),
                 |dy, x, _, ()| {
                     black_box(Flex::linear_input_grad(dy.clone(), fw.clone()));
                     black_box(Flex::linear_weight_grad(x.clone(), dy));

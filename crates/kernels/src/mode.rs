@@ -1,29 +1,49 @@
 //! Which implementation runs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use burn::backend::DispatchTensorKind;
 use burn::tensor::{DType, Tensor};
 
-static REFERENCE: AtomicBool = AtomicBool::new(false);
+static MODE: AtomicU8 = AtomicU8::new(0);
 
 /// How operations are computed, for the whole process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// The fused kernel where the device and the precision have one, else the reference.
+    /// The fastest: the kernels of this crate where the device and the precision have one, else burn's.
     Auto,
-    /// Plain tensor operations everywhere.
-    Reference,
+    /// The kernels of this crate, WGSL on a GPU, wherever there is one.
+    Wgsl,
+    /// burn's own operations everywhere.
+    Stock,
 }
 
-/// Chooses between fused kernels and plain tensor operations, for comparisons.
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "wgsl" => Ok(Self::Wgsl),
+            "stock" => Ok(Self::Stock),
+            _ => Err(format!("expected auto, wgsl or stock, found \"{name}\"")),
+        }
+    }
+}
+
+/// Chooses whose kernels run, at any time, so that they can be compared.
 pub fn set_mode(mode: Mode) {
-    REFERENCE.store(mode == Mode::Reference, Ordering::Relaxed);
+    MODE.store(mode as u8, Ordering::Relaxed);
 }
 
 /// The current choice.
 pub fn mode() -> Mode {
-    if REFERENCE.load(Ordering::Relaxed) { Mode::Reference } else { Mode::Auto }
+    match MODE.load(Ordering::Relaxed) {
+        1 => Mode::Wgsl,
+        2 => Mode::Stock,
+        _ => Mode::Auto,
+    }
 }
 
 /// Whether the fused kernels apply: `f32` on the CPU backend or on a GPU through WGSL, with or without autodiff.
@@ -38,7 +58,7 @@ pub(crate) fn fused<const D: usize>(tensor: &Tensor<D>) -> bool {
             _ => false,
         }
     }
-    mode() == Mode::Auto && tensor.dtype() == DType::F32 && known(&tensor.clone().into_dispatch().kind)
+    mode() != Mode::Stock && tensor.dtype() == DType::F32 && known(&tensor.clone().into_dispatch().kind)
 }
 
 /// Whether a tensor lies on a GPU.

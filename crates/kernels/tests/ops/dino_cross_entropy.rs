@@ -86,10 +86,7 @@ struct Golden(serde_json::Value, Vec<u8>);
 impl Golden {
     fn read(name: &str) -> Self {
         let folder = env::var_os("OCELLI_GOLDEN").map_or_else(
-            || {
-                PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default())
-                    .join("../../tests/golden")
-            },
+            || PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../../tests/golden"),
             PathBuf::from,
         );
         let bytes = fs::read(folder.join(format!("{name}.safetensors"))).unwrap();

@@ -50,11 +50,7 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
         "gelu" => vec![("vec", flags()), ("slope", flags()), ("group", numbers(&[16, 64]))],
         "gemm_register" => {
             let mut axes = gemm();
-            axes.extend([
-                ("rows", numbers(&[4, 16])),
-                ("columns", numbers(&[1, 4])),
-                ("group", numbers(&[8])),
-            ]);
+            axes.extend([("rows", numbers(&[4, 16])), ("columns", numbers(&[1, 4])), ("group", numbers(&[8]))]);
             axes
         }
         "gemm_shared" => gemm(),
