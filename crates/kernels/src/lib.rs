@@ -19,6 +19,7 @@ mod mode;
 mod parallel;
 mod simd;
 
+pub mod adamw;
 pub mod attention;
 pub mod dino_cross_entropy;
 pub mod gelu;
@@ -26,6 +27,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod mlp;
 
+pub use adamw::{AdamWStep, adamw};
 pub use alloc::release_memory;
 pub use attention::attention;
 pub use dino_cross_entropy::dino_cross_entropy;

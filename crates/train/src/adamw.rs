@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+use ocelli_kernels::{AdamWStep, adamw};
 use ocelli_models::params::{self, FlatParam};
 use ocelli_models::weights::{HostTensor, StateDict};
 
@@ -36,8 +37,8 @@ pub struct StepRates {
 }
 
 struct Moments {
-    first: Tensor<1>,
-    second: Tensor<1>,
+    /// `[2, len]`: first, second.
+    values: Tensor<2>,
     /// Steps this parameter has taken: fewer than the run's for one that was frozen at first.
     steps: u32,
 }
@@ -107,23 +108,15 @@ impl AdamWState {
 
     fn step_parameter(&mut self, param: &FlatParam, gradient: Tensor<1>, rates: &StepRates) -> Tensor<1> {
         let AdamW { beta1, beta2, epsilon } = self.config;
-        let gradient = clip(gradient, rates.clip);
-        let moments = self.moments.remove(&param.name);
-        let (first, second, steps) = match moments {
-            None => (gradient.clone() * (1.0 - beta1), gradient.powi_scalar(2) * (1.0 - beta2), 1),
-            Some(m) => (
-                m.first * beta1 + gradient.clone() * (1.0 - beta1),
-                m.second * beta2 + gradient.powi_scalar(2) * (1.0 - beta2),
-                m.steps + 1,
-            ),
+        let (moments, steps) = match self.moments.remove(&param.name) {
+            Some(m) => (m.values, m.steps + 1),
+            None => (Tensor::zeros([2, gradient.dims()[0]], &gradient.device()), 1),
         };
-        let correction1 = 1.0 - beta1.powi(steps as i32);
-        let correction2 = 1.0 - beta2.powi(steps as i32);
-        let denominator = second.clone().sqrt() * (1.0 / correction2.sqrt()) + epsilon;
-        let update = first.clone() / denominator * (rates.lr / correction1);
-        self.moments.insert(param.name.clone(), Moments { first, second, steps });
-        let decay = if param.is_regularised() { 1.0 - rates.lr * rates.weight_decay } else { 1.0 };
-        param.values.clone() * decay - update
+        let keep = if param.is_regularised() { 1.0 - rates.lr * rates.weight_decay } else { 1.0 };
+        let step = AdamWStep { clip: rates.clip, beta1, beta2, epsilon, keep, lr: rates.lr, step: steps as i32 };
+        let (next, values) = adamw(param.values.clone(), gradient, moments, step);
+        self.moments.insert(param.name.clone(), Moments { values, steps });
+        next
     }
 
     /// The moments as named tensors: `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`.
@@ -133,9 +126,10 @@ impl AdamWState {
         let mut state = StateDict::default();
         for name in names {
             let m = &self.moments[name];
-            for (kind, tensor) in [("exp_avg", &m.first), ("exp_avg_sq", &m.second)] {
-                let shape = tensor.dims().to_vec();
-                let values = tensor.clone().into_data().try_to_vec().unwrap_or_default();
+            let [_, len] = m.values.dims();
+            let both: Vec<f32> = m.values.clone().into_data().try_to_vec().unwrap_or_default();
+            for (kind, values) in [("exp_avg", both.get(..len)), ("exp_avg_sq", both.get(len..))] {
+                let (shape, values) = (vec![len], values.unwrap_or_default().to_vec());
                 state.tensors.push((format!("{kind}.{name}"), HostTensor { shape, values }));
             }
             let steps = HostTensor { shape: vec![1], values: vec![m.steps as f32] };
@@ -152,26 +146,13 @@ impl AdamWState {
             let (Some(first), Some(second), Some(steps)) = (get("exp_avg"), get("exp_avg_sq"), get("step")) else {
                 continue;
             };
-            let tensor = |t: &HostTensor| {
-                let data = TensorData::new(t.values.clone(), [t.values.len()]);
-                Tensor::from_data(data, &param.values.device())
-            };
+            let both = [first.values.as_slice(), second.values.as_slice()].concat();
+            let data = TensorData::new(both, [2, first.values.len()]);
             let moments = Moments {
-                first: tensor(first),
-                second: tensor(second),
+                values: Tensor::from_data(data, &param.values.device()),
                 steps: steps.values.first().copied().unwrap_or(0.0) as u32,
             };
             self.moments.insert(param.name.clone(), moments);
         }
     }
-}
-
-/// g·min(1, clip/(‖g‖ + 1e-6)), on the device: nothing is read back.
-fn clip(gradient: Tensor<1>, limit: f64) -> Tensor<1> {
-    if limit <= 0.0 {
-        return gradient;
-    }
-    let norm = gradient.clone().powi_scalar(2).sum().sqrt();
-    let factor = ((norm + 1e-6).recip() * limit).clamp_max(1.0);
-    gradient * factor
 }

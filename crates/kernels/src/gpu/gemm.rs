@@ -60,8 +60,8 @@ impl Tile {
         if !software() {
             return Self { shader: "gemm_shared", rows: 64, columns: 16, group: 64, tiles: 1 };
         }
-        // Measured on lavapipe: 16 × 4 vec4 is the largest tile that pays; thin products want thin ones.
-        let rows = if m > 8 { 16 } else { m.next_multiple_of(4) };
+        // Measured on lavapipe (docs/kernels.md): larger tiles are no faster and take seconds more to compile.
+        let rows = if m > 4 { 8 } else { 4 };
         let columns = n.div_ceil(4).clamp(1, 4);
         Self { shader: "gemm_register", rows, columns, group: 8, tiles: 8 }
     }

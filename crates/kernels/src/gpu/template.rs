@@ -16,6 +16,7 @@ macro_rules! shaders {
 }
 
 shaders!(
+    "adamw",
     "attention",
     "attention_backward",
     "attention_delta",
@@ -28,6 +29,7 @@ shaders!(
     "layer_norm",
     "layer_norm_weights",
     "softmax_stats",
+    "square_sums",
     "sum_rows",
 );
 

@@ -42,6 +42,7 @@ pub trait MlpKernel: Backend {
 
     /// From the gradient of the result, the input, what goes into the activation, and the weights: the gradients of
     /// `x`, `w1`, `b1`, `w2` and `b2`.
+    #[allow(clippy::type_complexity)] // Dispatch over devices takes tuples, and no name for one.
     #[fusion(meta = |_dy, x, _h, w1, w2| (
         x.clone(), w1.clone(), spec(x, [w1.shape[1]]), w2.clone(), spec(x, [w2.shape[1]]),
     ))]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod adamw;
 mod attention;
 mod common;
 mod dino_cross_entropy;

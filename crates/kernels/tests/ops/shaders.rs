@@ -32,6 +32,7 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
         ]
     };
     Some(match shader {
+        "adamw" => vec![("vec", flags()), ("each", numbers(&[4, 64])), ("group", numbers(&[8, 64]))],
         "attention" => vec![
             ("head", numbers(&[4, 32, 64])),
             ("queries", numbers(&[1, 4])),
@@ -57,7 +58,7 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
         "layer_norm" => {
             vec![("vec", flags()), ("backward", flags()), ("shared", flags()), ("group", numbers(&[8, 64]))]
         }
-        "layer_norm_weights" | "sum_rows" => vec![("vec", flags()), ("group", numbers(&[8, 64]))],
+        "layer_norm_weights" | "square_sums" | "sum_rows" => vec![("vec", flags()), ("group", numbers(&[8, 64]))],
         "softmax_stats" => {
             vec![("vec", flags()), ("centred", flags()), ("shared", flags()), ("group", numbers(&[4, 256]))]
         }

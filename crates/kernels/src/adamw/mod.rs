@@ -1,0 +1,77 @@
+//! One optimizer step over a flat parameter.
+
+mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
+mod reference;
+
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::Tensor;
+
+use crate::mode::fused;
+
+pub use reference::adamw as adamw_reference;
+
+/// The scalars of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    /// Largest norm of the gradient; 0 does not clip.
+    pub clip: f64,
+    /// β1.
+    pub beta1: f64,
+    /// β2.
+    pub beta2: f64,
+    /// ε.
+    pub epsilon: f64,
+    /// What the decay leaves of the parameter: 1 − lr·decay, or 1.
+    pub keep: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Steps done with this one, from 1.
+    pub step: i32,
+}
+
+impl AdamWStep {
+    /// lr over the correction of the first moment.
+    fn rate(&self) -> f64 {
+        self.lr / (1.0 - self.beta1.powi(self.step))
+    }
+
+    /// 1 over the root of the second moment's correction.
+    fn unbias(&self) -> f64 {
+        1.0 / (1.0 - self.beta2.powi(self.step)).sqrt()
+    }
+}
+
+/// What a device implements. Shapes and meaning as in [`adamw`].
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+pub trait AdamWKernel: Backend {
+    /// The new parameter and moments.
+    #[fusion(meta = |p, _g, moments, _step| (p.clone(), moments.clone()))]
+    fn adamw_step(
+        p: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// Clips the gradient by its own norm, g·min(1, clip/(‖g‖ + 1e-6)), updates both moments and takes a step of AdamW with
+/// decoupled decay (Loshchilov & Hutter 2019): `p·keep − lr·m̂/(√v̂ + ε)`.
+///
+/// `p` and `g` are `[n]`, `moments` `[2, n]`, first and second, all outside autodiff. Returns the new parameter and moments.
+pub fn adamw(p: Tensor<1>, g: Tensor<1>, moments: Tensor<2>, step: AdamWStep) -> (Tensor<1>, Tensor<2>) {
+    let [n] = p.dims();
+    assert!(
+        g.dims() == [n] && moments.dims() == [2, n],
+        "adamw: {n} parameters, {:?} gradients, {:?} moments",
+        g.dims(),
+        moments.dims()
+    );
+    if !fused(&p) || n == 0 {
+        return reference::adamw(p, g, moments, step);
+    }
+    let (p, moments) =
+        <Dispatch as AdamWKernel>::adamw_step(p.into_dispatch(), g.into_dispatch(), moments.into_dispatch(), step);
+    (Tensor::from_dispatch(p), Tensor::from_dispatch(moments))
+}

@@ -1,0 +1,52 @@
+use burn::tensor::Tensor;
+use ocelli_kernels::adamw::adamw_reference;
+use ocelli_kernels::{AdamWStep, adamw};
+
+use crate::common::*;
+
+fn step(clip: f64) -> AdamWStep {
+    AdamWStep { clip, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, keep: 0.998, lr: 2e-3, step: 3 }
+}
+
+fn inputs(n: usize) -> (Tensor<1>, Tensor<1>, Tensor<2>) {
+    // Second moments are positive.
+    let moments = random::<2>(3, [2, n], 1e-2).inner().powi_scalar(2);
+    (random::<1>(1, [n], 1.0).inner(), random::<1>(2, [n], 1e-2).inner(), moments)
+}
+
+#[test]
+fn agrees_with_the_reference() {
+    for n in [1, 3, 64, 1000, 4099, 65_536, 100_001] {
+        // No clipping, a limit no gradient reaches, one that every gradient of some length does.
+        for clip in [0.0, 100.0, 0.01] {
+            let (p, g, moments) = inputs(n);
+            let want =
+                adamw_reference(double(&p).inner(), double(&g).inner(), double(&moments).inner(), step(clip));
+            let got = adamw(p, g, moments, step(clip));
+            close(&format!("p of {n}, clip {clip}"), &got.0, &want.0, 1e-6);
+            close(&format!("moments of {n}, clip {clip}"), &got.1, &want.1, 1e-7);
+        }
+    }
+}
+
+#[test]
+fn is_the_same_every_time_and_on_any_number_of_threads() {
+    let (p, g, moments) = inputs(70_003);
+    same_bits("adamw", || {
+        let (p, moments) = adamw(p.clone(), g.clone(), moments.clone(), step(0.5));
+        vec![bits(&p), bits(&moments)]
+    });
+    let first = bits(&adamw(p.clone(), g.clone(), moments.clone(), step(0.5)).0);
+    for _ in 0..100 {
+        assert_eq!(first, bits(&adamw(p.clone(), g.clone(), moments.clone(), step(0.5)).0));
+    }
+}
+
+#[test]
+fn a_gradient_of_zero_only_decays() {
+    let p = random::<1>(1, [40], 1.0).inner();
+    let zero = p.clone() * 0.0;
+    let moments: Tensor<2> = Tensor::stack(vec![zero.clone(), zero.clone()], 0);
+    let (next, _) = adamw(p.clone(), zero, moments, step(3.0));
+    close("decayed", &next, &(double(&p).inner() * 0.998), 1e-7);
+}

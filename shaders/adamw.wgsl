@@ -1,0 +1,51 @@
+{# One AdamW step over a flat parameter: clip by its own norm, moments, decoupled decay (Loshchilov & Hutter 2019), with
+   every number read and written once. Settings: vec, each (elements of an invocation), group. #}
+{%- set elem = "vec4<f32>" if vec else "f32" %}
+@group(0) @binding(0) var<storage, read_write> p: array<{{ elem }}>;
+@group(0) @binding(1) var<storage, read_write> g: array<{{ elem }}>;
+// All first moments, then all second ones (browsers guarantee eight buffers).
+@group(0) @binding(2) var<storage, read_write> moments: array<{{ elem }}>;
+// Sums of squares of the gradient's spans.
+@group(0) @binding(3) var<storage, read_write> squares: array<f32>;
+@group(0) @binding(4) var<storage, read_write> next: array<{{ elem }}>;
+@group(0) @binding(5) var<storage, read_write> next_moments: array<{{ elem }}>;
+// elements, spans; bits of: clip, β1, β2, ε, what decay leaves, lr / correction of the first moment,
+// 1 / √correction of the second.
+@group(0) @binding(6) var<storage, read_write> sizes: array<u32, 12>;
+
+@compute @workgroup_size({{ group }})
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let id = (wid.y * groups.x + wid.x) * {{ group }}u + lid;
+    let elements = sizes[0];
+    let begin = id * {{ each }}u;
+    if (begin >= elements) {
+        return;
+    }
+    let clip = bitcast<f32>(sizes[2]);
+    let beta1 = bitcast<f32>(sizes[3]);
+    let beta2 = bitcast<f32>(sizes[4]);
+    let epsilon = bitcast<f32>(sizes[5]);
+    let keep = bitcast<f32>(sizes[6]);
+    let rate = bitcast<f32>(sizes[7]);
+    let unbias = bitcast<f32>(sizes[8]);
+    var factor = 1.0;
+    if (clip > 0.0) {
+        var sum = 0.0;
+        for (var i = 0u; i < sizes[1]; i += 1u) {
+            sum += squares[i];
+        }
+        factor = min(clip / (sqrt(sum) + 1e-6), 1.0);
+    }
+    for (var i = begin; i < min(begin + {{ each }}u, elements); i += 1u) {
+        let gradient = g[i] * factor;
+        let m = moments[i] * beta1 + gradient * (1.0 - beta1);
+        let v = moments[elements + i] * beta2 + gradient * gradient * (1.0 - beta2);
+        next_moments[i] = m;
+        next_moments[elements + i] = v;
+        next[i] = p[i] * keep - m / (sqrt(v) * unbias + epsilon) * rate;
+    }
+}
