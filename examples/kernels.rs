@@ -2,12 +2,11 @@
 //!
 //!     cargo run --release --example kernels -- gpu [OUT.md] [ROWS]
 //!
-//! `cargo xtask bench` runs it. Prints a table of medians of runs that take turns, both sides warm (after stock's autotune) and
-//! synchronised, and writes it to OUT.md. ROWS picks rows by a part of their names.
+//! `cargo xtask bench` runs it. Prints a table of medians of runs that take turns, both sides warm (after stock's autotune)
+//! and synchronised, and puts it into OUT.md in place of this adapter's last one. ROWS picks rows by a part of their names.
 #![allow(clippy::print_stderr)]
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
@@ -40,10 +39,10 @@ fn finish(x: Tensor<1>) {
 fn operation<const D: usize>(
     name: &str,
     flops: f64,
-    inputs: Vec<Tensor<D>>,
+    x: &Tensor<D>,
     rest: impl Fn(Tensor<D>) -> Tensor<D> + Clone + 'static,
 ) -> [Row; 2] {
-    let x = inputs[0].clone();
+    let x = x.clone();
     let forward = rest.clone();
     let plain = x.clone().inner();
     [
@@ -74,7 +73,7 @@ fn operations(plain: &Device) -> Vec<Row> {
         rows.extend(operation(
             &format!("linear {m}×{k}×{n}"),
             2.0 * (m * k * n) as f64,
-            vec![random([m, k], &tracked)],
+            &random([m, k], &tracked),
             move |x: Tensor<2>| {
                 let same = x.is_autodiff();
                 let of = |t: Tensor<2>| if same { t.require_grad() } else { t.inner() };
@@ -88,27 +87,22 @@ fn operations(plain: &Device) -> Vec<Row> {
         rows.extend(operation(
             &format!("attention {batch}×{tokens}, {heads} heads of 64"),
             4.0 * (batch * heads * tokens * tokens * 64) as f64,
-            vec![random([batch, tokens, 3 * dim], &tracked)],
+            &random([batch, tokens, 3 * dim], &tracked),
             move |x: Tensor<3>| attention(x, heads, 0.125),
         ));
     }
     let (g, b) = (random([384], &tracked), random([384], &tracked));
-    rows.extend(operation(
-        "layer norm 1576×384",
-        0.0,
-        vec![random([1576, 384], &tracked)],
-        move |x: Tensor<2>| {
-            let of = |t: &Tensor<1>| if x.is_autodiff() { t.clone().require_grad() } else { t.clone().inner() };
-            let (g, b) = (of(&g), of(&b));
-            layer_norm(x, g, b, 1e-6)
-        },
-    ));
+    rows.extend(operation("layer norm 1576×384", 0.0, &random([1576, 384], &tracked), move |x: Tensor<2>| {
+        let of = |t: &Tensor<1>| if x.is_autodiff() { t.clone().require_grad() } else { t.clone().inner() };
+        let (g, b) = (of(&g), of(&b));
+        layer_norm(x, g, b, 1e-6)
+    }));
     let w = [random([384, 1536], &tracked), random([1536, 384], &tracked)];
     let b = [random([1536], &tracked), random([384], &tracked)];
     rows.extend(operation(
         "mlp 788×384×1536",
         4.0 * (788 * 384 * 1536) as f64,
-        vec![random([788, 384], &tracked)],
+        &random([788, 384], &tracked),
         move |x: Tensor<2>| {
             let same = x.is_autodiff();
             let w = |i: usize| if same { w[i].clone().require_grad() } else { w[i].clone().inner() };
@@ -166,7 +160,7 @@ fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
                 let Some(before) = net.take() else { return };
                 let y = before.forward(x.clone().autodiff(), ocelli::models::Mode::Train { seed: 0 });
                 let loss = y.powi_scalar(2).mean();
-                let mut raw = loss.clone().backward();
+                let mut raw = loss.backward();
                 let mut gradients = GradientSum::default();
                 gradients.add(params::take_gradients(&before, &mut raw), 1.0);
                 let rates = StepRates { lr: 1e-4, weight_decay: 0.04, clip: 3.0 };
@@ -197,7 +191,7 @@ fn dino_step(plain: &Device) -> Result<Row, Box<dyn Error>> {
         work: Box::new(move || {
             let clock = StepClock { epoch: 1, iteration: 0, micro_batch: 0, momentum: 0.99, seed: 0 };
             let output = method.loss(&views, batch, &clock);
-            let mut raw = output.loss.clone().backward();
+            let mut raw = output.loss.backward();
             let mut gradients = GradientSum::default();
             gradients.add(params::take_gradients(method.net(), &mut raw), 1.0);
             let rates = StepRates { lr: 1e-5, weight_decay: 0.04, clip: 3.0 };
@@ -265,9 +259,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         table.push_str(&line);
     }
     if let Some(path) = args.get(1).filter(|p| !p.is_empty()) {
-        let mut text = String::new();
-        writeln!(text, "{}\n\n{table}", chosen.name)?;
-        std::fs::write(path, text)?;
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        std::fs::write(path, with_table(&text, &chosen.name, &table))?;
     }
     Ok(())
+}
+
+/// The text with this adapter's table in place of the one it had, or at the end.
+fn with_table(text: &str, adapter: &str, table: &str) -> String {
+    let (begin, end) = (format!("<!-- measured: {adapter} -->"), "<!-- end -->");
+    let section = format!("{begin}\n\n### {adapter}\n\n{table}\n{end}");
+    match text.split_once(&begin).and_then(|(head, rest)| Some((head, rest.split_once(end)?.1))) {
+        Some((head, tail)) => format!("{head}{section}{tail}"),
+        None => format!("{}\n\n{section}\n", text.trim_end()),
+    }
 }

@@ -17,8 +17,11 @@ pub fn golden_folder() -> PathBuf {
     })
 }
 
-/// The device under test: `OCELLI_TEST_DEVICE` (cpu, gpu, gpu:N), else the CPU.
+/// The device under test, `OCELLI_TEST_DEVICE` (cpu, gpu, gpu:N; else the CPU), with the kernels of `OCELLI_TEST_KERNELS`
+/// (auto, wgsl, stock).
 pub fn device() -> Device {
+    let kernels = std::env::var("OCELLI_TEST_KERNELS").unwrap_or_else(|_| "auto".into());
+    ocelli::kernels::set_mode(kernels.parse().unwrap());
     let name = std::env::var("OCELLI_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     let choice: DeviceChoice = name.parse().unwrap();
     open(choice).unwrap_or_else(|e| panic!("OCELLI_TEST_DEVICE={name}: {e}")).device

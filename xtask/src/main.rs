@@ -1,4 +1,4 @@
-//! Tasks of the project: `cargo xtask check | test | wasm`. Each does its own set-up.
+//! Tasks of the project: `cargo xtask check | test | wasm | bench`. Each does its own set-up.
 #![allow(clippy::print_stderr)]
 
 use std::env;
@@ -15,6 +15,7 @@ cargo xtask TASK
   wasm    the crates the browser uses compile for wasm32-unknown-unknown
   test    everything: check, wasm, all tests on the CPU, parity through the GPU path
           (installs a software Vulkan driver on Debian where there is no adapter)
+  bench   hand-written kernels beside stock burn on the first adapter; the table goes to docs/kernels.md
 
 Environment:
   OCELLI_DATA     folder of real images and weights; tests that need it say when they skip
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         "check" => check(),
         "wasm" => wasm(),
         "test" => test(),
+        "bench" => bench(),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
@@ -91,12 +93,30 @@ fn test() -> Outcome {
     wasm()?;
     cargo(&["test", "--release", "--workspace"], &[])?;
     ensure_vulkan()?;
-    // Mesa's driver complains on every start where this is unset.
-    let runtime = env::var("XDG_RUNTIME_DIR").unwrap_or_else(|_| env::temp_dir().display().to_string());
+    let runtime = runtime_dir();
     let envs = [("OCELLI_TEST_DEVICE", "gpu"), ("XDG_RUNTIME_DIR", runtime.as_str())];
-    cargo(&["test", "--release", "--test", "parity", "--", "--nocapture"], &envs)?;
+    // The whole workspace is named each time: other selections select other features, and everything is built again.
+    for test in ["parity", "ops"] {
+        cargo(&["test", "--release", "--workspace", "--test", test, "--", "--nocapture"], &envs)?;
+    }
+    // Stock kernels stay correct too; the largest networks are left to ours, or this alone would take minutes.
+    cargo(
+        &["test", "--release", "--workspace", "--test", "parity", "dino_loss", "five", "--", "--nocapture"],
+        &[envs[0], envs[1], ("OCELLI_TEST_KERNELS", "stock")],
+    )?;
     println!("\nall tests passed");
     Ok(())
+}
+
+fn bench() -> Outcome {
+    ensure_vulkan()?;
+    let args = ["run", "--release", "--example", "kernels", "--", "gpu", "docs/kernels.md"];
+    cargo(&args, &[("XDG_RUNTIME_DIR", &runtime_dir())])
+}
+
+/// Mesa's driver complains on every start where this is unset.
+fn runtime_dir() -> String {
+    env::var("XDG_RUNTIME_DIR").unwrap_or_else(|_| env::temp_dir().display().to_string())
 }
 
 /// Whether `ocelli devices` lists an adapter.
