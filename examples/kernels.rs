@@ -15,8 +15,9 @@ use ocelli::methods::{Dino, DinoConfig, Method as _, StepClock};
 use ocelli::models::{Arch, Init, Vit, params};
 use ocelli::train::{AdamW, AdamWState, GradientSum, StepRates, device};
 
-/// Runs of each side that count.
+/// Runs of each side that count, and seconds after which one more is too many.
 const RUNS: usize = 5;
+const PATIENCE_S: f64 = 60.0;
 
 /// One measured thing: the work itself waits for the device.
 struct Row {
@@ -235,7 +236,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             seconds(&mut row.work)
         });
         let mut times = [Vec::new(), Vec::new()];
+        let started = Instant::now();
         for run in 0..=RUNS {
+            if run > 1 && started.elapsed().as_secs_f64() > PATIENCE_S {
+                break;
+            }
             for (mode, times) in [Mode::Wgsl, Mode::Stock].into_iter().zip(&mut times) {
                 set_mode(mode);
                 let taken = seconds(&mut row.work);

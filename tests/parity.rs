@@ -80,6 +80,12 @@ fn vit_forward() {
             let rows = vit.attention_rows(images.clone(), config.depth - 1, 0..tokens.dims()[1]);
             let row = |query: usize| values(rows.clone().narrow(2, query, 1));
             check("attn_cls", row(0), attention_tolerance);
+            // Maps take a way of their own to the class token's row.
+            let map = vit.cls_attention(images.clone());
+            let [batch, heads, cells] = map.dims();
+            let same = row(0).reshape([batch, heads, cells + 1]).narrow(2, 1, cells);
+            let apart = (map - same).abs().max().into_data().try_to_vec::<f32>().unwrap()[0];
+            assert!(apart < 1e-5, "the map is {apart} off the row of attention");
             let prefix = format!("{key}.attn_row_patch");
             for (tensor, _) in f.tensors.tensors.iter().filter(|(n, _)| n.starts_with(&prefix)) {
                 let patch: usize = tensor[prefix.len()..].parse().unwrap();

@@ -21,6 +21,7 @@ mod simd;
 
 pub mod adamw;
 pub mod attention;
+pub mod attention_row;
 pub mod dino_cross_entropy;
 pub mod gelu;
 pub mod layer_norm;
@@ -30,6 +31,7 @@ pub mod mlp;
 pub use adamw::{AdamWStep, adamw};
 pub use alloc::release_memory;
 pub use attention::attention;
+pub use attention_row::attention_row;
 pub use dino_cross_entropy::dino_cross_entropy;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;

@@ -193,20 +193,25 @@ impl Vit {
     /// Softmax attention of block `layer` for some queries: `[batch, heads, queries, 1 + cells]`. Query 0 is the
     /// class token, query 1 + i patch i. The last block's class row is what DINO's pictures show.
     pub fn attention_rows(&self, images: Tensor<4>, layer: usize, queries: std::ops::Range<usize>) -> Tensor<4> {
+        let (x, shape, block) = self.up_to_block(images, layer);
+        block.attention_rows(x, shape, queries)
+    }
+
+    /// What goes into block `layer` (the last one where there are fewer), and the block.
+    fn up_to_block(&self, images: Tensor<4>, layer: usize) -> (Tensor<2>, BatchShape, &Block) {
         let (mut x, shape) = self.embed(images);
         let layer = layer.min(self.blocks.len() - 1);
         for (i, block) in self.blocks[..layer].iter().enumerate() {
             x = block.forward(x, shape, Mode::Eval, i);
         }
-        self.blocks[layer].attention_rows(x, shape, queries)
+        (x, shape, &self.blocks[layer])
     }
 
     /// The class token's attention over the patches in the last block: `[batch, heads, cells]`, the class token's own
     /// column left out.
     pub fn cls_attention(&self, images: Tensor<4>) -> Tensor<3> {
-        let rows = self.attention_rows(images, self.blocks.len().saturating_sub(1), 0..1);
-        let [batch, heads, _, tokens] = rows.dims();
-        rows.reshape([batch, heads, tokens]).narrow(2, 1, tokens - 1)
+        let (x, shape, block) = self.up_to_block(images, self.blocks.len().saturating_sub(1));
+        block.attention_row(x, shape, 0).narrow(2, 1, shape.tokens - 1)
     }
 
     /// Patches, class token and positions: `[batch·tokens, dim]`.

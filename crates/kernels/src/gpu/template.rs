@@ -20,6 +20,7 @@ shaders!(
     "attention",
     "attention_backward",
     "attention_delta",
+    "attention_row",
     "dino_cross_entropy",
     "gelu",
     "gelu_parts",

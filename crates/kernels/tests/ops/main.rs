@@ -4,6 +4,7 @@
 
 mod adamw;
 mod attention;
+mod attention_row;
 mod common;
 mod dino_cross_entropy;
 mod gelu;

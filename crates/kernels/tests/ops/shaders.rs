@@ -46,6 +46,9 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("shared", flags()),
             ("group", numbers(&[8, 64])),
         ],
+        "attention_row" => {
+            vec![("head", numbers(&[4, 32, 64])), ("shared", flags()), ("group", numbers(&[4, 64]))]
+        }
         "attention_delta" => vec![("head", numbers(&[4, 32, 64])), ("group", numbers(&[8, 64]))],
         "dino_cross_entropy" => vec![("vec", flags()), ("gradient", flags()), ("group", numbers(&[8, 64]))],
         "gelu" => vec![("vec", flags()), ("slope", flags()), ("group", numbers(&[16, 64]))],

@@ -66,6 +66,13 @@ impl Attention {
         self.proj.forward(weights.matmul(v).reshape([batch, dim]))
     }
 
+    /// `[batch, heads, tokens]` of rows already normed: what one query attends to.
+    fn row(&self, x: Tensor<2>, shape: BatchShape, query: usize) -> Tensor<3> {
+        let dim = x.dims()[1];
+        let qkv = self.qkv.forward(x).reshape([shape.batch, shape.tokens, 3 * dim]);
+        ocelli_kernels::attention_row(qkv, self.heads, self.scale(dim) as f32, query)
+    }
+
     /// `[batch, heads, queries, tokens]` of rows already normed.
     fn rows(&self, x: Tensor<2>, shape: BatchShape, queries: std::ops::Range<usize>) -> Tensor<4> {
         let dim = x.dims()[1];
@@ -149,6 +156,10 @@ impl Block {
         let x = shape.cls(x) + self.drop(mixed, rows, mode, 2 * index);
         let expanded = self.mlp.forward(self.norm2.forward(x.clone()));
         x + self.drop(expanded, rows, mode, 2 * index + 1)
+    }
+
+    pub(crate) fn attention_row(&self, x: Tensor<2>, shape: BatchShape, query: usize) -> Tensor<3> {
+        self.attn.row(self.norm1.forward(x), shape, query)
     }
 
     pub(crate) fn attention_rows(

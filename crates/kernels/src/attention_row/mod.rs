@@ -1,0 +1,47 @@
+//! The attention probabilities of one query, for maps.
+
+#[cfg(feature = "gpu")]
+mod gpu;
+mod reference;
+
+#[cfg(feature = "gpu")]
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+#[cfg(feature = "gpu")]
+use burn::tensor::Shape;
+use burn::tensor::Tensor;
+
+#[cfg(feature = "gpu")]
+use crate::mode::{fused, on_gpu};
+
+pub use reference::attention_row as attention_row_reference;
+
+/// What a GPU implements; elsewhere the reference is as good.
+#[cfg(feature = "gpu")]
+#[backend_extension(Cube, Fusion)]
+pub trait AttentionRowKernel: Backend {
+    /// From `qkv [batch, tokens, 3·dim]`: `[batch, heads, tokens]`.
+    #[fusion(dtype = qkv, shape = Shape::from([qkv[0], *heads, qkv[1]]))]
+    fn attention_row_forward(qkv: FloatTensor<Self>, heads: usize, scale: f32, query: usize) -> FloatTensor<Self>;
+}
+
+/// `softmax(q·Kᵀ·scale)` of one query in every head: `[batch, heads, tokens]`, outside autodiff.
+///
+/// `qkv` is `[batch, tokens, 3·dim]` as [`attention`](crate::attention()) takes it; `query` is the token, 0 for the class
+/// token.
+pub fn attention_row(qkv: Tensor<3>, heads: usize, scale: f32, query: usize) -> Tensor<3> {
+    let [batch, tokens, width] = qkv.dims();
+    assert!(heads > 0 && width % (3 * heads) == 0, "attention: {width} columns are not three times {heads} heads");
+    assert!(query < tokens, "attention: query {query} of {tokens} tokens");
+    let qkv = qkv.inner();
+    #[cfg(feature = "gpu")]
+    {
+        let head = width / (3 * heads);
+        if fused(&qkv) && on_gpu(&qkv) && batch * width > 0 && head <= 128 && head.is_multiple_of(4) {
+            let p =
+                <Dispatch as AttentionRowKernel>::attention_row_forward(qkv.into_dispatch(), heads, scale, query);
+            return Tensor::from_dispatch(p);
+        }
+    }
+    let _ = batch;
+    reference::attention_row(qkv, heads, scale, query)
+}

@@ -1,0 +1,76 @@
+{# The probabilities of one query in every head, softmax(q·Kᵀ·scale): what attention maps are made of. One head for each
+   invocation, or (shared) for each workgroup. Settings: head, shared, group. #}
+{%- set vecs = head // 4 %}
+@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
+// [batch, heads, tokens]
+@group(0) @binding(1) var<storage, read_write> p: array<f32>;
+// tokens, heads, batch·heads, bits of the scale, query.
+@group(0) @binding(2) var<storage, read_write> sizes: array<u32, 8>;
+{% if shared %}
+var<workgroup> tree: array<f32, {{ group }}>;
+{% endif %}
+{%- macro reduce(value, max) %}
+    {%- if shared %}
+    workgroupBarrier();
+    tree[lid] = {{ value }};
+    workgroupBarrier();
+    for (var half = {{ group // 2 }}u; half > 0u; half /= 2u) {
+        if (lid < half) {
+            tree[lid] = {{ "max(tree[lid], tree[lid + half])" if max else "tree[lid] + tree[lid + half]" }};
+        }
+        workgroupBarrier();
+    }
+    {{ value }} = tree[0];
+    {%- endif %}
+{%- endmacro %}
+@compute @workgroup_size({{ group }})
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let tokens = sizes[0];
+    let heads = sizes[1];
+    let scale = bitcast<f32>(sizes[3]);
+    {%- if shared %}
+    let bh = wid.y * groups.x + wid.x;
+    let first = lid;
+    let step = {{ group }}u;
+    {%- else %}
+    let bh = (wid.y * groups.x + wid.x) * {{ group }}u + lid;
+    let first = 0u;
+    let step = 1u;
+    {%- endif %}
+    if (bh >= sizes[2]) {
+        return;
+    }
+    let width = heads * {{ vecs }}u;
+    let q0 = (bh / heads) * tokens * width * 3u + (bh % heads) * {{ vecs }}u;
+    let k0 = q0 + width;
+    let q_at = q0 + sizes[4] * width * 3u;
+    {%- for d in range(vecs) %}
+    let v{{ d }} = qkv[q_at + {{ d }}u] * scale;
+    {%- endfor %}
+    let out = bh * tokens;
+    var top = -3.0e38;
+    for (var j = first; j < tokens; j += step) {
+        let at = k0 + j * width * 3u;
+        var s = dot(v0, qkv[at]);
+        {%- for d in range(1, vecs) %}
+        s += dot(v{{ d }}, qkv[at + {{ d }}u]);
+        {%- endfor %}
+        p[out + j] = s;
+        top = max(top, s);
+    }
+    {{- reduce("top", true) }}
+    var sum = 0.0;
+    for (var j = first; j < tokens; j += step) {
+        let e = exp(p[out + j] - top);
+        p[out + j] = e;
+        sum += e;
+    }
+    {{- reduce("sum", false) }}
+    for (var j = first; j < tokens; j += step) {
+        p[out + j] /= sum;
+    }
+}
