@@ -83,7 +83,7 @@ fn vit_forward() {
             // Maps take a way of their own to the class token's row.
             let map = vit.cls_attention(images.clone());
             let [batch, heads, cells] = map.dims();
-            let same = row(0).reshape([batch, heads, cells + 1]).narrow(2, 1, cells);
+            let same = rows.clone().narrow(2, 0, 1).reshape([batch, heads, cells + 1]).narrow(2, 1, cells);
             let apart = (map - same).abs().max().into_data().try_to_vec::<f32>().unwrap()[0];
             assert!(apart < 1e-5, "the map is {apart} off the row of attention");
             let prefix = format!("{key}.attn_row_patch");
