@@ -32,7 +32,7 @@ fn refused(args: &[&str], words: &[&str]) {
     assert!(!message.contains("panicked"), "{message}");
 }
 
-const TINY: [&str; 18] = [
+const TINY: [&str; 20] = [
     "--preset",
     "laptop",
     "--arch",
@@ -51,6 +51,8 @@ const TINY: [&str; 18] = [
     "dino.head.bottleneck_dim=16",
     "--set",
     "optim.warmup_epochs=1",
+    "--set",
+    "eval.every_epochs=1",
 ];
 
 fn pretrain(out: &Path, extra: &[&str]) -> Output {

@@ -89,7 +89,7 @@ impl Progress {
                 f.gradient_norm
             )),
             Event::Epoch(f) => self.line(&format!(
-                "epoch {:>3}  loss {:.3}  entropy {:.2} of {:.2}  KL {:.3}  std {:.2}  {:>5.1} s{}",
+                "epoch {:>3}  loss {:.3}  entropy {:.2} of {:.2}  KL {:.3}  std {:.2}  {:>5.1} s{}{}",
                 f.epoch + 1,
                 f.loss,
                 f.teacher_entropy,
@@ -97,6 +97,7 @@ impl Progress {
                 f.kl,
                 f.feature_std,
                 f.wall_s,
+                f.cpu_s.map(|s| format!(" ({s:.1} CPU-s)")).unwrap_or_default(),
                 f.knn.as_ref().map(|k| format!("  k-NN {}", knn(k))).unwrap_or_default()
             )),
             Event::Warning { message } => self.line(&format!("warning: {message}")),
