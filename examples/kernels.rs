@@ -3,7 +3,7 @@
 //!     cargo run --release --example kernels -- gpu [OUT.md] [ROWS]
 //!
 //! `cargo xtask bench` runs it. Prints a table of medians of runs that take turns, both sides warm (after stock's autotune)
-//! and synchronised, and puts it into OUT.md in place of this adapter's last one. ROWS picks rows by a part of their names.
+//! and synchronised, and puts it into OUT.md in place of this adapter's last one. ROWS picks rows by a part of their names, or `memory`.
 #![allow(clippy::print_stderr)]
 
 use std::error::Error;
@@ -151,30 +151,57 @@ fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
                 finish(net.forward(x.clone(), ocelli::models::Mode::Eval).slice_dim(0, 0..1).sum());
             }),
         });
-        let mut net = Some(vit("vit-s/16", 224, &plain.clone().autodiff())?);
-        let x = random([batch, 3, 224, 224], plain);
-        let mut adamw = AdamWState::new(AdamW::default());
         rows.push(Row {
             name: format!("ViT-S/16 at 224 px, batch {batch}: training step"),
             flops: 3.0 * vit_flops(batch),
-            work: Box::new(move || {
-                let Some(before) = net.take() else { return };
-                let y = before.forward(x.clone().autodiff(), ocelli::models::Mode::Train { seed: 0 });
-                let loss = y.powi_scalar(2).mean();
-                let mut raw = loss.backward();
-                let mut gradients = GradientSum::default();
-                gradients.add(params::take_gradients(&before, &mut raw), 1.0);
-                let rates = StepRates { lr: 1e-4, weight_decay: 0.04, clip: 3.0 };
-                let after = adamw.step(before, &gradients, &rates);
-                let some = params::collect(&after).swap_remove(0).values;
-                net = Some(after);
-                finish(loss.inner());
-                finish(some.slice_dim(0, 0..1));
-            }),
+            work: training_step("vit-s/16", batch, plain)?,
         });
     }
     rows.push(dino_step(plain)?);
     Ok(rows)
+}
+
+/// Forward, backward and AdamW at 224 px.
+fn training_step(name: &str, batch: usize, plain: &Device) -> Result<Box<dyn FnMut()>, Box<dyn Error>> {
+    let mut net = Some(vit(name, 224, &plain.clone().autodiff())?);
+    let x = random([batch, 3, 224, 224], plain);
+    let mut adamw = AdamWState::new(AdamW::default());
+    Ok(Box::new(move || {
+        let Some(before) = net.take() else { return };
+        let y = before.forward(x.clone().autodiff(), ocelli::models::Mode::Train { seed: 0 });
+        let loss = y.powi_scalar(2).mean();
+        let mut raw = loss.backward();
+        let mut gradients = GradientSum::default();
+        gradients.add(params::take_gradients(&before, &mut raw), 1.0);
+        let rates = StepRates { lr: 1e-4, weight_decay: 0.04, clip: 3.0 };
+        let after = adamw.step(before, &gradients, &rates);
+        let some = params::collect(&after).swap_remove(0).values;
+        net = Some(after);
+        finish(loss.inner());
+        finish(some.slice_dim(0, 0..1));
+    }))
+}
+
+/// What the device's memory pools hold after a training step of ViT-S/8 (785 tokens), bytes: their largest so far.
+fn step_memory(kernels: &str, plain: &Device) -> Result<u64, Box<dyn Error>> {
+    set_mode(kernels.parse()?);
+    training_step("vit-s/8", 1, plain)?();
+    Ok(plain.memory_pool_usage().ok_or("this device does not report its memory")?.bytes_reserved)
+}
+
+/// [`step_memory`] of both sides, each in a process of its own, so that neither finds the other's memory.
+fn memory_row(device: &str) -> Result<String, Box<dyn Error>> {
+    let of = |kernels: &str| -> Result<f64, Box<dyn Error>> {
+        let output =
+            std::process::Command::new(std::env::current_exe()?).args(["memory", device, kernels]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().parse::<f64>()? / 1e6)
+    };
+    let (ours, stock) = (of("wgsl")?, of("stock")?);
+    Ok(format!(
+        "\nDevice memory of a training step of ViT-S/8 at 224 px (785 tokens), batch 1: WGSL {ours:.0} MB, stock {stock:.0} MB, \
+         {:.2} of it.\n",
+        ours / stock
+    ))
 }
 
 /// 2 × 64 px and 6 × 32 px, batch 16, K = 4096.
@@ -217,6 +244,12 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, choice, kernels] = &args[..]
+        && first == "memory"
+    {
+        println!("{}", step_memory(kernels, &device::open(choice.parse()?)?.device)?);
+        return Ok(());
+    }
     let choice = args.first().map_or("gpu", String::as_str);
     let chosen = device::open(choice.parse()?)?;
     let wanted = args.get(2).map_or("", String::as_str);
@@ -260,6 +293,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             first[0],
             first[1]
         );
+        print!("{line}");
+        table.push_str(&line);
+    }
+    if "memory".contains(wanted) {
+        let line = memory_row(choice)?;
         print!("{line}");
         table.push_str(&line);
     }

@@ -6,23 +6,8 @@
 @group(0) @binding(1) var<storage, read_write> p: array<f32>;
 // tokens, heads, batch·heads, bits of the scale, query.
 @group(0) @binding(2) var<storage, read_write> sizes: array<u32, 8>;
-{% if shared %}
-var<workgroup> tree: array<f32, {{ group }}>;
-{% endif %}
-{%- macro reduce(value, max) %}
-    {%- if shared %}
-    workgroupBarrier();
-    tree[lid] = {{ value }};
-    workgroupBarrier();
-    for (var half = {{ group // 2 }}u; half > 0u; half /= 2u) {
-        if (lid < half) {
-            tree[lid] = {{ "max(tree[lid], tree[lid + half])" if max else "tree[lid] + tree[lid + half]" }};
-        }
-        workgroupBarrier();
-    }
-    {{ value }} = tree[0];
-    {%- endif %}
-{%- endmacro %}
+{% from "reduce_parts.wgsl" import room, reduce %}
+{{- room(shared, group) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -62,14 +47,14 @@ fn main(
         p[out + j] = s;
         top = max(top, s);
     }
-    {{- reduce("top", true) }}
+    {{- reduce("top", true, shared, group) }}
     var sum = 0.0;
     for (var j = first; j < tokens; j += step) {
         let e = exp(p[out + j] - top);
         p[out + j] = e;
         sum += e;
     }
-    {{- reduce("sum", false) }}
+    {{- reduce("sum", false, shared, group) }}
     for (var j = first; j < tokens; j += step) {
         p[out + j] /= sum;
     }

@@ -12,27 +12,8 @@
 
 fn largest(v: {{ elem }}) -> f32 { return {{ "max(max(v.x, v.y), max(v.z, v.w))" if vec else "v" }}; }
 fn total(v: {{ elem }}) -> f32 { return {{ "dot(v, vec4<f32>(1.0))" if vec else "v" }}; }
-{% if shared %}
-var<workgroup> tree: array<f32, {{ group }}>;
-{% endif %}
-{%- macro reduce(value, with) %}
-    {%- if shared %}
-    workgroupBarrier();
-    tree[lid] = {{ value }};
-    workgroupBarrier();
-    for (var half = {{ group // 2 }}u; half > 0u; half /= 2u) {
-        if (lid < half) {
-            {%- if with == "max" %}
-            tree[lid] = max(tree[lid], tree[lid + half]);
-            {%- else %}
-            tree[lid] = tree[lid] + tree[lid + half];
-            {%- endif %}
-        }
-        workgroupBarrier();
-    }
-    {{ value }} = tree[0];
-    {%- endif %}
-{%- endmacro %}
+{% from "reduce_parts.wgsl" import room, reduce %}
+{{- room(shared, group) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -60,13 +41,13 @@ fn main(
         most = max(most, {{ number }});
     }
     var top = largest(most);
-    {{- reduce("top", "max") }}
+    {{- reduce("top", true, shared, group) }}
     var sums = {{ elem }}(0.0);
     for (var i = first; i < width; i += step) {
         sums += exp(({{ number }} - top) * factor);
     }
     var sum = total(sums);
-    {{- reduce("sum", "sum") }}
+    {{- reduce("sum", false, shared, group) }}
     if (first == 0u) {
         lse[row] = top * factor + log(sum);
     }

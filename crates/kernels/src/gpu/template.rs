@@ -29,6 +29,7 @@ shaders!(
     "gemm_shared",
     "layer_norm",
     "layer_norm_weights",
+    "reduce_parts",
     "softmax_stats",
     "square_sums",
     "sum_rows",

@@ -62,7 +62,7 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> 
         gamma.dims(),
         beta.dims()
     );
-    if !fused(&x) || dim == 0 {
+    if !fused(&x) || x.dims().contains(&0) {
         return reference::layer_norm(x, gamma, beta, eps);
     }
     Tensor::from_dispatch(<Dispatch as LayerNormOps>::fused_layer_norm(

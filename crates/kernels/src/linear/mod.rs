@@ -55,7 +55,7 @@ pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Option<Tensor<1>>) -> Tensor<2> {
     if let Some(b) = &b {
         assert!(b.dims() == [outputs], "linear: {outputs} outputs, bias {:?}", b.dims());
     }
-    if !fused(&x) || inputs == 0 || outputs == 0 {
+    if !fused(&x) || x.dims().contains(&0) || outputs == 0 {
         return reference::linear(x, w, b);
     }
     let (x, w) = (x.into_dispatch(), w.into_dispatch());

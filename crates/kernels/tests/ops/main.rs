@@ -11,5 +11,6 @@ mod gelu;
 mod layer_norm;
 mod linear;
 mod mlp;
+mod robust;
 #[cfg(feature = "gpu")]
 mod shaders;

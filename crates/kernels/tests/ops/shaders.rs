@@ -66,7 +66,7 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             vec![("vec", flags()), ("centred", flags()), ("shared", flags()), ("group", numbers(&[4, 256]))]
         }
         // Parts of others.
-        "gelu_parts" | "gemm_parts" => return None,
+        "gelu_parts" | "gemm_parts" | "reduce_parts" => return None,
         other => panic!("shaders/{other}.wgsl has no settings in this test"),
     })
 }
