@@ -101,7 +101,7 @@ fn test() -> Outcome {
     }
     // Stock kernels stay correct too; the largest networks are left to ours, or this alone would take minutes.
     cargo(
-        &["test", "--release", "--workspace", "--test", "parity", "dino_loss", "five", "--", "--nocapture"],
+        &["test", "--release", "--workspace", "--test", "parity", "--", "dino_loss", "five", "--nocapture"],
         &[envs[0], envs[1], ("OCELLI_TEST_KERNELS", "stock")],
     )?;
     println!("\nall tests passed");
