@@ -99,6 +99,11 @@ fn test() -> Outcome {
     for test in ["parity", "ops"] {
         cargo(&["test", "--release", "--workspace", "--test", test, "--", "--nocapture"], &envs)?;
     }
+    // The kernels for hardware, on whatever adapter there is.
+    cargo(
+        &["test", "--release", "--workspace", "--test", "ops"],
+        &[envs[0], envs[1], ("OCELLI_TEST_FAMILY", "hardware")],
+    )?;
     // Stock kernels stay correct too; the largest networks are left to ours, or this alone would take minutes.
     cargo(
         &["test", "--release", "--workspace", "--test", "parity", "--", "dino_loss", "five", "--nocapture"],

@@ -7,10 +7,16 @@ pub fn cpu() -> Device {
     Device::flex().autodiff()
 }
 
-/// The device under test, with a graph: `OCELLI_TEST_DEVICE` (cpu, gpu, gpu:N), else the CPU.
+/// The device under test, with a graph: `OCELLI_TEST_DEVICE` (cpu, gpu, gpu:N), else the CPU. With
+/// `OCELLI_TEST_FAMILY=hardware` a software adapter runs the kernels for hardware, slowly.
 pub fn device() -> Device {
     let name = std::env::var("OCELLI_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    ocelli_train::device::open(name.parse().unwrap()).unwrap().device.autodiff()
+    let device = ocelli_train::device::open(name.parse().unwrap()).unwrap().device.autodiff();
+    #[cfg(feature = "gpu")]
+    if std::env::var("OCELLI_TEST_FAMILY").is_ok_and(|f| f == "hardware") {
+        ocelli_kernels::gpu::set_family(ocelli_kernels::gpu::Family::Hardware);
+    }
+    device
 }
 
 /// Repeatable numbers, roughly normal with standard deviation `scale`.
