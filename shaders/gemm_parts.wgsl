@@ -15,8 +15,8 @@
 {%- if extra == 2 -%}
 @group(0) @binding(4) var<storage, read_write> kept: array<{{ c_elem }}>;
 {% endif -%}
-// m, n, k; k of one split; numbers between two products of a batch in a, b and c.
-@group(0) @binding({{ 3 + extra }}) var<storage, read_write> sizes: array<u32, 8>;
+// m, n, k; k of one split.
+@group(0) @binding({{ 3 + extra }}) var<storage, read_write> sizes: array<u32, 4>;
 
 {% if not a_vec -%}
 fn load_a(base: u32, at: u32, end: u32) -> vec4<f32> {

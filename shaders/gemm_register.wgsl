@@ -21,18 +21,9 @@ fn main(
     if (row0 >= m) {
         return;
     }
-    {%- if batched %}
-    let a_base = wid.z * sizes[4];
-    let b_base = wid.z * sizes[5];
-    let begin = 0u;
-    let to = k_all;
-    {%- else %}
-    let a_base = 0u;
-    let b_base = 0u;
     let begin = min(wid.z * sizes[3], k_all);
     let to = min(begin + sizes[3], k_all);
-    {%- endif %}
-    let c_base = wid.z * sizes[6];
+    let c_base = wid.z * m * n;
 
     {% for i in range(rows) -%}
     {% for j in range(columns) -%}
@@ -40,7 +31,7 @@ fn main(
     {% endfor %}{% endfor %}
     {%- if layout != "tn" %}
     {%- for i in range(rows) %}
-    let a_row{{ i }} = a_base + min(row0 + {{ i }}u, m - 1u) * k_all;
+    let a_row{{ i }} = min(row0 + {{ i }}u, m - 1u) * k_all;
     {%- endfor %}
     {%- else %}
     {%- for i in range(rows // 4) %}
@@ -49,7 +40,7 @@ fn main(
     {%- endif %}
     {%- if layout == "nt" %}
     {%- for j in range(columns) %}{% for part in range(4) %}
-    let b_row{{ j }}_{{ part }} = b_base + min(col0 + {{ 4 * j + part }}u, n - 1u) * k_all;
+    let b_row{{ j }}_{{ part }} = min(col0 + {{ 4 * j + part }}u, n - 1u) * k_all;
     {%- endfor %}{% endfor %}
     {%- else %}
     {%- for j in range(columns) %}
@@ -60,10 +51,10 @@ fn main(
     {%- if layout == "tn" %}
     for (var k = begin; k < to; k += 1u) {
         {%- for i in range(rows // 4) %}
-        let a{{ i }} = {% if a_vec %}a[(a_base + k * m + a_col{{ i }}) / 4u]{% else %}load_a(a_base + k * m, a_col{{ i }}, m){% endif %};
+        let a{{ i }} = {% if a_vec %}a[(k * m + a_col{{ i }}) / 4u]{% else %}load_a(k * m, a_col{{ i }}, m){% endif %};
         {%- endfor %}
         {%- for j in range(columns) %}
-        let b{{ j }} = {% if b_vec %}b[(b_base + k * n + b_col{{ j }}) / 4u]{% else %}load_b(b_base + k * n, b_col{{ j }}, n){% endif %};
+        let b{{ j }} = {% if b_vec %}b[(k * n + b_col{{ j }}) / 4u]{% else %}load_b(k * n, b_col{{ j }}, n){% endif %};
         {%- endfor %}
         {%- for i in range(rows) %}{% for j in range(columns) %}
         s{{ i }}_{{ j }} = fma(vec4<f32>(a{{ i // 4 }}.{{ lane[i % 4] }}), b{{ j }}, s{{ i }}_{{ j }});
@@ -82,9 +73,9 @@ fn main(
         {%- for kk in range(4) %}
         {
             {%- if layout == "nn" and not a_vec %}
-            let kb = b_base + min(k + {{ kk }}u, to - 1u) * n;
+            let kb = min(k + {{ kk }}u, to - 1u) * n;
             {%- elif layout == "nn" %}
-            let kb = b_base + (k + {{ kk }}u) * n;
+            let kb = (k + {{ kk }}u) * n;
             {%- endif %}
             {%- for j in range(columns) %}
             {%- if layout == "nn" %}

@@ -28,18 +28,9 @@ fn main(
     if (row0 >= m) {
         return;
     }
-    {%- if batched %}
-    let a_base = wid.z * sizes[4];
-    let b_base = wid.z * sizes[5];
-    let begin = sizes[3] * 0u;
-    let to = k_all;
-    {%- else %}
-    let a_base = 0u;
-    let b_base = 0u;
     let begin = min(wid.z * sizes[3], k_all);
     let to = min(begin + sizes[3], k_all);
-    {%- endif %}
-    let c_base = wid.z * sizes[6];
+    let c_base = wid.z * m * n;
     let ty = lid / 8u;
     let tx = lid % 8u;
 
@@ -50,14 +41,14 @@ fn main(
     for (var k = begin; k < to; k += DEPTH) {
         {#- A matrix stored along k comes in blocks of 4 × 4, one for each invocation, and is turned in registers, so that
             only whole vec4 are written. #}
-        {%- macro turned(name, into, row0, limit, base, vec) %}
+        {%- macro turned(name, into, row0, limit, vec) %}
         {
             let i = (lid / 4u) * 4u;
             let q = (lid % 4u) * 4u;
             {%- for r in range(4) %}
             var v{{ r }} = vec4<f32>(0.0);
             if (k + q < to && {{ row0 }} + i + {{ r }}u < {{ limit }}) {
-                {%- set at = base ~ " + (" ~ row0 ~ " + i + " ~ r ~ "u) * k_all" %}
+                {%- set at = "(" ~ row0 ~ " + i + " ~ r ~ "u) * k_all" %}
                 v{{ r }} = {% if vec %}{{ name }}[({{ at }} + k + q) / 4u]{% else %}load_{{ name }}({{ at }}, k + q, to){% endif %};
             }
             {%- endfor %}
@@ -67,22 +58,22 @@ fn main(
         }
         {%- endmacro %}
         {#- A matrix stored across k already has its vec4 the right way round. #}
-        {%- macro straight(name, into, col0, limit, base, vec) %}
+        {%- macro straight(name, into, col0, limit, vec) %}
         {%- for load in range(4) %}
         {
             let q = lid / 16u + {{ load * 4 }}u;
             let i = (lid % 16u) * 4u;
             var v = vec4<f32>(0.0);
             if (k + q < to && {{ col0 }} + i < {{ limit }}) {
-                {%- set at = base ~ " + (k + q) * " ~ limit %}
+                {%- set at = "(k + q) * " ~ limit %}
                 v = {% if vec %}{{ name }}[({{ at }} + {{ col0 }} + i) / 4u]{% else %}load_{{ name }}({{ at }}, {{ col0 }} + i, {{ limit }}){% endif %};
             }
             {{ into }}[q * STRIDE + i / 4u] = v;
         }
         {%- endfor %}
         {%- endmacro %}
-        {%- if layout == "tn" %}{{ straight("a", "as_", "row0", "m", "a_base", a_vec) }}{% else %}{{ turned("a", "as_", "row0", "m", "a_base", a_vec) }}{% endif %}
-        {%- if layout == "nt" %}{{ turned("b", "bs_", "col0", "n", "b_base", b_vec) }}{% else %}{{ straight("b", "bs_", "col0", "n", "b_base", b_vec) }}{% endif %}
+        {%- if layout == "tn" %}{{ straight("a", "as_", "row0", "m", a_vec) }}{% else %}{{ turned("a", "as_", "row0", "m", a_vec) }}{% endif %}
+        {%- if layout == "nt" %}{{ turned("b", "bs_", "col0", "n", b_vec) }}{% else %}{{ straight("b", "bs_", "col0", "n", b_vec) }}{% endif %}
         workgroupBarrier();
         for (var kk = 0u; kk < DEPTH; kk += 1u) {
             let a0 = as_[kk * STRIDE + ty * 2u];

@@ -113,17 +113,5 @@ fn look_px(config: &RunConfig) -> usize {
 
 /// The first `n` images of a source, with their masks.
 fn samples(source: &dyn ocelli::data::Source, n: usize) -> anyhow::Result<Vec<Input>> {
-    (0..n.min(source.len()))
-        .map(|i| {
-            Ok(Input {
-                name: source.name(i),
-                class: source
-                    .label(i)
-                    .and_then(|l| source.class_names().get(l as usize).cloned())
-                    .unwrap_or_default(),
-                image: source.load(i)?,
-                truth: source.mask(i),
-            })
-        })
-        .collect()
+    (0..n.min(source.len())).map(|i| Input::of(source, i)).collect()
 }

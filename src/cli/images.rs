@@ -21,6 +21,19 @@ pub struct Input {
     pub truth: Option<Mask>,
 }
 
+impl Input {
+    /// A sample of a data set, with everything the set knows about it.
+    pub fn of(source: &dyn Source, index: usize) -> anyhow::Result<Self> {
+        let class = source.label(index).and_then(|l| source.class_names().get(l as usize).cloned());
+        Ok(Self {
+            name: source.name(index),
+            class: class.unwrap_or_default(),
+            image: source.load(index)?,
+            truth: source.mask(index),
+        })
+    }
+}
+
 /// The images somebody named, in their order: listed at once, read one by one.
 pub struct Named {
     parts: Vec<Part>,
@@ -57,14 +70,10 @@ impl Named {
 
     /// Reads one, with what is known about it.
     pub fn input(&self, index: usize) -> anyhow::Result<Input> {
-        let image = self.load(index)?;
-        let class = match self.at(index) {
-            Some((Part::Set(source), i)) => {
-                source.label(i).and_then(|l| source.class_names().get(l as usize).cloned())
-            }
-            _ => None,
-        };
-        Ok(Input { name: self.name(index), class: class.unwrap_or_default(), image, truth: self.mask(index) })
+        match self.at(index) {
+            Some((Part::Set(source), i)) => Input::of(source.as_ref(), i),
+            _ => Input::of(self, index),
+        }
     }
 
     fn at(&self, index: usize) -> Option<(&Part, usize)> {

@@ -46,32 +46,43 @@ pub fn mode() -> Mode {
     }
 }
 
+/// Where a tensor lies, as far as this crate's kernels care.
+#[derive(PartialEq)]
+enum Place {
+    Cpu,
+    #[cfg(feature = "gpu")]
+    Gpu,
+    Elsewhere,
+}
+
+fn place(kind: &DispatchTensorKind) -> Place {
+    match kind {
+        DispatchTensorKind::Flex(_) => Place::Cpu,
+        #[cfg(feature = "gpu")]
+        DispatchTensorKind::Cube(_) => Place::Gpu,
+        DispatchTensorKind::Autodiff(inner) => place(inner),
+        #[allow(unreachable_patterns)] // Other backends are there only with their features.
+        _ => Place::Elsewhere,
+    }
+}
+
 /// Whether the fused kernels apply: `f32` on the CPU backend or on a GPU through WGSL, with or without autodiff.
 pub(crate) fn fused<const D: usize>(tensor: &Tensor<D>) -> bool {
-    fn known(kind: &DispatchTensorKind) -> bool {
-        match kind {
-            DispatchTensorKind::Flex(_) => true,
-            #[cfg(feature = "gpu")]
-            DispatchTensorKind::Cube(_) => true,
-            DispatchTensorKind::Autodiff(inner) => known(inner),
-            #[allow(unreachable_patterns)] // Other backends are there only with their features.
-            _ => false,
-        }
-    }
-    mode() != Mode::Stock && tensor.dtype() == DType::F32 && known(&tensor.clone().into_dispatch().kind)
+    mode() != Mode::Stock
+        && tensor.dtype() == DType::F32
+        && place(&tensor.clone().into_dispatch().kind) != Place::Elsewhere
 }
 
 /// Whether a tensor lies on a GPU.
+#[cfg(feature = "gpu")]
 pub(crate) fn on_gpu<const D: usize>(tensor: &Tensor<D>) -> bool {
-    fn known(kind: &DispatchTensorKind) -> bool {
-        match kind {
-            #[cfg(feature = "gpu")]
-            DispatchTensorKind::Cube(_) => true,
-            DispatchTensorKind::Autodiff(inner) => known(inner),
-            _ => false,
-        }
-    }
-    known(&tensor.clone().into_dispatch().kind)
+    place(&tensor.clone().into_dispatch().kind) == Place::Gpu
+}
+
+/// Without the feature there is none.
+#[cfg(not(feature = "gpu"))]
+pub(crate) fn on_gpu<const D: usize>(_: &Tensor<D>) -> bool {
+    false
 }
 
 /// The description of a tensor like another, with another shape.

@@ -29,19 +29,18 @@ pub trait AttentionRowKernel: Backend {
 /// `qkv` is `[batch, tokens, 3·dim]` as [`attention`](crate::attention()) takes it; `query` is the token, 0 for the class
 /// token.
 pub fn attention_row(qkv: Tensor<3>, heads: usize, scale: f32, query: usize) -> Tensor<3> {
-    let [batch, tokens, width] = qkv.dims();
+    let [_, tokens, width] = qkv.dims();
     assert!(heads > 0 && width % (3 * heads) == 0, "attention: {width} columns are not three times {heads} heads");
     assert!(query < tokens, "attention: query {query} of {tokens} tokens");
     let qkv = qkv.inner();
     #[cfg(feature = "gpu")]
     {
         let head = width / (3 * heads);
-        if fused(&qkv) && on_gpu(&qkv) && batch * width > 0 && head <= 128 && head.is_multiple_of(4) {
+        if fused(&qkv) && on_gpu(&qkv) && !qkv.dims().contains(&0) && head <= 128 && head.is_multiple_of(4) {
             let p =
                 <Dispatch as AttentionRowKernel>::attention_row_forward(qkv.into_dispatch(), heads, scale, query);
             return Tensor::from_dispatch(p);
         }
     }
-    let _ = batch;
     reference::attention_row(qkv, heads, scale, query)
 }

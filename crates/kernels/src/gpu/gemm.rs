@@ -32,7 +32,7 @@ pub(crate) enum Ending<'a> {
     Slope(&'a CubeTensor),
 }
 
-/// A product `[m, n]` of contiguous factors, or a batch of them.
+/// A product `[m, n]` of contiguous factors.
 pub(crate) struct Gemm<'a> {
     pub layout: Layout,
     pub a: &'a CubeTensor,
@@ -40,8 +40,6 @@ pub(crate) struct Gemm<'a> {
     /// m, n, k.
     pub sizes: [usize; 3],
     pub ending: Ending<'a>,
-    /// Products, their factors one after the other.
-    pub batch: usize,
 }
 
 /// The tile of one workgroup and how many invocations compute it.
@@ -76,15 +74,15 @@ fn enough_tiles() -> usize {
     if software() { 64 } else { 256 }
 }
 
-/// Computes the product: `[batch·m, n]`.
+/// Computes the product: `[m, n]`.
 pub(crate) fn gemm(g: &Gemm<'_>) -> CubeTensor {
     let [m, n, k] = g.sizes;
     let tile = Tile::of(m, n);
-    let splits = match (g.ending, g.batch) {
-        (Ending::Plain, 1) => (enough_tiles() / tile.count(m, n).max(1)).clamp(1, k.div_ceil(256).max(1)),
+    let splits = match g.ending {
+        Ending::Plain => (enough_tiles() / tile.count(m, n).max(1)).clamp(1, k.div_ceil(256).max(1)),
         _ => 1,
     };
-    let c = empty(g.a, [splits * g.batch * m, n]);
+    let c = empty(g.a, [splits * m, n]);
     // Splits begin at multiples of 4, where vec4 begin.
     let span = k.div_ceil(splits).next_multiple_of(4).max(4);
     launch(g, &tile, &c, splits, span);
@@ -115,7 +113,6 @@ fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, span: usize)
         ("b_vec", whole(b_row)),
         ("c_vec", whole(n)),
         ("ending", ending.into()),
-        ("batched", (g.batch > 1).into()),
     ];
     if tile.shader == "gemm_register" {
         settings.extend([
@@ -126,12 +123,12 @@ fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, span: usize)
     }
     let mut buffers = vec![g.a, g.b, c];
     buffers.extend(extra);
-    let sizes = [m, n, k, span, m * k, k * n, m * n, 0].map(|x| x as u32);
+    let sizes = [m, n, k, span].map(|x| x as u32);
     Launch {
         shader: tile.shader,
         settings: &settings,
         group: tile.group,
-        groups: (tile.count(m, n).div_ceil(tile.tiles), splits * g.batch),
+        groups: (tile.count(m, n).div_ceil(tile.tiles), splits),
         buffers: &buffers,
         sizes: &sizes,
     }

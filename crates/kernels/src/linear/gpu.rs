@@ -25,7 +25,7 @@ fn product(x: CubeTensor, w: CubeTensor, ending: Ending<'_>) -> CubeTensor {
     let sizes = [size(&x, 0), size(&w, 1), size(&x, 1)];
     let (x, w) = (contiguous(x), stored(w));
     let layout = if w.transposed { Layout::Nt } else { Layout::Nn };
-    gemm(&Gemm { layout, a: &x, b: &w.tensor, sizes, ending, batch: 1 })
+    gemm(&Gemm { layout, a: &x, b: &w.tensor, sizes, ending })
 }
 
 impl LinearOps for CubeBackend {
@@ -52,7 +52,7 @@ impl LinearKernel for CubeBackend {
         let sizes = [size(&dy, 0), size(&w, 0), size(&dy, 1)];
         let (dy, w) = (contiguous(dy), stored(w));
         let layout = if w.transposed { Layout::Nn } else { Layout::Nt };
-        gemm(&Gemm { layout, a: &dy, b: &w.tensor, sizes, ending: Ending::Plain, batch: 1 })
+        gemm(&Gemm { layout, a: &dy, b: &w.tensor, sizes, ending: Ending::Plain })
     }
 
     fn linear_weight_grad(x: CubeTensor, dy: CubeTensor) -> (CubeTensor, CubeTensor) {
@@ -64,6 +64,6 @@ impl LinearKernel for CubeBackend {
     fn linear_weight_grad_plain(x: CubeTensor, dy: CubeTensor) -> CubeTensor {
         let (x, dy) = (contiguous(x), contiguous(dy));
         let sizes = [size(&x, 1), size(&dy, 1), size(&x, 0)];
-        gemm(&Gemm { layout: Layout::Tn, a: &x, b: &dy, sizes, ending: Ending::Plain, batch: 1 })
+        gemm(&Gemm { layout: Layout::Tn, a: &x, b: &dy, sizes, ending: Ending::Plain })
     }
 }

@@ -15,9 +15,8 @@ fn forward(inputs: [CubeTensor; 5], keep: bool) -> (CubeTensor, Option<CubeTenso
         Some(kept) => Ending::BiasGeluKeep(&b1, kept),
         None => Ending::BiasGelu(&b1),
     };
-    let nn = |a: &CubeTensor, b: &CubeTensor, sizes, ending| {
-        gemm(&Gemm { layout: Layout::Nn, a, b, sizes, ending, batch: 1 })
-    };
+    let nn =
+        |a: &CubeTensor, b: &CubeTensor, sizes, ending| gemm(&Gemm { layout: Layout::Nn, a, b, sizes, ending });
     let active = nn(&x, &w1, [rows, hidden, inputs], ending);
     (nn(&active, &w2, [rows, outputs, hidden], Ending::Bias(&b2)), kept)
 }
@@ -54,9 +53,8 @@ impl MlpKernel for CubeBackend {
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let [dy, x, h, w1, w2] = [dy, x, h, w1, w2].map(contiguous);
         let (rows, inputs, hidden, outputs) = (size(&x, 0), size(&x, 1), size(&w1, 1), size(&w2, 1));
-        let product = |layout, a: &CubeTensor, b: &CubeTensor, sizes, ending| {
-            gemm(&Gemm { layout, a, b, sizes, ending, batch: 1 })
-        };
+        let product =
+            |layout, a: &CubeTensor, b: &CubeTensor, sizes, ending| gemm(&Gemm { layout, a, b, sizes, ending });
         // The activation is computed again rather than kept: it is cheap next to the memory it would hold.
         let active = map(&h, None);
         let dw2 = product(Layout::Tn, &active, &dy, [hidden, outputs, rows], Ending::Plain);

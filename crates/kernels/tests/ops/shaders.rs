@@ -28,7 +28,6 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("b_vec", flags()),
             ("c_vec", flags()),
             ("ending", names(&["plain", "bias", "bias_gelu", "bias_gelu_keep", "slope"])),
-            ("batched", flags()),
         ]
     };
     Some(match shader {
