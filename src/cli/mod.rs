@@ -10,6 +10,8 @@ mod presets;
 mod pretrain;
 mod progress;
 
+use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -85,6 +87,8 @@ impl DeviceArgs {
 const EXIT_BAD_INPUT: u8 = 2;
 /// A run that went wrong by itself.
 const EXIT_RUN_FAILED: u8 = 3;
+/// A run that was asked to stop: as a shell has it after Ctrl-C.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// Parses, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
@@ -102,11 +106,36 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             #[allow(clippy::print_stderr)]
-            {
-                eprintln!("error: {error:#}");
+            match error.downcast_ref::<Interrupted>() {
+                Some(interrupted) => eprintln!("{interrupted}"),
+                None => eprintln!("error: {error:#}"),
             }
-            let failed = matches!(error.downcast_ref::<TrainError>(), Some(TrainError::NotFinite { .. }));
-            ExitCode::from(if failed { EXIT_RUN_FAILED } else { EXIT_BAD_INPUT })
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// A run that was asked to stop, and did.
+#[derive(Debug)]
+struct Interrupted {
+    out: PathBuf,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let out = self.out.display();
+        write!(f, "everything is saved; to go on exactly from here: ocelli pretrain --resume --out {out}")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Interrupted>() {
+        return EXIT_INTERRUPTED;
+    }
+    match error.downcast_ref::<TrainError>() {
+        Some(TrainError::NotFinite { .. } | TrainError::Collapsed { .. }) => EXIT_RUN_FAILED,
+        _ => EXIT_BAD_INPUT,
     }
 }

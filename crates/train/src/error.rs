@@ -39,18 +39,26 @@ pub enum TrainError {
         /// Images a batch takes.
         batch: usize,
     },
-    /// The loss left the finite numbers.
+    /// A figure left the finite numbers.
     #[error(
-        "the loss became {value} at step {step} (epoch {epoch}); the last checkpoint is intact. Usual remedies: a \
-         lower optim.lr, a longer optim.warmup_epochs, a smaller optim.clip_grad, a lower dino.teacher_temp"
+        "{what} became {value} at step {step}. Usual remedies: a lower optim.lr, a longer optim.warmup_epochs, a smaller \
+         optim.clip_grad, a lower dino.teacher_temp"
     )]
     NotFinite {
-        /// The loss.
+        /// The loss, the gradients, the weights.
+        what: &'static str,
+        /// Its value.
         value: f32,
-        /// Optimizer step.
+        /// Optimizer steps done.
         step: usize,
-        /// Epoch.
-        epoch: usize,
+    },
+    /// The run collapsed.
+    #[error("the run has collapsed since step {since}: {form}. To go on regardless: watch.collapse = \"warn\"")]
+    Collapsed {
+        /// How.
+        form: crate::watch::Collapse,
+        /// Steps after which it still looked healthy.
+        since: usize,
     },
     /// The device.
     #[error("{0}")]
