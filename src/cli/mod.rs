@@ -6,6 +6,7 @@ mod devices;
 mod embed;
 mod images;
 mod knn;
+mod plan;
 mod presets;
 mod pretrain;
 mod progress;
@@ -93,15 +94,13 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// Parses, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command {
-        Command::Demo(args) => demo::run(&args),
-        Command::Pretrain(args) => pretrain::run(&args),
-        Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
-        Command::Attention(args) => attention::run(&args),
-        Command::Embed(args) => embed::run(&args),
-        Command::Devices(args) => devices::run(&args),
-        Command::Presets(args) => presets::run(&args),
-    };
+    // A failing device panics in the tensor library; the fences around it say so in words. What none of them catches is a
+    // mistake of ours and ends with a message of its own.
+    std::panic::set_hook(Box::new(|_| ()));
+    let done = std::panic::catch_unwind(|| run(cli.command)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(anyhow::anyhow!("this is a fault in ocelli, please report it: {}", text.unwrap_or("no message")))
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -112,6 +111,18 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Pretrain(args) => pretrain::run(&args),
+        Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
+        Command::Attention(args) => attention::run(&args),
+        Command::Embed(args) => embed::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Presets(args) => presets::run(&args),
     }
 }
 
@@ -130,12 +141,57 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+/// A run that ended before its time, and what is left of it.
+#[derive(Debug)]
+struct Failed {
+    error: TrainError,
+    last: Option<String>,
+    out: PathBuf,
+}
+
+impl Failed {
+    /// Whether going on with the same settings would end the same way.
+    fn repeats(&self) -> bool {
+        matches!(self.error, TrainError::NotFinite { .. } | TrainError::Collapsed { .. })
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (error, out) = (&self.error, self.out.display());
+        match &self.last {
+            None => write!(f, "{error}\nthere is no checkpoint yet"),
+            Some(last) if self.repeats() => write!(
+                f,
+                "{error}\nthe last good checkpoint is {}; to begin anew from its weights with other settings: ocelli \
+                 pretrain --init-from {} --out NEW ...",
+                self.out.join(last).display(),
+                self.out.join(last).display()
+            ),
+            Some(last) => {
+                write!(
+                    f,
+                    "{error}\nthe last checkpoint is {last}; to go on from it: ocelli pretrain --resume --out {out}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Failed {}
+
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() {
         return EXIT_INTERRUPTED;
     }
-    match error.downcast_ref::<TrainError>() {
-        Some(TrainError::NotFinite { .. } | TrainError::Collapsed { .. }) => EXIT_RUN_FAILED,
+    let cause = match error.downcast_ref::<Failed>() {
+        Some(failed) => Some(&failed.error),
+        None => error.downcast_ref::<TrainError>(),
+    };
+    match cause {
+        Some(TrainError::NotFinite { .. } | TrainError::Collapsed { .. } | TrainError::DeviceLost { .. }) => {
+            EXIT_RUN_FAILED
+        }
         _ => EXIT_BAD_INPUT,
     }
 }

@@ -11,8 +11,8 @@ use ocelli::train::config::{changes, resolve, resolve_over};
 use ocelli::train::device::Chosen;
 use ocelli::train::{Event, RunConfig, RunDir, Stored, Summary, TrainError, Trainer};
 
-use super::DeviceArgs;
 use super::progress::Progress;
+use super::{DeviceArgs, Failed, plan};
 
 /// Pre-train a network on images, with or without labels (labels only measure: k-NN during the run).
 #[derive(Args)]
@@ -25,8 +25,8 @@ pub struct PretrainArgs {
     #[arg(long, required_unless_present = "resume")]
     data: Option<String>,
     /// Folder of the run
-    #[arg(long)]
-    out: PathBuf,
+    #[arg(long, required_unless_present = "dry_run")]
+    out: Option<PathBuf>,
     /// Recipe by name (see `ocelli presets`)
     #[arg(long)]
     preset: Option<String>,
@@ -55,6 +55,9 @@ pub struct PretrainArgs {
     /// Replace a run that is in the folder
     #[arg(long)]
     overwrite: bool,
+    /// Print the plan (views, steps, schedules, and memory and time measured on three steps) and write nothing
+    #[arg(long, conflicts_with_all = ["resume", "overwrite"])]
+    dry_run: bool,
     /// No bar, no lines
     #[arg(long)]
     quiet: bool,
@@ -64,15 +67,19 @@ pub struct PretrainArgs {
 
 pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     let mut progress = Progress::new(args.quiet);
-    let stored = if args.resume { Some(RunDir::stored(&args.out)?) } else { None };
+    // Only a dry run has no folder, and it looks at none.
+    let out = args.out.clone().unwrap_or_default();
+    let stored = if args.resume { Some(RunDir::stored(&out)?) } else { None };
     let config = configuration(args, stored.as_ref())?;
     let data = args.data.clone().or_else(|| stored.as_ref()?.data.clone());
-    let Some(data) = data else {
-        bail!("{}: the run does not say what its data was; give --data", args.out.display())
-    };
+    let Some(data) = data else { bail!("{}: the run does not say what its data was; give --data", out.display()) };
     let source = open_source(&data)?;
     let test = open_split(&data, Split::Val)?;
     let device = args.device.open()?;
+    let run = Run { config: &config, device: &device, data: &data, source: &source, test: test.as_ref() };
+    if args.dry_run {
+        return plan::show(&run);
+    }
     if !args.quiet {
         println!("device: {} ({})", device.name, device.reason);
     }
@@ -81,14 +88,13 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
         (false, true) => Start::Overwrite,
         (false, false) => Start::New,
     };
-    let run = Run { config: &config, device: &device, data: &data, source: &source, test: test.as_ref() };
-    let (_, summary) = run.train(&args.out, start, &mut progress)?;
+    let (_, summary) = run.train(&out, start, &mut progress)?;
     if summary.stopped {
-        return Err(super::Interrupted { out: args.out.clone() }.into());
+        return Err(super::Interrupted { out }.into());
     }
     if !args.quiet {
-        println!("weights: {}", args.out.join("checkpoints").display());
-        println!("look at them: ocelli attention IMAGE --weights {}", args.out.display());
+        println!("weights: {}", out.join("checkpoints").display());
+        println!("look at them: ocelli attention IMAGE --weights {}", out.display());
     }
     Ok(())
 }
@@ -189,11 +195,16 @@ impl Run<'_> {
                 event => dir.log(event).map(|_| ()),
             }
         };
+        if start == Start::Resume && trainer.steps_done() == 0 {
+            progress.note("no checkpoint to go on from; the run begins anew");
+        }
         for message in warnings {
             listen(&Event::Warning { message })?;
         }
-        let summary = trainer.run(Some(&dir), &mut listen)?;
-        Ok((trainer, summary))
+        match trainer.run(Some(&dir), &mut listen) {
+            Ok(summary) => Ok((trainer, summary)),
+            Err(error) => Err(Failed { error, last: dir.last_checkpoint()?, out: out.to_owned() }.into()),
+        }
     }
 }
 

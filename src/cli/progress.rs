@@ -30,6 +30,11 @@ impl Progress {
         }
     }
 
+    /// Says something that is no event of the run.
+    pub fn note(&self, text: &str) {
+        self.line(text);
+    }
+
     fn begin(&mut self, shape: &RunShape, step: usize) {
         let RunShape { images, epochs, steps_per_epoch, .. } = shape;
         (self.epochs, self.uniform_entropy) = (*epochs, shape.uniform_entropy);

@@ -60,6 +60,22 @@ pub enum TrainError {
         /// Steps after which it still looked healthy.
         since: usize,
     },
+    /// The device has not enough memory.
+    #[error(
+        "the device ran out of memory ({cause}). What to lower, the most effective first: batch_size (or raise accumulate, \
+         which splits a batch without changing the result), views.local_crops, views.global_size_px, dino.head.out_dim, a \
+         smaller --arch. `--dry-run` tells what a configuration takes"
+    )]
+    OutOfMemory {
+        /// What the driver said.
+        cause: String,
+    },
+    /// The device went away.
+    #[error("the device was lost ({cause}): a driver that restarted, a card that was removed or overheated")]
+    DeviceLost {
+        /// What the driver said.
+        cause: String,
+    },
     /// The device.
     #[error("{0}")]
     Device(String),

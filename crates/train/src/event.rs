@@ -127,6 +127,8 @@ pub enum Event {
     Checkpoint {
         /// The file, relative to the run.
         file: String,
+        /// How long training waited for it: copying the values, and the file before it if that was not done.
+        waited_s: f64,
     },
     /// Something a person should know.
     Warning {

@@ -3,6 +3,9 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::TrainError;
+use crate::fence::device_error;
+
 /// Figures of every step, in order: loss, teacher entropy, KL, spread of the features, norm of all gradients, largest
 /// norm of one parameter's gradient.
 pub(crate) const FIGURES: usize = 6;
@@ -20,13 +23,16 @@ impl Pending {
     }
 
     /// Waits for the device and returns everything since the last time, one row per step.
-    pub fn read(&mut self) -> Vec<[f32; FIGURES]> {
+    ///
+    /// # Errors
+    /// When the device failed in any of the steps.
+    pub fn read(&mut self) -> Result<Vec<[f32; FIGURES]>, TrainError> {
         if self.rows.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let values =
-            Tensor::cat(std::mem::take(&mut self.rows), 0).into_data().try_to_vec::<f32>().unwrap_or_default();
-        values.as_chunks().0.to_vec()
+        let data = Tensor::cat(std::mem::take(&mut self.rows), 0).try_into_data();
+        let values = data.map_err(|e| device_error(&e.to_string()))?.try_to_vec::<f32>();
+        Ok(values.map_err(|e| device_error(&e.to_string()))?.as_chunks().0.to_vec())
     }
 }
 

@@ -226,6 +226,14 @@ impl RunDir {
         Ok((None, warnings))
     }
 
+    /// The newest checkpoint's name, where there is one.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn last_checkpoint(&self) -> Result<Option<String>, TrainError> {
+        Ok(CheckpointFile::all(&self.root)?.last().map(|c| self.relative(&c.path)))
+    }
+
     /// A path as people see it from within the run.
     pub(crate) fn relative(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
@@ -237,21 +245,14 @@ impl RunDir {
         self.checkpoints().join(format!("epoch-{epochs_done:04}{more}.safetensors"))
     }
 
-    /// Renames the checkpoints made after `steps` (of `steps_per_epoch` each), so that nothing goes on from them;
-    /// returns the newest that is left.
-    pub(crate) fn set_aside_after(
-        &self,
-        steps: usize,
-        steps_per_epoch: usize,
-    ) -> Result<Option<String>, TrainError> {
-        let mut newest = None;
+    /// Renames the checkpoints made after `steps` (with `steps_per_epoch`), so that nothing goes on from them.
+    pub(crate) fn set_aside_after(&self, steps: usize, steps_per_epoch: usize) -> Result<(), TrainError> {
         for found in CheckpointFile::all(&self.root)? {
-            match found.steps(steps_per_epoch) > steps {
-                true => rename_aside(&found.path, "collapsed")?,
-                false => newest = Some(self.relative(&found.path)),
+            if found.steps(steps_per_epoch) > steps {
+                rename_aside(&found.path, "collapsed")?;
             }
         }
-        Ok(newest)
+        Ok(())
     }
 }
 
@@ -395,7 +396,8 @@ mod tests {
         fs::remove_file(dir.checkpoint_path(10000, 0)).unwrap();
         prune(folder.path(), keep).unwrap();
         assert_eq!(names(), ["0002+000007", "0010", "0011", "0011+000003", "0011+000012"]);
-        assert_eq!(dir.set_aside_after(220, 20).unwrap().as_deref(), Some("checkpoints/epoch-0011.safetensors"));
+        dir.set_aside_after(220, 20).unwrap();
+        assert_eq!(dir.last_checkpoint().unwrap().as_deref(), Some("checkpoints/epoch-0011.safetensors"));
         assert_eq!(names(), ["0002+000007", "0010", "0011"]);
         prune(folder.path(), Keep { newest: 1, every_epochs: 0, healthy_until: None, ..keep }).unwrap();
         assert_eq!(names(), ["0011"]);

@@ -13,6 +13,7 @@ use ocelli_models::{Vit, params};
 use crate::checkpoint::{Checkpoint, Position, Writer};
 use crate::event::{Best, RunShape};
 use crate::features::{Labelled, knn_of, knn_of_pixels, to_tensor};
+use crate::fence::fenced;
 use crate::means::{Means, Pending};
 use crate::run_dir::{Keep, prune};
 use crate::watch::OnCollapse;
@@ -55,11 +56,25 @@ pub struct Summary {
     pub stopped: bool,
 }
 
+/// What a step takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// The first step, seconds: with everything that is done once.
+    pub first_s: f64,
+    /// Mean of the others, seconds.
+    pub step_s: f64,
+    /// How many those were.
+    pub steps: usize,
+}
+
 struct Schedules {
     lr: Cosine,
     weight_decay: Cosine,
     momentum: Cosine,
 }
+
+/// Measuring steps ends after this.
+const LONG_ENOUGH_S: f64 = 15.0;
 
 /// How an epoch ended.
 enum EpochEnd {
@@ -150,9 +165,8 @@ impl Trainer {
     /// # Errors
     /// When the checkpoint belongs to another data set or configuration, or the folder cannot be read.
     pub fn resume(&mut self, dir: &RunDir) -> Result<Vec<String>, TrainError> {
-        let (found, mut warnings) = dir.newest_checkpoint()?;
+        let (found, warnings) = dir.newest_checkpoint()?;
         let Some((name, checkpoint)) = found else {
-            warnings.push("no checkpoint to go on from; the run begins anew".into());
             dir.rewind_metrics(0)?;
             return Ok(warnings);
         };
@@ -201,7 +215,7 @@ impl Trainer {
     /// # Errors
     /// Unreadable data beyond the limit, collapse, figures that are not finite, files that cannot be written.
     pub fn run(&mut self, dir: Option<&RunDir>, listen: Listen<'_>) -> Result<Summary, TrainError> {
-        let done = self.run_epochs(dir, listen);
+        let done = fenced(|| self.run_epochs(dir, listen));
         // A checkpoint being written is part of the run, however it ends.
         let written = self.writer.finish();
         match (done, written) {
@@ -216,6 +230,44 @@ impl Trainer {
                 Err(error)
             }
         }
+    }
+
+    /// Does up to `steps` optimizer steps after a first one, fewer when they take long, and throws the result away: what a
+    /// step takes, in time and, while this lives, in memory. The run itself cannot be made with this trainer any more.
+    ///
+    /// # Errors
+    /// As [`Trainer::run`].
+    pub fn measure(&mut self, steps: usize) -> Result<Measured, TrainError> {
+        fenced(|| {
+            // With every parameter in training, as it is in most of the run.
+            self.position.epochs_done = self.config.dino.freeze_last_layer_epochs;
+            let mut batches = self.loader.epoch(0, 0);
+            let mut times: Vec<f64> = Vec::new();
+            for iteration in 0..(steps + 1).min(self.steps_per_epoch()) {
+                if iteration > 1 && times.iter().sum::<f64>() > LONG_ENOUGH_S {
+                    break;
+                }
+                let started = Instant::now();
+                let (micro, clocks, rates) = self.next_step(&mut batches, iteration)?;
+                let mut pending = Pending::default();
+                pending.push(self.step(&micro, &clocks, &rates));
+                pending.read()?;
+                times.push(started.elapsed().as_secs_f64());
+            }
+            let first_s = times.first().copied().unwrap_or_default();
+            let rest = if times.len() > 1 { &times[1..] } else { &times[..] };
+            Ok(Measured {
+                first_s,
+                step_s: rest.iter().sum::<f64>() / rest.len().max(1) as f64,
+                steps: rest.len(),
+            })
+        })
+    }
+
+    /// Bytes of a checkpoint: student, teacher, two moments of everything trained.
+    pub fn checkpoint_bytes(&self) -> usize {
+        let shape = self.shape();
+        4 * 4 * (shape.backbone_parameters + shape.head_parameters)
     }
 
     /// What is trained, in numbers.
@@ -309,6 +361,7 @@ impl Trainer {
     /// Copies everything the run holds and has it written while training goes on.
     fn save(&mut self, dir: Option<&RunDir>, listen: Listen<'_>) -> Result<(), TrainError> {
         let Some(dir) = dir else { return Ok(()) };
+        let asked = Instant::now();
         let mut state = self.method.state()?;
         for (name, tensor) in self.optimizer.state().tensors {
             state.tensors.push((format!("optimizer.{name}"), tensor));
@@ -336,7 +389,7 @@ impl Trainer {
         })?;
         self.last_saved = Instant::now();
         self.resumed_from = Some(file.clone());
-        listen(&Event::Checkpoint { file })
+        listen(&Event::Checkpoint { file, waited_s: asked.elapsed().as_secs_f64() })
     }
 
     /// Whether a checkpoint within the epoch is due.
@@ -427,7 +480,7 @@ impl Trainer {
 
     /// Waits for the device and adds up what the steps since the last time gave.
     fn read_figures(&mut self, pending: &mut Pending) -> Result<(), TrainError> {
-        let rows = pending.read();
+        let rows = pending.read()?;
         let first = self.steps_done() - rows.len();
         for (i, row) in rows.iter().enumerate() {
             for (what, value) in [("the loss", row[0]), ("the gradient's norm", row[4])] {
