@@ -188,6 +188,9 @@ impl Run<'_> {
         let warnings = if start == Start::Resume { trainer.resume(&dir)? } else { Vec::new() };
         dir.write_description(self.config, &self.device.name, self.data)?;
         stop_on_signals(&trainer.stop_flag())?;
+        if start == Start::Resume && trainer.steps_done() == 0 {
+            progress.note("no checkpoint to go on from; the run begins anew");
+        }
         let mut listen = |event: &Event| -> Result<(), TrainError> {
             progress.show(event);
             match event {
@@ -195,9 +198,6 @@ impl Run<'_> {
                 event => dir.log(event).map(|_| ()),
             }
         };
-        if start == Start::Resume && trainer.steps_done() == 0 {
-            progress.note("no checkpoint to go on from; the run begins anew");
-        }
         for message in warnings {
             listen(&Event::Warning { message })?;
         }
