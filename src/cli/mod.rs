@@ -160,7 +160,8 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (error, out) = (&self.error, self.out.display());
         match &self.last {
-            None => write!(f, "{error}\nthere is no checkpoint yet"),
+            None if self.repeats() => write!(f, "{error}\nthere is no checkpoint yet"),
+            None => write!(f, "{error}"),
             Some(last) if self.repeats() => write!(
                 f,
                 "{error}\nthe last good checkpoint is {}; to begin anew from its weights with other settings: ocelli \

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Best;
 use crate::means::Means;
-use crate::run_dir::checkpoints_in;
+use crate::run_dir::{checkpoints_in, temporary_in};
 use crate::watch::Watch;
 use crate::{RunConfig, TrainError};
 
@@ -98,7 +98,7 @@ impl Checkpoint {
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         let io =
             |e: &std::io::Error| TrainError::io(path, "write the checkpoint (the one before it is intact)", e);
-        let file = tempfile::Builder::new().prefix(".ocelli-").tempfile_in(folder).map_err(|e| io(&e))?;
+        let file = temporary_in(folder).map_err(|e| io(&e))?;
         let tensors = self.state.tensors.iter().map(|(n, t)| (n.as_str(), Bytes(t)));
         let metadata: HashMap<String, String> = self.state.metadata.clone().into_iter().collect();
         safetensors::serialize_to_file(tensors, Some(metadata), file.path()).map_err(|e| match e {

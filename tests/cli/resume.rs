@@ -1,7 +1,6 @@
 //! A run that was killed, again and again, ends as the run that was never killed.
 //!
-//!     OCELLI_KILLS=50 cargo test --release --test resume -- --nocapture
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+//!     OCELLI_KILLS=50 cargo test --release --test cli killed -- --nocapture
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -200,6 +199,25 @@ fn asked_to_stop_it_saves_and_says_how_to_go_on() {
     assert_done(&output);
     assert!(String::from_utf8_lossy(&output.stdout).contains("going on from checkpoints/epoch-"), "{output:?}");
     assert_same(&whole, &parts);
+}
+
+/// Two processes on one folder.
+#[test]
+fn a_folder_in_use_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut first = command(&run, false, &["--set", "epochs=500"]).stdout(Stdio::null()).spawn().unwrap();
+    while !run.join("config.toml").exists() {
+        assert!(first.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    refused(&train(&run, true, &["--set", "epochs=500"]), &["another process"]);
+    refused(&train(&run, false, &["--overwrite"]), &["another process"]);
+    assert!(first.try_wait().unwrap().is_none(), "the first goes on");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // The lock of a killed process is nobody's.
+    assert_done(&train(&run, false, &["--overwrite", "--set", "epochs=1"]));
 }
 
 #[test]
