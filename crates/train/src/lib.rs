@@ -9,6 +9,7 @@ pub mod device;
 mod error;
 mod event;
 mod features;
+mod pictures;
 mod run_dir;
 mod trainer;
 
@@ -18,5 +19,6 @@ pub use config::RunConfig;
 pub use error::TrainError;
 pub use event::{EpochFigures, Event, KnnFigures, StepFigures};
 pub use features::{Labelled, eval_transform, extract_features, knn_of, knn_of_pixels, to_tensor};
+pub use pictures::Pictures;
 pub use run_dir::{RunDir, write_atomically};
 pub use trainer::{Summary, Trainer};
