@@ -12,6 +12,7 @@ use ocelli::train::{Event, RunConfig, RunDir, TrainError, Trainer};
 
 use super::DeviceArgs;
 use super::progress::Progress;
+use super::report::Live;
 
 /// Pre-train a network on images, with or without labels (labels only measure: k-NN during the run).
 #[derive(Args)]
@@ -111,11 +112,16 @@ pub fn train(
     let mut trainer = Trainer::new(config, &device.device, source, test)?;
     let dir = RunDir::create(out, overwrite)?;
     dir.write_description(config, &device.name, data)?;
+    let mut live = Live::open(out, progress);
     let mut listen = |event: &Event| -> Result<(), TrainError> {
         progress.show(event);
         match event {
             Event::Tick { .. } => Ok(()),
-            event => dir.log(event),
+            event => {
+                dir.log(event)?;
+                live.show(event, progress);
+                Ok(())
+            }
         }
     };
     trainer.run(Some(&dir), &mut listen)?;
