@@ -21,6 +21,8 @@ pub enum Stroke {
     Thin,
     /// Strong, with dots where there are few: epochs.
     Bold,
+    /// Strong without dots: steps of what has no noise.
+    Plain,
 }
 
 /// A curve.
@@ -54,6 +56,8 @@ pub struct Chart {
     pub levels: Vec<Level>,
     /// What the horizontal axis counts.
     pub x_title: &'static str,
+    /// Where the horizontal axis ends at least: the charts of a page share it.
+    pub x_last: f64,
     /// Whether the vertical axis has to show 0.
     pub from_zero: bool,
     /// Whether the vertical axis counts powers of ten; values of 0 and less are then left out.
@@ -64,6 +68,12 @@ impl Chart {
     /// True when there is nothing to draw.
     pub fn is_empty(&self) -> bool {
         !self.curves.iter().any(|c| c.points.iter().any(|p| p.1.is_finite()))
+    }
+
+    /// The largest finite number on the horizontal axis.
+    pub fn last(&self) -> f64 {
+        let points = self.curves.iter().flat_map(|c| &c.points);
+        points.map(|p| p.0).filter(|x| x.is_finite()).fold(0.0, f64::max)
     }
 
     /// A `<figure>`: title, newest value, drawing and sentence.
@@ -83,7 +93,7 @@ impl Chart {
 
     /// The last value of the strongest curve, where there is one curve to speak of.
     fn newest(&self) -> Option<f64> {
-        let bold = self.curves.iter().filter(|c| c.stroke == Stroke::Bold);
+        let bold = self.curves.iter().filter(|c| c.stroke != Stroke::Thin);
         let main = bold.clone().chain(&self.curves).find(|c| !c.points.is_empty())?;
         if bold.filter(|c| c.colour != main.colour).count() > 0 {
             return None;
@@ -110,7 +120,7 @@ impl Chart {
         if low > 0.0 && !self.logarithmic && (self.from_zero || low < 0.4 * high) {
             low = 0.0;
         }
-        let last = points().map(|p| p.0).filter(|x| x.is_finite()).fold(0.0, f64::max);
+        let last = points().map(|p| p.0).filter(|x| x.is_finite()).fold(self.x_last, f64::max);
         let y_axis = if self.logarithmic { log_axis(low, high) } else { axis(low, high, 4, false, false) };
         let x_axis = axis(0.0, last.max(1e-6), 6, last >= 3.0, true);
         let x = |v: f64| LEFT + (v - x_axis.low) / (x_axis.high - x_axis.low) * (WIDTH - LEFT - RIGHT);

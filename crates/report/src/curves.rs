@@ -83,15 +83,21 @@ pub fn of_run(run: &Run) -> Vec<Chart> {
     charts.insert(4, knn(&[run]));
     charts.insert(charts.len() - 1, gradients(run));
     charts.extend(others(run));
-    charts.retain(|c| !c.is_empty());
-    charts
+    shown(charts)
 }
 
 /// The same charts with one colour per run.
 pub fn of_runs(runs: &[&Run]) -> Vec<Chart> {
     let mut charts: Vec<Chart> = FIGURES.iter().map(|f| of_figure(runs, f)).collect();
     charts.insert(4, knn(runs));
+    shown(charts)
+}
+
+/// Those with something to draw, all as wide as the widest.
+fn shown(mut charts: Vec<Chart>) -> Vec<Chart> {
     charts.retain(|c| !c.is_empty());
+    let last = charts.iter().map(Chart::last).fold(0.0, f64::max);
+    charts.iter_mut().for_each(|c| c.x_last = last);
     charts
 }
 
@@ -127,7 +133,7 @@ fn of_figure(runs: &[&Run], figure: &Figure) -> Chart {
         // A schedule has no noise to average; and of many runs only one line each can be told apart.
         let only_rows = smooth || means.len() < 2;
         if !rows.is_empty() && (only_rows || runs.len() <= 3) {
-            let stroke = if only_rows { Stroke::Bold } else { Stroke::Thin };
+            let stroke = if only_rows { Stroke::Plain } else { Stroke::Thin };
             chart.curves.push(Curve { name: name("steps"), colour, stroke, points: rows.clone() });
         }
         if rows.is_empty() || !only_rows {
@@ -137,6 +143,7 @@ fn of_figure(runs: &[&Run], figure: &Figure) -> Chart {
     if matches!(figure.key, "teacher_entropy") {
         let started = runs.iter().filter_map(|r| r.history.started).map(|s| s.uniform_entropy);
         let mut uniform: Vec<f64> = started.filter(|v| v.is_finite()).collect();
+        uniform.sort_by(f64::total_cmp);
         uniform.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
         chart.levels = uniform.into_iter().map(|value| Level { name: "ln K =".into(), value }).collect();
     }
@@ -214,7 +221,7 @@ fn others(run: &Run) -> Vec<Chart> {
     let unknown = |name: &&str| !known.contains(name) && !FIGURES.iter().any(|f| f.key == *name);
     let names = run.history.steps.columns().map(|(name, _)| name).filter(unknown).take(24);
     let chart = |name: &str| {
-        let stroke = if run.history.epochs.column(name).is_some() { Stroke::Thin } else { Stroke::Bold };
+        let stroke = if run.history.epochs.column(name).is_some() { Stroke::Thin } else { Stroke::Plain };
         let means = epochs(run, run.history.epochs.column(name).unwrap_or_default(), 0.5);
         Chart {
             title: name.replace('_', " "),

@@ -159,7 +159,12 @@ impl History {
         for line in bytes.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
             match serde_json::from_slice::<Value>(line) {
                 Ok(row) => history.push(&row),
-                Err(_) => history.damaged_lines += 1,
+                Err(_) => {
+                    history.damaged_lines += 1;
+                    if let Some(row) = end_of(line) {
+                        history.push(&row);
+                    }
+                }
             }
         }
         history
@@ -290,6 +295,14 @@ impl History {
     }
 }
 
+/// The whole row at the end of a damaged line: a killed process leaves half a line, and the next one goes on there.
+fn end_of(line: &[u8]) -> Option<Value> {
+    const LONGEST: usize = 1 << 16;
+    let starts = line.iter().enumerate().skip(1).filter(|(_, b)| **b == b'{').map(|(at, _)| at);
+    let mut tails = starts.filter(|_| line.len() < LONGEST);
+    tails.find_map(|at| serde_json::from_slice::<Value>(&line[at..]).ok()).filter(|row| row["event"].is_string())
+}
+
 fn natural(fields: &Map<String, Value>, key: &str) -> Option<u64> {
     fields.get(key)?.as_u64()
 }
@@ -372,6 +385,14 @@ mod tests {
         assert!(history.steps.column("queue").unwrap()[0].is_nan());
         assert_eq!(history.steps.last("loss"), Some(1.0));
         assert_eq!(history.best_knn(), Some((1, 41.5)));
+    }
+
+    #[test]
+    fn a_row_after_half_a_row_counts() {
+        let text = b"{\"event\":\"epoch\",\"epoch\":0,\"knn\":{\"10\":1},\"lo{\"event\":\"step\",\"step\":7,\"epoch\":0,\"loss\":2.5}\n";
+        let history = History::parse(text);
+        assert_eq!((history.damaged_lines, history.steps.last("loss")), (1, Some(2.5)));
+        assert!(history.epochs.is_empty());
     }
 
     #[test]

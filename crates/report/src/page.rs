@@ -76,7 +76,7 @@ fn header(run: &Run, state: &State, now: f64) -> String {
         escape(&progress)
     );
     if let State::Stopped(reason) = state {
-        let _ = write!(html, "<p class=\"note bad\">Stopped: {}</p>\n", escape(reason));
+        let _ = writeln!(html, "<p class=\"note bad\">Stopped: {}</p>", escape(reason));
     }
     html
 }

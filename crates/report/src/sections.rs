@@ -32,8 +32,10 @@ pub fn headline(run: &Run) -> String {
             .into_iter()
             .flatten()
             .collect();
-        let more = format!("k = {k}, epoch {epoch}; {}", known.join(", "));
-        card(&mut html, "Best k-NN", &format!("{best:.1} %"), more.trim_end_matches("; "));
+        let now = history.epochs.last(&format!("knn_{k}")).filter(|now| *now < best);
+        let now = now.map(|v| format!("now {v:.1}, ")).unwrap_or_default();
+        let more = format!("k = {k}, epoch {epoch}; {now}{}", known.join(", "));
+        card(&mut html, "Best k-NN", &format!("{best:.1} %"), more.trim_end_matches([' ', ';', ',']));
     }
     if let Some(loss) = newest("loss") {
         let first = history.steps.column("loss").and_then(|c| c.first().copied());
@@ -65,6 +67,13 @@ pub fn concerns(run: &Run) -> Vec<String> {
     let spread = history.epochs.last("feature_std");
     let entropy = history.epochs.last("teacher_entropy");
     let uniform = history.started.map(|s| s.uniform_entropy).filter(|u| *u > 0.0);
+    if let (Some(k), Some(baseline)) = (history.quoted_k(), &history.baseline)
+        && let (Some(now), Some(before)) = (history.epochs.last(&format!("knn_{k}")), baseline.untrained.get(&k))
+        && now < *before
+        && history.epochs.len() >= 3
+    {
+        found.push(format!("k-NN accuracy ({now:.1} %) is below that of the untrained network ({before:.1} %)."));
+    }
     if let Some(spread) = spread.filter(|s| *s < 0.1) {
         found.push(format!("The teacher's features hardly differ between images (spread {}).", number(spread)));
     }
@@ -112,11 +121,11 @@ pub fn looks(run: &Run) -> String {
         html += "</section>\n";
     }
     if let Some(views) = pictures::Png::read(&folder.join("views.png")) {
-        let _ = write!(
+        let _ = writeln!(
             html,
             "<section><h2>What the network sees</h2><p class=\"lead\">Views of some training images in the first epoch, \
              before normalisation. The student sees all of them, the teacher the global ones.</p><div \
-             class=\"sheet\">{}</div></section>\n",
+             class=\"sheet\">{}</div></section>",
             views.tag("views of training images")
         );
     }

@@ -47,7 +47,11 @@ pub fn log_axis(low: f64, high: f64) -> Axis {
     let (low, high) = (low - room, high + room);
     let decades = high - low;
     let powers = low.floor() as i32..=high.ceil() as i32;
-    let mantissas: &[f64] = if decades < 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let mantissas: &[f64] = match decades {
+        d if d < 1.5 => &[1.0, 2.0, 5.0],
+        d if d < 3.2 => &[1.0, 3.0],
+        _ => &[1.0],
+    };
     let every = (decades / 6.0).ceil().max(1.0) as i32;
     let ticks = powers.filter(|p| p % every == 0).flat_map(|p| mantissas.iter().map(move |m| m * 10f64.powi(p)));
     let inside = ticks.map(|v| (v.log10(), number(v))).filter(|(at, _)| (low..=high).contains(at));
@@ -89,7 +93,7 @@ mod tests {
         let labels = |low: f64, high: f64| -> Vec<String> {
             log_axis(low.log10(), high.log10()).ticks.into_iter().map(|(_, l)| l).collect()
         };
-        assert_eq!(labels(0.08, 50.0), ["0.1", "1", "10"]);
+        assert_eq!(labels(0.08, 50.0), ["0.1", "0.3", "1", "3", "10", "30"]);
         assert_eq!(labels(3.0, 30.0), ["5", "10", "20"]);
         assert!((3..=8).contains(&labels(1e-30, 1e30).len()));
     }
