@@ -75,12 +75,14 @@ impl Pictures {
         Self { config: config.clone(), device: device.clone(), source: source.clone(), fixed }
     }
 
-    /// Writes `views.png` into `folder`: samples, evenly spaced over the training images, and the views the loader
-    /// makes of them in epoch 0. Local views are drawn at the scale of the global ones.
+    /// What there is to see before training, into `folder`: `attention-images.png`, and `views.png` with samples evenly
+    /// spaced over the training images and the views the loader makes of them in epoch 0. Local views are drawn at the
+    /// scale of the global ones.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn views(&self, folder: &Path) -> Result<(), TrainError> {
+        self.images(folder)?;
         let plan = self.config.view_plan();
         let shown = plan.views.len().min(2 + LOCALS);
         let style = SheetStyle { cell_px: CELL_PX, label_px: 140, ..SheetStyle::default() };
@@ -114,6 +116,14 @@ impl Pictures {
         write_rgb(&folder.join("views.png"), &sheet)
     }
 
+    /// The fixed images, where [`Self::attention`] puts their maps.
+    fn images(&self, folder: &Path) -> Result<(), TrainError> {
+        let style = SheetStyle { cell_px: CELL_PX, ..SheetStyle::default() };
+        let shown = self.fixed.iter().map(|f| Ok(style.display(&picture(&f.image)?)));
+        let shown = shown.collect::<Result<Vec<_>, TrainError>>()?;
+        if shown.is_empty() { Ok(()) } else { write_strip(&folder.join("attention-images.png"), &shown) }
+    }
+
     /// Writes the teacher's attention after `epochs_done` epochs into `folder` (0: before training).
     ///
     /// # Errors
@@ -126,10 +136,6 @@ impl Pictures {
         let pictures = self.fixed.iter().map(|f| picture(&f.image)).collect::<Result<Vec<_>, _>>()?;
         let maps = self.fixed.iter().map(|f| self.attend(teacher, f)).collect::<Result<Vec<_>, _>>()?;
 
-        let images = folder.join("attention-images.png");
-        if !images.exists() {
-            write_strip(&images, &pictures.iter().map(|p| style.display(p)).collect::<Vec<_>>())?;
-        }
         let means = maps.iter().zip(&pictures).map(|(map, picture)| {
             let [width, height] = style.display_size(picture.width(), picture.height());
             heatmap(&map.mean(), map.columns(), width, height, Colormap::Viridis, Filter::Nearest)
@@ -283,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_pictures_of_a_run() {
-        let (config, device, source) = (config(), Device::default(), scenes(16));
+        let (config, device, source) = (config(), Device::flex(), scenes(16));
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("pictures");
         let pictures = Pictures::new(&config, &device, &source, None);
@@ -308,7 +314,7 @@ mod tests {
         let loader = Loader::new(source.clone(), config.view_plan(), loader_config).unwrap();
         let batch = loader.epoch(0, 0).next().unwrap().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Pictures::new(&config, &Device::default(), &source, None).views(dir.path()).unwrap();
+        Pictures::new(&config, &Device::flex(), &source, None).views(dir.path()).unwrap();
         let sheet = open(&dir.path().join("views.png"));
         // The first global view of sample 0 lies on the sheet, every pixel twice as large.
         let row = batch.indices.iter().position(|i| *i == 0).unwrap();

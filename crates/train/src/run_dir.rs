@@ -42,13 +42,15 @@ impl RunDir {
                         .into(),
                 });
             }
-            for name in ["config.toml", "manifest.json", "metrics.jsonl"] {
+            for name in ["config.toml", "manifest.json", "metrics.jsonl", "report.html"] {
                 remove_if_there(&root.join(name))?;
             }
-            let checkpoints = root.join("checkpoints");
-            if checkpoints.exists() {
-                fs::remove_dir_all(&checkpoints)
-                    .map_err(|e| TrainError::io(&checkpoints, "remove the old checkpoints", &e))?;
+            for name in ["checkpoints", "pictures", "tensorboard"] {
+                let folder = root.join(name);
+                if folder.exists() {
+                    fs::remove_dir_all(&folder)
+                        .map_err(|e| TrainError::io(&folder, "remove the old folder", &e))?;
+                }
             }
         }
         let checkpoints = root.join("checkpoints");
