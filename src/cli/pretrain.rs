@@ -65,6 +65,11 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
     if !args.quiet {
         println!("device: {} ({})", device.name, device.reason);
+        println!(
+            "watch it: {} in a browser, or tensorboard --logdir {}",
+            args.out.join("report.html").display(),
+            args.out.display()
+        );
     }
     train(&config, &device, &args.data, &source, test.as_ref(), (&args.out, args.overwrite), &mut progress)?;
     if !args.quiet {

@@ -155,13 +155,13 @@ impl Chart {
             self.x_title
         );
         let _ = write!(svg, "<path class=\"grid\" d=\"{grid}\"/>{labels}");
+        let (thin, strong): (Vec<&Curve>, Vec<&Curve>) = curves.iter().partition(|c| c.stroke == Stroke::Thin);
+        thin.iter().for_each(|curve| svg += &path(curve, &x, &y));
         for level in self.levels.iter().filter(|l| drawn(l.value).is_finite()) {
             let at = y(level.value);
             let _ = write!(svg, "<path class=\"level\" d=\"M{LEFT} {at:.1}H{:.1}\"/>", WIDTH - RIGHT);
         }
-        for curve in &curves {
-            svg += &path(curve, &x, &y);
-        }
+        strong.iter().for_each(|curve| svg += &path(curve, &x, &y));
         svg += &self.level_labels(&y);
         svg + "</svg>"
     }
@@ -228,7 +228,13 @@ fn path(curve: &Curve, x: &dyn Fn(f64) -> f64, y: &dyn Fn(f64) -> f64) -> String
         }
         pen_down = true;
     }
-    let (class, colour) = (if curve.stroke == Stroke::Thin { "thin" } else { "bold" }, curve.colour % 8);
+    let class = match curve.stroke {
+        // Hundreds of strokes side by side would be a wall in front of the means.
+        Stroke::Thin if finite > 250 => "thin dense",
+        Stroke::Thin => "thin",
+        Stroke::Bold | Stroke::Plain => "bold",
+    };
+    let colour = curve.colour % 8;
     let mut svg = format!("<path class=\"{class} c{colour}\" d=\"{d}\"/>");
     if !dots.is_empty() {
         let _ = write!(svg, "<path class=\"dots c{colour}\" d=\"{dots}\"/>");

@@ -188,18 +188,33 @@ fn knn(runs: &[&Run]) -> Chart {
     chart
 }
 
+/// Means over the epochs of points that rows of steps gave, where epochs themselves say nothing.
+fn means(run: &Run, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut sums: Vec<(u64, f64, f64)> = Vec::new();
+    let rows = run.history.steps.epochs.iter().zip(points).filter(|(_, p)| p.1.is_finite());
+    for (epoch, (_, value)) in rows {
+        match sums.last_mut() {
+            Some((last, sum, n)) if last == epoch => (*sum, *n) = (*sum + value, *n + 1.0),
+            _ => sums.push((*epoch, *value, 1.0)),
+        }
+    }
+    sums.into_iter().map(|(epoch, sum, n)| (epoch as f64 + 0.5, sum / n)).collect()
+}
+
 /// Norms before clipping, and where clipping begins.
 fn gradients(run: &Run) -> Chart {
-    let curve = |key: &str, name: &str, colour| Curve {
-        name: name.into(),
-        colour,
-        stroke: Stroke::Thin,
-        points: steps(run, key),
-    };
-    let largest = curve("max_parameter_gradient_norm", "largest of one parameter", 1);
-    let all = curve("gradient_norm", "all together", 0);
+    let all = steps(run, "gradient_norm");
+    let highest = all.iter().map(|p| p.1).fold(0.0, f64::max);
+    let largest = steps(run, "max_parameter_gradient_norm");
+    let mut curves = Vec::new();
+    for (colour, name, points) in [(1, "largest of one parameter", largest), (0, "all together", all)] {
+        let (means, name) = (means(run, &points), name.to_owned());
+        if means.len() > 1 {
+            curves.push(Curve { name: format!("{name}, epoch"), colour, stroke: Stroke::Bold, points: means });
+        }
+        curves.push(Curve { name, colour, stroke: Stroke::Thin, points });
+    }
     let clip = run.setting("optim.clip_grad").and_then(toml::Value::as_float).filter(|c| *c > 0.0);
-    let highest = all.points.iter().map(|p| p.1).fold(0.0, f64::max);
     // A limit far above everything would press the curves to the floor.
     let clip = clip.filter(|c| *c <= highest * 3.0);
     Chart {
@@ -207,7 +222,7 @@ fn gradients(run: &Run) -> Chart {
         healthy: "Healthy: high in the first steps, then level or slowly changing, single spikes apart. Blue: all parameters \
                   together; orange: the largest of one parameter in any step, which is what clipping looks at. Logarithmic."
             .into(),
-        curves: vec![largest, all],
+        curves,
         levels: clip.into_iter().map(|value| Level { name: "clipped from".into(), value }).collect(),
         x_title: "epochs",
         logarithmic: true,

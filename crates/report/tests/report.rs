@@ -115,6 +115,32 @@ fn states_follow_from_the_rows_and_the_clock() {
 }
 
 #[test]
+fn runs_without_clocks_still_tell_their_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let mut all = finished(rows(3));
+    for row in &mut all {
+        row.as_object_mut().unwrap().remove("unix_s");
+    }
+    write_run(dir, &text(&all), "scenes");
+    let done = Run::read(dir).unwrap();
+    assert_eq!((done.active_s(), done.state(START)), (100.0, State::Finished));
+    is_self_contained(&report_html(&done, None, START));
+
+    all.truncate(all.len() - 2);
+    write_run(dir, &text(&all), "scenes");
+    let cut = Run::read(dir).unwrap();
+    assert_eq!(cut.active_s(), 4.0, "two epochs of 2 s are written down");
+    assert_eq!(cut.remaining_s(), Some(0.0), "all steps are done");
+    let written = cut.modified_unix_s.unwrap();
+    assert_eq!(cut.state(written + 10.0), State::Running);
+    assert_eq!(cut.state(written + 1e4), State::Silent(written));
+    all.truncate(7);
+    write_run(dir, &text(&all), "scenes");
+    assert_eq!(Run::read(dir).unwrap().remaining_s(), Some(2.0), "an epoch took 2 s, one and a half are done");
+}
+
+#[test]
 fn hostile_names_stay_text() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("<img src=x onerror=alert(1)>");

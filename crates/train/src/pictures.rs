@@ -341,7 +341,7 @@ mod tests {
                 self.0.len()
             }
             fn load(&self, index: usize) -> Result<Image, DataError> {
-                self.0.load(if index % 4 == 0 { usize::MAX } else { index })
+                self.0.load(if index.is_multiple_of(4) { usize::MAX } else { index })
             }
             fn label(&self, _: usize) -> Option<u32> {
                 None
