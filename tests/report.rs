@@ -110,3 +110,39 @@ fn a_run_shows_itself() {
     fs::create_dir(&empty).unwrap();
     assert!(stdout(&ocelli(&["runs", &empty.display().to_string()])).contains("no runs in"));
 }
+
+#[test]
+fn a_run_that_fails_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("run"));
+    fs::create_dir(&data).unwrap();
+    for i in 0..24 {
+        let path = data.join(format!("{i:02}.png"));
+        match i % 3 {
+            0 => fs::write(&path, "no picture").unwrap(),
+            _ => image::RgbImage::from_pixel(40, 40, image::Rgb([i * 9, 80, 120])).save(&path).unwrap(),
+        }
+    }
+    let (data, out) = (data.display().to_string(), out.display().to_string());
+    let args = [
+        "pretrain",
+        "--data",
+        &data,
+        "--preset",
+        "demo",
+        "--out",
+        &out,
+        "--device",
+        "cpu",
+        "--arch",
+        "vit-32x2x2/8",
+    ];
+    let output = ocelli(&[&args[..], &["--set", "batch_size=8"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let report = fs::read_to_string(Path::new(&out).join("report.html")).unwrap();
+    assert!(report.contains(">stopped<") && report.contains(".png"), "{}", &report[..2000.min(report.len())]);
+    assert!(!report.contains("http-equiv=\"refresh\""));
+    let json: Value = serde_json::from_str(&stdout(&ocelli(&["runs", &out, "--json"]))).unwrap();
+    assert_eq!(json[0]["state"], "stopped");
+    assert!(json[0]["reason"].as_str().unwrap().contains(".png"));
+}

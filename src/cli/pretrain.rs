@@ -129,6 +129,10 @@ pub fn train(
             }
         }
     };
-    trainer.run(Some(&dir), &mut listen)?;
+    let ended = trainer.run(Some(&dir), &mut listen);
+    if let Err(e) = &ended {
+        live.stopped(&dir, &e.to_string());
+    }
+    ended?;
     Ok(trainer)
 }

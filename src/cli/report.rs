@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use ocelli::report::{Reporter, Run, State, rebuild_tensorboard, report_html, write_file};
-use ocelli::train::{Event, RunConfig};
+use ocelli::train::{Event, RunConfig, RunDir};
 
 use super::progress::Progress;
 
@@ -89,6 +89,15 @@ impl Live {
         let row = serde_json::to_value(event).unwrap_or_default();
         if let Err(e) = reporter.event(&row) {
             self.warn(&e, progress);
+        }
+    }
+
+    /// Writes down why the run ended early. What cannot be written now is lost; the error itself is on its way.
+    pub fn stopped(&mut self, dir: &RunDir, reason: &str) {
+        let row = serde_json::json!({ "event": "stopped", "reason": reason, "unix_s": now() });
+        let _ = dir.log(&row);
+        if let Some(reporter) = &mut self.reporter {
+            let _ = reporter.event(&row);
         }
     }
 
