@@ -7,6 +7,7 @@
 //! - [`data`] — sources of images, views, the loader.
 //! - [`train`] — configuration, devices, the loop.
 //! - [`eval`] — k-NN, attention masks, feature tables, pictures.
+//! - [`report`] — the HTML report of a run, comparisons, TensorBoard event files.
 //! - [`kernels`] — the operations underneath.
 
 pub use ocelli_data as data;
@@ -14,4 +15,5 @@ pub use ocelli_eval as eval;
 pub use ocelli_kernels as kernels;
 pub use ocelli_methods as methods;
 pub use ocelli_models as models;
+pub use ocelli_report as report;
 pub use ocelli_train as train;

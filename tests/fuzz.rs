@@ -99,7 +99,8 @@ fn pack(bytes: &[u8]) -> Vec<u8> {
 fn configurations(count: usize, seed: u64) {
     let mut corpus: Vec<Vec<u8>> = PRESETS.iter().map(|p| p.toml.as_bytes().to_vec()).collect();
     corpus.push(
-        b"epochs = 3\n[views]\nglobal_scale = [0.25, 1.0]\n[dino.head]\nout_dim = 64\nnorm_last_layer = false\n".to_vec(),
+        b"epochs = 3\n[views]\nglobal_scale = [0.25, 1.0]\n[dino.head]\nout_dim = 64\nnorm_last_layer = false\n"
+            .to_vec(),
     );
     let letters = b"[]{}=\"'.,#\n0123456789-+eE_ta";
     let base = resolve(None, None, &[]).unwrap();

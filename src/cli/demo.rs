@@ -99,6 +99,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     sheet("attention-untrained.png", "Attention of the untrained network", &before)?;
     let path = sheet("attention.png", "Attention after training, without a single label", &after)?;
     println!("\nSee what it attends to: {}", path.display());
+    println!("The whole run, in a browser: {}", args.out.join("report.html").display());
     Ok(())
 }
 

@@ -10,6 +10,8 @@ mod plan;
 mod presets;
 mod pretrain;
 mod progress;
+mod report;
+mod runs;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -39,6 +41,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Pre-train a network on a folder of images
     Pretrain(pretrain::PretrainArgs),
+    /// Write the report of a run: one HTML file with its curves and pictures
+    Report(report::ReportArgs),
+    /// List the runs below a folder, or compare some of them
+    Runs(runs::RunsArgs),
     /// Evaluate frozen features
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -118,6 +124,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
         Command::Attention(args) => attention::run(&args),
         Command::Embed(args) => embed::run(&args),

@@ -12,6 +12,7 @@ use ocelli::train::device::Chosen;
 use ocelli::train::{Event, RunConfig, RunDir, Stored, Summary, TrainError, Trainer};
 
 use super::progress::Progress;
+use super::report::Live;
 use super::{DeviceArgs, Failed, plan};
 
 /// Pre-train a network on images, with or without labels (labels only measure: k-NN during the run).
@@ -82,6 +83,11 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     }
     if !args.quiet {
         println!("device: {} ({})", device.name, device.reason);
+        println!(
+            "watch it: {} in a browser, or tensorboard --logdir {}",
+            out.join("report.html").display(),
+            out.display()
+        );
     }
     let start = match (args.resume, args.overwrite) {
         (true, _) => Start::Resume,
@@ -191,12 +197,13 @@ impl Run<'_> {
         if start == Start::Resume && trainer.steps_done() == 0 {
             progress.note("no checkpoint to go on from; the run begins anew");
         }
+        let mut live = Live::open(out, progress);
         let mut listen = |event: &Event| -> Result<(), TrainError> {
             progress.show(event);
-            match event {
-                Event::Tick { .. } => Ok(()),
-                event => dir.log(event).map(|_| ()),
+            if !matches!(event, Event::Tick { .. }) {
+                live.show(&dir.log(event)?, progress);
             }
+            Ok(())
         };
         for message in warnings {
             listen(&Event::Warning { message })?;

@@ -137,6 +137,8 @@ pub enum Event {
     },
     /// The run was asked to stop and did, at a checkpoint.
     Stopped {
+        /// In words.
+        message: String,
         /// Optimizer steps done.
         step: usize,
         /// The checkpoint it can go on from, relative to the run; absent where nothing is kept.

@@ -18,7 +18,8 @@ use crate::means::{Means, Pending};
 use crate::run_dir::{Keep, prune};
 use crate::watch::OnCollapse;
 use crate::{
-    AdamW, AdamWState, EpochFigures, Event, GradientSum, RunConfig, RunDir, StepFigures, StepRates, TrainError,
+    AdamW, AdamWState, EpochFigures, Event, GradientSum, Pictures, RunConfig, RunDir, StepFigures, StepRates,
+    TrainError,
 };
 
 /// Told what happens; an error ends the run.
@@ -41,6 +42,7 @@ pub struct Trainer {
     stop: Arc<AtomicBool>,
     writer: Writer,
     last_saved: Instant,
+    pictures: Pictures,
 }
 
 /// How a run ended.
@@ -124,6 +126,7 @@ impl Trainer {
         Ok(Self {
             labelled: Labelled::of(source, test, &config.eval),
             untrained: Some(method.teacher().backbone.clone()),
+            pictures: Pictures::new(config, device, source, test),
             config: config.clone(),
             device: device.clone(),
             method,
@@ -290,6 +293,9 @@ impl Trainer {
             None => listen(&Event::Started(shape))?,
             Some(checkpoint) => listen(&Event::Resumed { step: self.steps_done(), checkpoint, shape })?,
         }
+        if self.steps_done() == 0 {
+            self.draw(dir, 0, listen)?;
+        }
         let mut last = None;
         while self.position.epochs_done < self.config.epochs {
             let mut figures = match self.epoch(dir, listen)? {
@@ -307,6 +313,9 @@ impl Trainer {
                     listen(&baseline)?;
                 }
                 figures.knn = self.knn()?;
+            }
+            if is_last || every == 0 || done.is_multiple_of(every) {
+                self.draw(dir, done, listen)?;
             }
             listen(&Event::Epoch(figures.clone()))?;
             self.begin_epoch(done, &figures);
@@ -328,6 +337,18 @@ impl Trainer {
         let (wall_s, best) = (before + started.elapsed().as_secs_f64(), self.position.best);
         listen(&Event::Finished { wall_s, best })?;
         Ok(Summary { last, wall_s, best, stopped: false })
+    }
+
+    /// Pictures show a run; no run ends for want of them.
+    fn draw(&self, dir: Option<&RunDir>, epochs_done: usize, listen: Listen<'_>) -> Result<(), TrainError> {
+        let Some(dir) = dir else { return Ok(()) };
+        let folder = dir.path().join("pictures");
+        let views = if epochs_done == 0 { self.pictures.views(&folder) } else { Ok(()) };
+        let teacher = &self.method.teacher().backbone;
+        match views.and_then(|()| self.pictures.attention(teacher, epochs_done, &folder)) {
+            Ok(()) => Ok(()),
+            Err(e) => listen(&Event::Warning { message: format!("pictures after {epochs_done} epochs: {e}") }),
+        }
     }
 
     fn begin_epoch(&mut self, epochs_done: usize, figures: &EpochFigures) {
@@ -354,7 +375,8 @@ impl Trainer {
             self.save(dir, listen)?;
         }
         self.writer.finish()?;
-        listen(&Event::Stopped { step: self.steps_done(), checkpoint: self.resumed_from.clone() })?;
+        let (step, checkpoint) = (self.steps_done(), self.resumed_from.clone());
+        listen(&Event::Stopped { message: format!("asked to stop after {step} steps"), step, checkpoint })?;
         Ok(Summary { last, wall_s: self.position.wall_s, best: self.position.best, stopped: true })
     }
 

@@ -1,0 +1,31 @@
+//! A run made visible, from the files in its folder alone: `config.toml`, `manifest.json`, `metrics.jsonl`,
+//! `checkpoints/` and `pictures/`.
+//!
+//! * [`Run`]: what the folder says; damaged and half-written files are read as far as they go.
+//! * [`report_html`]: one self-contained page per run. [`compare_html`]: several runs' curves in one page.
+//! * [`tensorboard`]: the same figures as TensorBoard event files.
+//! * [`Reporter`]: keeps report and event file up to date while a run goes.
+//!
+//! No tensors here, and no drawing beyond SVG: the crate can show a run on a machine that could not train it.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod chart;
+mod compare;
+mod curves;
+mod error;
+mod history;
+mod page;
+mod pictures;
+mod reporter;
+mod run;
+mod sections;
+pub mod tensorboard;
+pub mod text;
+mod ticks;
+
+pub use compare::{Difference, compare_html, differences, figures};
+pub use error::ReportError;
+pub use history::{Baseline, History, Note, NoteKind, Rows, Started};
+pub use page::report_html;
+pub use reporter::{Reporter, rebuild_tensorboard};
+pub use run::{Checkpoint, Run, State, find_runs, write_file};

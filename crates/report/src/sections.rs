@@ -1,0 +1,278 @@
+//! The parts of the page below the curves, and the figures above them.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use toml::Table;
+
+use crate::text::{bytes, command, date, duration, escape, number, time_tag};
+use crate::{NoteKind, Run, pictures};
+
+/// Diary entries shown at most.
+const NOTES: usize = 60;
+
+/// A headline figure.
+fn card(html: &mut String, what: &str, value: &str, more: &str) {
+    let more = if more.is_empty() { String::new() } else { format!("<small>{}</small>", escape(more)) };
+    let _ = write!(html, "<div><span>{what}</span><b>{}</b>{more}</div>", escape(value));
+}
+
+/// The figures one asks for first.
+pub fn headline(run: &Run) -> String {
+    let history = &run.history;
+    let newest = |key: &str| history.epochs.last(key).or_else(|| history.steps.last(key));
+    let mut html = String::from("<section class=\"cards\">");
+    if let Some((epoch, best)) = history.best_knn() {
+        let baseline = history.baseline.clone().unwrap_or_default();
+        let k = history.quoted_k().unwrap_or(20);
+        let of = |name: &str, values: &std::collections::BTreeMap<u64, f64>| {
+            values.get(&k).map(|v| format!("{name} {v:.1}"))
+        };
+        let known: Vec<String> = [of("untrained", &baseline.untrained), of("raw pixels", &baseline.raw_pixels)]
+            .into_iter()
+            .flatten()
+            .collect();
+        let now = history.epochs.last(&format!("knn_{k}")).filter(|now| *now < best);
+        let now = now.map(|v| format!("now {v:.1}, ")).unwrap_or_default();
+        let more = format!("k = {k}, epoch {epoch}; {now}{}", known.join(", "));
+        card(&mut html, "Best k-NN", &format!("{best:.1} %"), more.trim_end_matches([' ', ';', ',']));
+    }
+    if let Some(loss) = newest("loss") {
+        let first = history.steps.column("loss").and_then(|c| c.first().copied());
+        let first = first.filter(|v| v.is_finite()).map(|v| format!("began at {}", number(v)));
+        card(&mut html, "Loss", &number(loss), &first.unwrap_or_default());
+    }
+    if let Some(entropy) = newest("teacher_entropy") {
+        let uniform = history.started.map(|s| s.uniform_entropy).filter(|u| *u > 0.0);
+        let more = uniform.map(|u| format!("{:.0} % of ln K = {}", 100.0 * entropy / u, number(u)));
+        card(&mut html, "Teacher entropy", &number(entropy), &more.unwrap_or_default());
+    }
+    if let Some(spread) = newest("feature_std") {
+        card(&mut html, "Feature spread", &number(spread), "about 1 is healthy");
+    }
+    if let Some(speed) = run.speed() {
+        card(&mut html, "Images per second", &number(speed), run.said("device").unwrap_or_default());
+    }
+    if let Some(started) = history.started {
+        let millions = |n: u64| format!("{:.2} M", n as f64 / 1e6);
+        let more = format!("head {}; {} images", millions(started.head_parameters), started.images);
+        card(&mut html, "Backbone parameters", &millions(started.backbone_parameters), &more);
+    }
+    html + "</section>\n"
+}
+
+/// What looks wrong in the figures of the last epoch, in words.
+pub fn concerns(run: &Run) -> Vec<String> {
+    let (history, mut found) = (&run.history, Vec::new());
+    let spread = history.epochs.last("feature_std");
+    let entropy = history.epochs.last("teacher_entropy");
+    let uniform = history.started.map(|s| s.uniform_entropy).filter(|u| *u > 0.0);
+    if let (Some(k), Some(baseline)) = (history.quoted_k(), &history.baseline)
+        && let (Some(now), Some(before)) = (history.epochs.last(&format!("knn_{k}")), baseline.untrained.get(&k))
+        && now < *before
+        && history.epochs.len() >= 3
+    {
+        found.push(format!("k-NN accuracy ({now:.1} %) is below that of the untrained network ({before:.1} %)."));
+    }
+    if let Some(spread) = spread.filter(|s| *s < 0.1) {
+        found.push(format!("The teacher's features hardly differ between images (spread {}).", number(spread)));
+    }
+    if let (Some(entropy), Some(uniform)) = (entropy, uniform) {
+        if entropy > 0.999 * uniform && history.epochs.len() >= 3 {
+            found.push("The teacher's distribution is uniform (entropy at ln K): nothing is being learnt.".into());
+        }
+        if entropy < 0.01 * uniform {
+            found.push("The teacher puts every image into one prototype (entropy near 0): collapse.".into());
+        }
+    }
+    found
+}
+
+/// Attention over the epochs, the newest head by head, and the views.
+pub fn looks(run: &Run) -> String {
+    let mut html = String::new();
+    // Pictures that an earlier run left in the folder are not this run's.
+    let done = run.history.epochs_done() + 1e-9;
+    let mut epochs = pictures::attention_epochs(&run.dir);
+    epochs.retain(|e| *e as f64 <= done.max(0.0));
+    let strip: Vec<(String, pictures::Png)> = pictures::thinned(&epochs)
+        .into_iter()
+        .filter_map(|e| {
+            let title = if e == 0 { "untrained".to_owned() } else { format!("epoch {e}") };
+            Some((title, pictures::attention(&run.dir, e)?))
+        })
+        .collect();
+    let folder = run.dir.join("pictures");
+    if !strip.is_empty() {
+        html += "<section><h2>What the teacher attends to</h2><p class=\"lead\">Attention of the class token in the last \
+                 block, mean of the heads, in the same images throughout; bright is much.</p><div class=\"strip\">";
+        if let Some(images) = pictures::Png::read(&folder.join("attention-images.png")) {
+            let _ = write!(html, "<figure>{}<figcaption>image</figcaption></figure>", images.tag("the images"));
+        }
+        for (title, png) in &strip {
+            let alt = format!("attention, {title}");
+            let _ = write!(html, "<figure>{}<figcaption>{title}</figcaption></figure>", png.tag(&alt));
+        }
+        html += "</div>";
+        if let Some(heads) = pictures::Png::read(&folder.join("heads.png")) {
+            let tag = heads.tag("attention of every head in the newest epoch");
+            let _ = write!(html, "<h3>Head by head, newest</h3><div class=\"sheet\">{tag}</div>");
+        }
+        html += "</section>\n";
+    }
+    if let Some(views) = pictures::Png::read(&folder.join("views.png")) {
+        let _ = writeln!(
+            html,
+            "<section><h2>What the network sees</h2><p class=\"lead\">Views of some training images in the first epoch, \
+             before normalisation. The student sees all of them, the teacher the global ones.</p><div \
+             class=\"sheet\">{}</div></section>",
+            views.tag("views of training images")
+        );
+    }
+    html
+}
+
+/// `a.b.c` and its value, for every value of a table.
+pub fn flatten(table: &Table) -> Vec<(String, String)> {
+    fn walk(table: &Table, prefix: &str, depth: usize, out: &mut Vec<(String, String)>) {
+        for (key, value) in table {
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                toml::Value::Table(inner) if depth < 8 => walk(inner, &key, depth + 1, out),
+                value => out.push((key, shown(value))),
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(table, "", 0, &mut out);
+    // Values of the run itself come before those of its parts, and each part stays together.
+    let part = |key: &str| key.rsplit_once('.').map(|(part, _)| part.to_owned());
+    out.sort_by_cached_key(|(key, _)| part(key));
+    out
+}
+
+/// A value as TOML writes it, a number without the digits that f32 lacks, a string without quotes.
+fn shown(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Float(v) => float(*v),
+        toml::Value::Array(values) => {
+            format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn float(value: f64) -> String {
+    let short = value as f32;
+    let exact = f64::from(short) == value;
+    let text = if exact { format!("{short:?}") } else { format!("{value:?}") };
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+/// The configuration, values that differ from the defaults marked.
+pub fn configuration(run: &Run, defaults: Option<&Table>) -> String {
+    let Some(config) = &run.config else { return String::new() };
+    let usual: std::collections::BTreeMap<String, String> =
+        defaults.map(flatten).unwrap_or_default().into_iter().collect();
+    let mut html = String::from("<section><h2>Configuration</h2>");
+    if defaults.is_some() {
+        html += "<p class=\"lead\">Marked values differ from the defaults, which stand beside them.</p>";
+    }
+    html += "<div class=\"config\">";
+    let (mut section, mut open) = (None::<String>, false);
+    for (key, value) in flatten(config) {
+        let (prefix, leaf) = key.rsplit_once('.').unwrap_or(("run", &key));
+        if section.as_deref() != Some(prefix) {
+            let close = if open { "</dl></div>" } else { "" };
+            let _ = write!(html, "{close}<div><h3>{}</h3><dl>", escape(prefix));
+            (section, open) = (Some(prefix.to_owned()), true);
+        }
+        let differs = usual.get(&key).filter(|usual| **usual != value);
+        let (class, note) = match differs {
+            Some(usual) => (" class=\"changed\"", format!("<small>default {}</small>", escape(usual))),
+            None => ("", String::new()),
+        };
+        let _ = write!(html, "<dt{class}>{}</dt><dd{class}>{}{note}</dd>", escape(leaf), escape(&value));
+    }
+    html + if open { "</dl></div></div></section>\n" } else { "</div></section>\n" }
+}
+
+/// How the run was made: device, data, versions, command.
+pub fn manifest(run: &Run) -> String {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for (key, value) in &run.manifest {
+        let text = match (key.as_str(), value) {
+            ("command", Value::Array(words)) => {
+                let words: Vec<String> = words.iter().filter_map(|w| w.as_str().map(str::to_owned)).collect();
+                format!("<code>{}</code>", escape(&command(&words)))
+            }
+            ("started_unix_s", value) => value.as_f64().map(time_tag).unwrap_or_default(),
+            (_, Value::String(text)) => escape(text),
+            (_, value) => escape(&value.to_string()),
+        };
+        rows.push((key.trim_end_matches("_unix_s").replace('_', " "), text));
+    }
+    // What matters first: what on what, then how.
+    let rank = |key: &str| ["data", "device", "command", "started"].iter().position(|k| *k == key).unwrap_or(9);
+    rows.sort_by_key(|(key, _)| rank(key));
+    let mut html = String::from("<section><h2>Where it ran</h2><dl class=\"facts\">");
+    for (key, text) in rows {
+        let _ = write!(html, "<dt>{}</dt><dd>{text}</dd>", escape(&key));
+    }
+    let _ = write!(html, "<dt>folder</dt><dd>{}</dd>", escape(&run.dir.display().to_string()));
+    html + "</dl></section>\n"
+}
+
+/// The diary and the checkpoints.
+pub fn events(run: &Run) -> String {
+    let history = &run.history;
+    let mut html = String::from("<section><h2>What happened</h2><ol class=\"events\">");
+    let left_out = history.notes.len().saturating_sub(NOTES);
+    let shown = history.notes.iter().enumerate().filter(|(i, _)| *i < NOTES / 2 || *i >= NOTES / 2 + left_out);
+    for (i, note) in shown {
+        if left_out > 0 && i == NOTES / 2 + left_out {
+            let _ = write!(html, "<li>… {left_out} more</li>");
+        }
+        let class = match note.kind {
+            NoteKind::Warning => "warn",
+            NoteKind::Stopped => "bad",
+            _ => "",
+        };
+        let time = note.unix_s.map(time_tag).unwrap_or_default();
+        let _ = write!(html, "<li class=\"{class}\">{time} {}</li>", escape(&note.text));
+    }
+    if history.damaged_lines > 0 {
+        let (n, s) = (history.damaged_lines, if history.damaged_lines == 1 { "" } else { "s" });
+        let _ = write!(html, "<li class=\"warn\">{n} damaged line{s} of metrics.jsonl passed over</li>");
+    }
+    html += "</ol>";
+    if !run.checkpoints.is_empty() {
+        html += "<h3>Checkpoints</h3><dl class=\"facts\">";
+        for file in &run.checkpoints {
+            let _ = write!(html, "<dt>{}</dt><dd>{}</dd>", escape(&file.name), bytes(file.bytes));
+        }
+        html += "</dl>";
+    }
+    html + "</section>\n"
+}
+
+/// The line below the title: what on what, since when, how long.
+pub fn subtitle(run: &Run) -> String {
+    let mut parts = vec![escape(&format!("{} · {}", run.method(), run.arch()))];
+    parts.extend(run.said("data").map(|d| format!("on {}", escape(d))));
+    parts.extend(run.started_unix_s().map(|t| format!("started {}", time_tag(t))));
+    if run.active_s() > 0.0 {
+        parts.push(format!("{} at work", duration(run.active_s())));
+    }
+    parts.join(" · ")
+}
+
+/// When the report was written.
+pub fn footer(now: f64) -> String {
+    format!(
+        "<footer>Written {} by Ocelli. {}</footer>\n",
+        time_tag(now),
+        if date(now) == "–" { "" } else { "All of it is in this one file." }
+    )
+}
