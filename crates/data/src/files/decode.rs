@@ -50,14 +50,22 @@ fn decode(name: &str, bytes: &[u8], limits: DecodeLimits) -> Result<Image, DataE
     if bytes.is_empty() {
         return Err(fail(format!("expected {KNOWN}, found an empty file")));
     }
-    let reader = ImageReader::new(Cursor::new(bytes))
+    let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|e| fail(format!("expected {KNOWN}: {e}")))?;
+    // Enough for headers; the picture's own limit follows once its size is known.
+    let mut allowed = Limits::default();
+    allowed.max_alloc = Some((16 << 20) + 2 * bytes.len() as u64);
+    reader.limits(allowed.clone());
     let Some(format) = reader.format() else {
         let start: Vec<String> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
         return Err(fail(format!("expected {KNOWN}, found bytes starting {}", start.join(" "))));
     };
     let kind = format.extensions_str().first().copied().unwrap_or("image");
+    if format == ImageFormat::Tiff && tiff_values(bytes) > bytes.len() as u64 {
+        // The decoder would make room for them all.
+        return Err(fail("damaged tiff file: its fields claim more than the file holds".to_owned()));
+    }
     let broken = |e: image::ImageError| fail(format!("damaged or unsupported {kind} file: {e}"));
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
@@ -78,8 +86,7 @@ fn decode(name: &str, bytes: &[u8], limits: DecodeLimits) -> Result<Image, DataE
         return Err(fail("truncated jpeg file: no end-of-image marker".to_owned()));
     }
     // 16-bit RGBA is 8 bytes a pixel; decoders may need as much again for themselves.
-    let mut allowed = Limits::default();
-    allowed.max_alloc = Some(limits.max_pixels.saturating_mul(16).max(64 << 20));
+    allowed.max_alloc = Some((16 << 20) + 2 * bytes.len() as u64 + 16 * pixels);
     decoder.set_limits(allowed).map_err(broken)?;
     let orientation = decoder.orientation().map_err(broken)?;
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(broken)?;
@@ -104,6 +111,35 @@ pub fn decode_file(path: &Path, limits: DecodeLimits) -> Result<Image, DataError
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| DataError::Io { path: name.clone(), reason: e.to_string() })?;
     decode_bytes(&name, &bytes, limits)
+}
+
+/// Bytes that the fields of a TIFF's first directory say they hold, each counted by itself; 0 for what is no TIFF.
+fn tiff_values(bytes: &[u8]) -> u64 {
+    let big_endian = bytes.starts_with(b"MM");
+    let number = |at: u64, len: usize| -> u64 {
+        let part = usize::try_from(at).ok().and_then(|at| bytes.get(at..at.checked_add(len)?)).unwrap_or_default();
+        let join = |n: u64, b: &u8| n << 8 | u64::from(*b);
+        if big_endian { part.iter().fold(0, join) } else { part.iter().rev().fold(0, join) }
+    };
+    // Classic TIFF, and BigTIFF with 64-bit offsets: sizes of an offset, of the number of fields, and of a field.
+    let (offset, count, field) = match number(2, 2) {
+        42 => (number(4, 4), 2, 12),
+        43 => (number(8, 8), 8, 20),
+        _ => return 0,
+    };
+    let first = offset.saturating_add(count as u64);
+    let fields = number(offset, count).min(bytes.len() as u64 / field);
+    let value = |i: u64| {
+        let at = first.saturating_add(i * field);
+        let size = match number(at.saturating_add(2), 2) {
+            3 | 8 => 2,
+            4 | 9 | 11 | 13 => 4,
+            5 | 10 | 12 | 16..=18 => 8,
+            _ => 1,
+        };
+        number(at.saturating_add(4), if count == 2 { 4 } else { 8 }).saturating_mul(size)
+    };
+    (0..fields).map(value).fold(0, u64::saturating_add)
 }
 
 /// True when an end-of-image marker follows the first scan. (One inside the metadata belongs to a thumbnail.)
