@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod adamw;
+mod backbone;
 mod checkpoint;
 pub mod config;
 pub mod device;
@@ -13,7 +14,8 @@ mod run_dir;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWState, GradientSum, StepRates};
-pub use checkpoint::{Backbone, Checkpoint, load_backbone};
+pub use backbone::{Backbone, load_backbone};
+pub use checkpoint::Checkpoint;
 pub use config::RunConfig;
 pub use error::TrainError;
 pub use event::{EpochFigures, Event, KnnFigures, StepFigures};
