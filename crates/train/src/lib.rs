@@ -14,7 +14,7 @@ mod run_dir;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWState, GradientSum, StepRates};
-pub use backbone::{Backbone, load_backbone};
+pub use backbone::{Backbone, load_backbone, load_backbone_into, load_backbone_part, resolve_weights};
 pub use checkpoint::Checkpoint;
 pub use config::RunConfig;
 pub use error::TrainError;
