@@ -4,11 +4,13 @@ mod attention;
 mod demo;
 mod devices;
 mod embed;
+mod export;
 mod images;
 mod knn;
 mod presets;
 mod pretrain;
 mod progress;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,10 @@ enum Command {
     Attention(attention::AttentionArgs),
     /// Write the features of images to a file
     Embed(embed::EmbedArgs),
+    /// Say what a file of weights holds and what it is good for
+    Weights(weights::WeightsArgs),
+    /// Write a network's weights for other programs
+    Export(export::ExportArgs),
     /// List the devices and say which one would be used
     Devices(DeviceArgs),
     /// List the recipes
@@ -95,6 +101,8 @@ pub fn main() -> ExitCode {
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
         Command::Attention(args) => attention::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Weights(args) => weights::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Presets(args) => presets::run(&args),
     };

@@ -42,7 +42,7 @@ impl fmt::Display for Family {
                     (384, 12) => "S",
                     (768, 12) => "B",
                     (1024, 24) => "L",
-                    _ => return write!(f, "ViT of width {dim}, {depth} blocks, patches of {patch_size_px} px"),
+                    _ => return write!(f, "ViT of width {dim}, depth {depth}, patches of {patch_size_px} px"),
                 };
                 write!(f, "ViT-{size}/{patch_size_px}")
             }
