@@ -30,8 +30,20 @@ fn fail(reason: impl Into<String>) -> WeightsError {
 /// Opens the zip form.
 pub fn open_zip(bytes: &[u8]) -> Result<TorchFile<'_>, WeightsError> {
     let entries = zip::entries(bytes)?;
+    if entries.iter().any(|e| e.name == "constants.pkl" || e.name.ends_with("/constants.pkl")) {
+        return Err(fail(
+            "a TorchScript program, not a state dict; save model.state_dict() with torch.save instead",
+        ));
+    }
+    if let Some(entry) = entries.iter().find(|e| e.method != 0) {
+        let name: String = entry.name.chars().take(80).collect();
+        return Err(fail(format!(
+            "entry {name} of the zip is compressed (method {}); PyTorch stores its entries as they are",
+            entry.method
+        )));
+    }
     let Some(pickle) = entries.iter().find(|e| e.name == "data.pkl" || e.name.ends_with("/data.pkl")) else {
-        let first = entries.first().map_or("nothing", |e| e.name);
+        let first: String = entries.first().map_or("nothing", |e| e.name).chars().take(80).collect();
         return Err(fail(format!("a zip file without a data.pkl (it holds {first})")));
     };
     let root = pickle.name.strip_suffix("data.pkl").unwrap_or_default();
@@ -42,10 +54,6 @@ pub fn open_zip(bytes: &[u8]) -> Result<TorchFile<'_>, WeightsError> {
             storages.insert(key.to_owned(), entry.range.clone());
         } else if inner == "byteorder" {
             order = bytes.get(entry.range.clone());
-        } else if inner == "constants.pkl" {
-            return Err(fail(
-                "a TorchScript program, not a state dict; save model.state_dict() with torch.save instead",
-            ));
         }
     }
     if order.is_some_and(|o| o != b"little") {

@@ -1,5 +1,5 @@
-//! The little of the zip format PyTorch uses: stored entries, with ZIP64. Compressed, encrypted and overlapping
-//! entries are refused, so no entry is larger than the file and all together are not either.
+//! The little of the zip format PyTorch uses: stored entries, with ZIP64. Encrypted and overlapping entries are refused
+//! and nothing is decompressed, so no entry is larger than the file and all together are not either.
 
 use std::ops::Range;
 
@@ -10,6 +10,8 @@ use crate::WeightsError;
 pub struct ZipEntry<'a> {
     pub name: &'a str,
     pub range: Range<usize>,
+    /// 0 for stored; anything else is compressed.
+    pub method: usize,
 }
 
 const END: [u8; 4] = *b"PK\x05\x06";
@@ -66,7 +68,7 @@ fn directory(bytes: &[u8]) -> Option<(u64, u64, u64)> {
 /// Lists the entries of the zip file `bytes`.
 ///
 /// # Errors
-/// When the directory and the bytes do not agree, or an entry is compressed or encrypted.
+/// When the directory and the bytes do not agree, or an entry is encrypted.
 pub fn entries(bytes: &[u8]) -> Result<Vec<ZipEntry<'_>>, WeightsError> {
     let cut = || fail("its zip directory is missing or cut off; the download may be incomplete");
     let (start, size, count) = directory(bytes).ok_or_else(cut)?;
@@ -107,11 +109,6 @@ fn entry<'a>(bytes: &'a [u8], record: &'a [u8]) -> Result<(ZipEntry<'a>, usize),
         return Err(fail(format!("entry {shown} of the zip is encrypted")));
     }
     let method = fields.u16(10).ok_or_else(cut)?;
-    if method != 0 {
-        return Err(fail(format!(
-            "entry {shown} of the zip is compressed (method {method}); PyTorch stores its entries as they are"
-        )));
-    }
     let (mut packed, mut size, mut local) =
         (fields.u32(20).ok_or_else(cut)?, fields.u32(24).ok_or_else(cut)?, fields.u32(42).ok_or_else(cut)?);
     // ZIP64: fields that did not fit come in this order, in the extra field with the number 1.
@@ -123,21 +120,21 @@ fn entry<'a>(bytes: &'a [u8], record: &'a [u8]) -> Result<(ZipEntry<'a>, usize),
             }
         }
     }
-    if packed != size {
+    if method == 0 && packed != size {
         return Err(fail(format!("entry {shown} of the zip is stored in {packed} bytes but says it has {size}")));
     }
     let outside =
         || fail(format!("entry {shown} of the zip lies outside the file; the download may be incomplete"));
     let local = usize::try_from(local).map_err(|_| outside())?;
-    let size = usize::try_from(size).map_err(|_| outside())?;
+    let packed = usize::try_from(packed).map_err(|_| outside())?;
     let header = bytes.get(local..).map(Fields).ok_or_else(outside)?;
     if header.array(0) != Some(LOCAL) {
         return Err(fail(format!("entry {shown} of the zip is not where its directory says")));
     }
     let before = header.u16(26).zip(header.u16(28)).ok_or_else(outside)?;
     let start = local.checked_add(LOCAL_LEN + before.0 + before.1).ok_or_else(outside)?;
-    let end = start.checked_add(size).filter(|end| *end <= bytes.len()).ok_or_else(outside)?;
-    Ok((ZipEntry { name, range: start..end }, CENTRAL_LEN + name_len + extra_len + comment_len))
+    let end = start.checked_add(packed).filter(|end| *end <= bytes.len()).ok_or_else(outside)?;
+    Ok((ZipEntry { name, range: start..end, method }, CENTRAL_LEN + name_len + extra_len + comment_len))
 }
 
 fn extra_field(mut extra: &[u8], wanted: usize) -> Option<&[u8]> {

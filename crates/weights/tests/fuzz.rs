@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ocelli_weights::Weights;
-use support::{PTH, fixture, pth, safetensors, tensor};
+use support::{Lies, PTH, fixture, header, pth, safetensors, tensor, zip};
 
 /// Counts what is allocated and the most there ever was.
 struct Counting;
@@ -120,7 +120,8 @@ fn read(bytes: &[u8]) -> bool {
     true
 }
 
-fn check(name: &str, bytes: &[u8]) -> (bool, Duration) {
+/// Whether it opened, the time it took, and the most memory it had, bytes.
+fn check(name: &str, bytes: &[u8]) -> (bool, Duration, usize) {
     let before = NOW.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let start = Instant::now();
@@ -130,7 +131,7 @@ fn check(name: &str, bytes: &[u8]) -> (bool, Duration) {
     assert!(peak <= limit, "{name}: {peak} bytes allocated for a file of {}", bytes.len());
     let took = start.elapsed();
     assert!(took < Duration::from_secs(10), "{name}: {took:?} for a file of {} bytes", bytes.len());
-    (opened, took)
+    (opened, took, peak)
 }
 
 fn fuzz(name: &str, corpus: &[Vec<u8>], count: usize, seed: u64, repack: impl Fn(&[u8]) -> Option<Vec<u8>>) {
@@ -146,7 +147,7 @@ fn fuzz(name: &str, corpus: &[Vec<u8>], count: usize, seed: u64, repack: impl Fn
         if let Some(packed) = repack(&bytes) {
             bytes = packed;
         }
-        let (good, took) = check(&format!("{name}, seed {seed}, input {i}"), &bytes);
+        let (good, took, _) = check(&format!("{name}, seed {seed}, input {i}"), &bytes);
         opened += usize::from(good);
         slowest = slowest.max(took);
     }
@@ -167,11 +168,67 @@ fn fuzz_packed(name: &str, pickle: &[u8], other: &[u8], count: usize, seed: u64)
     assert!(opened > 0 || count < 100, "{name}: nothing opens, so the mutations reach nothing");
 }
 
+/// Files that ask for as much memory per byte as they can.
+fn greedy(size: usize) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    let tensor = tensor(4, 0, 4, 1);
+    let numbered =
+        |count: usize, one: &dyn Fn(u32) -> Vec<u8>| -> Vec<u8> { (0..count as u32).flat_map(one).collect() };
+    let repeats: [&[u8]; 12] = [
+        b"N",
+        b")",
+        b"]",
+        b"}",
+        b"(",
+        b"]N\x85",
+        b"ca\nb\n",
+        b"\x8c\x00",
+        b"]0",
+        b"N\x94",
+        b"V\\u0041\n",
+        b"K\x01K\x02\x86a",
+    ];
+    for part in repeats {
+        let pickle = [b"\x80\x02]".as_slice(), &part.repeat(size / part.len()), b"."].concat();
+        files.push((format!("{} again and again", part.escape_ascii()), pth(&pickle)));
+    }
+    // One tensor under many names, many tensors, a list of a list of itself, one memo entry per five bytes.
+    let named = numbered(size / 8, &|i| [b"U\x04", &i.to_le_bytes()[..], b"h\x01"].concat());
+    files.push(("names".into(), pth(&[b"\x80\x02}(U\x01w", &tensor[..], b"q\x01", &named, b"u."].concat())));
+    let many = [b"\x80\x02](".as_slice(), &tensor.repeat(size / tensor.len()), b"e."].concat();
+    files.push(("tensors".into(), pth(&many)));
+    let own = [b"\x80\x02]q\x00(".as_slice(), &b"h\x00".repeat(size / 2), &tensor, b"e."].concat();
+    files.push(("itself".into(), pth(&own)));
+    let memo = numbered(size / 5, &|i| [b"r".as_slice(), &i.to_le_bytes()].concat());
+    files.push(("memo".into(), pth(&[b"\x80\x02N".as_slice(), &memo, b"."].concat())));
+    // A header of the smallest tensors there are, and one of nothing but brackets.
+    let tensors = numbered(size / 60, &|i| {
+        format!(r#""{i:x}":{{"dtype":"F32","shape":[],"data_offsets":[{},{}]}},"#, 4 * i, 4 * i + 4).into_bytes()
+    });
+    let json = String::from_utf8(tensors).unwrap();
+    files.push(("header".into(), header(&format!("{{{}}}", json.trim_end_matches(',')), 4 * (size / 60))));
+    let scalars =
+        r#"{"a":{"dtype":"F32","shape":["#.to_owned() + &"1,".repeat(size / 2) + r#"1],"data_offsets":[0,4]}}"#;
+    files.push(("shape".into(), header(&scalars, 4)));
+    let names: Vec<String> = (0..(size / 80).min(65_000)).map(|i| format!("a/data/{i}")).collect();
+    let mut entries: Vec<(&str, &[u8], Lies)> = vec![("a/data.pkl", &many, Lies::default())];
+    entries.extend(names.iter().map(|n| (n.as_str(), [0; 16].as_slice(), Lies::default())));
+    files.push(("entries".into(), zip(&entries)));
+    files
+}
+
 /// One test, so that nothing else allocates meanwhile.
 #[test]
 fn mutated_files_neither_panic_nor_hang_nor_swell() {
     let count = std::env::var("OCELLI_FUZZ").map_or(2_000, |v| v.parse().expect("OCELLI_FUZZ: a number"));
     let seed = std::env::var("OCELLI_FUZZ_SEED").map_or(1, |v| v.parse().expect("OCELLI_FUZZ_SEED: a number"));
+    let megabytes = if count > 10_000 { 24 } else { 1 };
+    for size in [200_000, megabytes << 20] {
+        for (name, bytes) in greedy(size) {
+            let (opened, took, peak) = check(&format!("{name}, {} bytes", bytes.len()), &bytes);
+            eprintln!("{name}, {} bytes: {took:?}, {} MB, opened: {opened}", bytes.len(), peak >> 20);
+        }
+    }
     let files: Vec<Vec<u8>> = PTH.iter().map(|f| fixture(f)).collect();
     fuzz("pickle and zip", &files, count, seed, |_| None);
     // Pickles in a sound zip: mutations get further into the machine.

@@ -114,7 +114,7 @@ impl<'a> Reader<'_, 'a> {
         self.stack.last().copied().ok_or_else(|| Fault::bad("the stack is empty"))
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Value<'a>>, Fault> {
+    fn pop_to_mark(&mut self) -> Result<Vec<Value<'a>>, Fault> {
         let mark = self.marks.pop().ok_or_else(|| Fault::bad("an opcode wants a mark where none is"))?;
         self.arena.charge_values(self.stack.len() - mark)?;
         Ok(self.stack.split_off(mark))
@@ -318,11 +318,11 @@ impl<'a> Reader<'_, 'a> {
             b'}' => self.add(Node::Dict(Vec::new()))?,
             b')' => self.push(Value::EmptyTuple)?,
             b'l' | 0x91 => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.add(Node::List(items))?;
             }
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.tuple(items)?;
             }
             0x85..=0x87 => {
@@ -335,7 +335,7 @@ impl<'a> Reader<'_, 'a> {
                 self.tuple(items)?;
             }
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.add(Node::Dict(Vec::new()))?;
                 let dict = self.top()?;
                 self.set_items(dict, &items)?;
@@ -346,7 +346,7 @@ impl<'a> Reader<'_, 'a> {
                 self.append(list, vec![item])?;
             }
             b'e' | 0x90 => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 let list = self.top()?;
                 self.append(list, items)?;
             }
@@ -357,7 +357,7 @@ impl<'a> Reader<'_, 'a> {
                 self.set_items(dict, &[key, value])?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 let dict = self.top()?;
                 self.set_items(dict, &items)?;
             }
@@ -388,13 +388,13 @@ impl<'a> Reader<'_, 'a> {
             b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
                 let class = meaning::global(self.arena, module, name)?;
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.tuple(items)?;
                 let args = self.pop()?;
                 self.instance(class, args)?;
             }
             b'o' => {
-                let mut items = self.to_mark()?;
+                let mut items = self.pop_to_mark()?;
                 if items.is_empty() {
                     return Err(Fault::bad("an object without a class"));
                 }
@@ -413,7 +413,9 @@ impl<'a> Reader<'_, 'a> {
                 let value = meaning::storage(self, id)?;
                 self.push(value)?;
             }
-            b'P' => return Err(Fault::bad("a persistent id in text, which PyTorch does not write")),
+            b'P' => {
+                return Err(Fault::bad("a persistent id in text (protocol 0), which PyTorch cannot read either"));
+            }
             b'g' => {
                 let key = self.key_of_line()?;
                 self.recall(key)?;

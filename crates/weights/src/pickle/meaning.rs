@@ -44,8 +44,8 @@ const DANGEROUS_MODULES: [&str; 35] = [
     "_operator",
 ];
 
-/// Python's built-in classes that only hold data.
-const DATA_BUILTINS: [&str; 13] = [
+/// Python's built-in names that only hold data.
+const DATA_BUILTINS: [&str; 17] = [
     "set",
     "frozenset",
     "dict",
@@ -59,13 +59,17 @@ const DATA_BUILTINS: [&str; 13] = [
     "bytearray",
     "complex",
     "slice",
+    "range",
+    "object",
+    "Ellipsis",
+    "NotImplemented",
 ];
 
 /// The meaning of `module.name`; an error where it is one of those that run code.
 pub fn meaning_of(module: &str, name: &str) -> Result<Meaning, ()> {
     let root = module.split('.').next().unwrap_or_default();
     let builtins = matches!(root, "builtins" | "__builtin__" | "__builtins__");
-    let calls = builtins && !DATA_BUILTINS.contains(&name) && name != "object";
+    let calls = builtins && !DATA_BUILTINS.contains(&name);
     // A dotted name reaches through a module's attributes: `os` is an attribute of many harmless modules.
     let reaches = name.contains('.') && name.split('.').any(|part| DANGEROUS_MODULES.contains(&part));
     // People have folders called `code`; Python's own module of that name is one without parts.
@@ -192,9 +196,11 @@ fn tensor<'a>(r: &mut Reader<'_, 'a>, args: Value<'a>, dtype: Option<Dtype>) -> 
     Ok(r.arena.add(Node::Tensor(Box::new(raw)))?)
 }
 
-/// A persistent id: ("storage", class, key, device, number of elements[, (view, offset, length)]).
+/// A persistent id: ("storage", class, key, device, number of elements[, (view, offset, length)]), or, in old files, a
+/// class and its source text: ("module", class, file, text).
 pub fn storage<'a>(r: &mut Reader<'_, 'a>, id: Value<'a>) -> Result<Value<'a>, Fault> {
     let (class, key, len, view) = match r.arena.items(id) {
+        Some(&[tag, class, ..]) if r.arena.text(tag) == Some("module") => return Ok(class),
         Some(&[tag, class, key, _, len, ref rest @ ..]) if r.arena.text(tag) == Some("storage") => {
             (class, key, len, rest.first().copied())
         }
