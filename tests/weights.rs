@@ -147,7 +147,7 @@ fn a_run_can_start_from_another_grid() {
     fs::write(&path, write_pth(&state, Dtype::F32).unwrap()).unwrap();
     let same = load_backbone_into(&path, None, &config, &device()).unwrap();
     assert!(!same.1.contains("resampled"), "{}", same.1);
-    let larger = VitConfig { image_size_px: 56, ..config.clone() };
+    let larger = VitConfig { image_size_px: 56, ..config };
     let (vit, words) = load_backbone_into(&path, None, &larger, &device()).unwrap();
     assert!(words.contains("resampled from 4×4 to 7×7"), "{words}");
     // The positions are those the smaller network would use for that image itself.
