@@ -15,7 +15,7 @@ use burn::module::Module as _;
 use burn::tensor::{Bytes, Tensor, TensorData};
 use ocelli::data::{Image, normalise_into};
 use ocelli::models::weights::{
-    Dtype, ModuleState as _, Part, StateDict, Weights, read_safetensors, write_pth, write_safetensors,
+    Dtype, HostTensor, ModuleState as _, Part, StateDict, Weights, read_safetensors, write_pth, write_safetensors,
 };
 use ocelli::models::{Init, Mode, VitConfig, params};
 use ocelli::train::{load_backbone, load_backbone_into, load_backbone_part};
@@ -163,6 +163,72 @@ fn a_run_can_start_from_another_grid() {
     let shallow = VitConfig { depth: 1, mlp_ratio: 4, ..other };
     let error = load_backbone_into(&path, None, &shallow, &device()).unwrap_err().to_string();
     assert!(error.contains("12 unexpected: blocks.1."), "{error}");
+}
+
+/// A network of a million times the file's size is not built.
+#[test]
+fn shapes_that_no_tensor_fills_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("huge.safetensors");
+    for (name, shape, words) in [
+        ("patch_embed.proj.weight", vec![1 << 30, 3, 8, 0], "square patches"),
+        ("patch_embed.proj.weight", vec![64, 3, 1 << 40, 0], "square patches"),
+        ("pos_embed", vec![0, 1 << 40, 64], "pos_embed has shape"),
+        ("blocks.0.mlp.fc1.weight", vec![1 << 50, 0], "one width"),
+        ("cls_token", vec![], "blocks of width 64 have at least"),
+    ] {
+        let (_, mut state) = small(4);
+        state.tensors.retain(|(n, _)| n != name);
+        let empty = |shape| HostTensor { shape, values: Vec::new() };
+        if name == "cls_token" {
+            state.tensors.extend((2..500).map(|i| (format!("blocks.{i}.norm1.weight"), empty(vec![0]))));
+        } else {
+            state.tensors.push((name.to_owned(), empty(shape)));
+        }
+        fs::write(&path, write_safetensors(&state).unwrap()).unwrap();
+        let error = load_backbone(&path, None, &device()).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("huge.safetensors"), "expected \"{words}\" in: {error}");
+    }
+}
+
+#[test]
+fn a_run_is_exported_with_what_it_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, out) = (folder.path().join("run"), folder.path().join("backbone.safetensors"));
+    let mut args = vec!["pretrain", "--preset", "laptop", "--data", "scenes:16", "--arch", "vit-32x1x2/8"];
+    args.extend(["--epochs", "1", "--device", "cpu", "--out", text(&run)]);
+    for set in ["batch_size=16", "dino.head.out_dim=32", "dino.head.hidden_dim=16", "dino.head.bottleneck_dim=8"] {
+        args.extend(["--set", set]);
+    }
+    args.extend(["--set", "optim.warmup_epochs=0"]);
+    stdout(&ocelli(&args));
+    let said = stdout(&ocelli(&["weights", text(&run)]));
+    for words in ["an Ocelli checkpoint, after 1 epochs", "teacher: ViT of width 32", "student: "] {
+        assert!(said.contains(words), "expected \"{words}\" in: {said}");
+    }
+    stdout(&ocelli(&["export", text(&run), "--format", "safetensors", "--out", text(&out)]));
+    let (from_run, exported) =
+        (load_backbone(&run, None, &device()).unwrap(), load_backbone(&out, None, &device()).unwrap());
+    // Heads of 16 and the views' normalisation are not in the tensors.
+    assert_eq!((exported.config.heads, &exported.config), (2, &from_run.config));
+    assert_eq!(exported.run, from_run.run);
+    assert!(exported.run.is_some());
+    for (a, b) in params::collect(&exported.vit).iter().zip(params::collect(&from_run.vit)) {
+        assert_eq!(values((a.values.clone() - b.values).abs().max())[0], 0.0, "{}", a.name);
+    }
+    let student = folder.path().join("student.pth");
+    stdout(&ocelli(&[
+        "export",
+        text(&run),
+        "--what",
+        "student",
+        "--format",
+        "pth-layout",
+        "--out",
+        text(&student),
+    ]));
+    assert!(load_backbone(&student, None, &device()).unwrap_err().to_string().contains("--heads"));
+    assert_eq!(load_backbone(&student, Some(2), &device()).unwrap().config, from_run.config);
 }
 
 #[test]

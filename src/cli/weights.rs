@@ -58,9 +58,9 @@ fn words(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout, all: b
         lines.push("\nIt says of itself:".into());
     }
     for (key, value) in weights.metadata() {
-        let line = value.replace('\n', " ");
+        let line = printable(value);
         let short: String = line.chars().take(SHOWN_CHARS).collect();
-        lines.push(format!("  {key}: {short}{}", if short.len() < line.len() { " …" } else { "" }));
+        lines.push(format!("  {}: {short}{}", printable(key), if short.len() < line.len() { " …" } else { "" }));
     }
     lines.push("\nTensors:".into());
     let rows = match all || weights.entries().len() <= SHORT {
@@ -69,7 +69,12 @@ fn words(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout, all: b
     };
     for (name, entry, count) in rows {
         let times = if count > 1 { format!("  ×{count}") } else { String::new() };
-        lines.push(format!("  {:5} {:22} {name}{times}", entry.dtype.name(), format!("{:?}", entry.shape)));
+        lines.push(format!(
+            "  {:5} {:22} {}{times}",
+            entry.dtype.name(),
+            format!("{:?}", entry.shape),
+            printable(&name)
+        ));
     }
     lines.join("\n") + "\n"
 }
@@ -133,7 +138,7 @@ fn describe(network: &Network) -> String {
         words.push_str(&format!(", a classifier of {classes} classes on top (not used)"));
     }
     if !network.prefix.is_empty() {
-        words.push_str(&format!(", under {}", network.prefix));
+        words.push_str(&format!(", under {}", printable(&network.prefix)));
     }
     words
 }
@@ -210,6 +215,11 @@ fn report(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout) -> Va
         "metadata": weights.metadata(),
         "tensors": tensors,
     })
+}
+
+/// On one line, without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A size in MB, in kB below one.

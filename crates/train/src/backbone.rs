@@ -174,13 +174,30 @@ fn shape_of(
             format!("expected a Vision Transformer's weights; there is no {name} (the first tensor is {first})")
         })
     };
-    let (patch, positions) = (shape("patch_embed.proj.weight")?, shape("pos_embed")?);
-    let (&[dim, _, patch_size_px, _], &[_, tokens, _]) = (&patch[..], &positions[..]) else {
-        return Err(format!("patch_embed.proj.weight has shape {patch:?}, pos_embed {positions:?}"));
+    let patch = shape("patch_embed.proj.weight")?;
+    let &[dim @ (1..), 3, patch_size_px @ (1..), same] = &patch[..] else {
+        return Err(format!("patch_embed.proj.weight: expected shape [width, 3, patch, patch], found {patch:?}"));
     };
+    let (positions, fc1) = (shape("pos_embed")?, shape("blocks.0.mlp.fc1.weight")?);
+    let (&[1, tokens @ (2..), width], &[hidden, into]) = (&positions[..], &fc1[..]) else {
+        return Err(format!("pos_embed has shape {positions:?}, blocks.0.mlp.fc1.weight {fc1:?}"));
+    };
+    if same != patch_size_px || width != dim || into != dim {
+        return Err(format!(
+            "patch_embed.proj.weight has shape {patch:?}, pos_embed {positions:?}, blocks.0.mlp.fc1.weight {fc1:?}: \
+             expected square patches and one width"
+        ));
+    }
     let depth = (0..).take_while(|i| weights.get(&format!("blocks.{i}.norm1.weight")).is_some()).count();
-    let hidden = shape("blocks.0.mlp.fc1.weight")?.first().copied().unwrap_or(4 * dim);
-    let side = (tokens.saturating_sub(1) as f64).sqrt().round() as usize;
+    // A network is only built for weights that could fill it, so that a file cannot ask for any amount of memory.
+    let least = depth as f64 * dim as f64 * (4 * dim + 2 * hidden) as f64;
+    if least > weights.num_values() as f64 {
+        return Err(format!(
+            "{depth} blocks of width {dim} have at least {least} values, and there are {} in the file",
+            weights.num_values()
+        ));
+    }
+    let side = (tokens - 1).isqrt();
     let heads = match (heads, run) {
         (Some(heads), _) => heads,
         (None, Some(run)) => run.arch.heads,
@@ -193,7 +210,7 @@ fn shape_of(
         dim,
         depth,
         heads,
-        mlp_ratio: hidden / dim.max(1),
+        mlp_ratio: hidden / dim,
         drop_path: 0.0,
     })
 }

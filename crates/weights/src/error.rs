@@ -4,16 +4,16 @@
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// Bytes of none of the formats.
-    #[error("expected weights (.safetensors, or a PyTorch .pth, .pt or .tar), found {0}")]
+    #[error("expected weights (.safetensors, or a PyTorch .pth, .pt or .tar), found {}", clean(.0))]
     Unrecognised(String),
     /// A safetensors file that contradicts itself.
-    #[error("not a readable safetensors file: {0}")]
+    #[error("not a readable safetensors file: {}", clean(.0))]
     Safetensors(String),
     /// A PyTorch file that contradicts itself.
-    #[error("not a readable PyTorch file: {0}")]
+    #[error("not a readable PyTorch file: {}", clean(.0))]
     Torch(String),
     /// A pickle that is broken or asks for too much.
-    #[error("the pickle in this PyTorch file cannot be read: {reason} (byte {at})")]
+    #[error("the pickle in this PyTorch file cannot be read: {} (byte {at})", clean(.reason))]
     Pickle {
         /// Position in the pickle, bytes.
         at: usize,
@@ -22,8 +22,9 @@ pub enum WeightsError {
     },
     /// A pickle that wants something executed.
     #[error(
-        "refused: the pickle in this file names {name} (byte {at}), which runs code when Python loads it; weights need \
-         nothing of the kind. Nothing was run"
+        "refused: the pickle in this file names {} (byte {at}), which runs code when Python loads it; weights need \
+         nothing of the kind. Nothing was run",
+        clean(.name)
     )]
     Code {
         /// Module and name, as the file has it.
@@ -32,7 +33,7 @@ pub enum WeightsError {
         at: usize,
     },
     /// One tensor whose numbers do not hold.
-    #[error("tensor {name}: {reason}")]
+    #[error("tensor {}: {}", clean(.name), clean(.reason))]
     Tensor {
         /// Its name.
         name: String,
@@ -40,7 +41,7 @@ pub enum WeightsError {
         reason: String,
     },
     /// Readable weights without what was asked for.
-    #[error("{0}")]
+    #[error("{}", clean(.0))]
     Layout(String),
     /// Weights of another network.
     #[error("{}", .0)]
@@ -53,6 +54,11 @@ pub enum WeightsError {
         /// What the device said.
         reason: String,
     },
+}
+
+/// A text out of a file without what would move a terminal's cursor.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// How a file's tensors differ from the network's.
@@ -74,7 +80,7 @@ impl std::fmt::Display for Mismatch {
         let list = |what: &str, names: &[String], f: &mut std::fmt::Formatter<'_>| match names.len() {
             0 => Ok(()),
             count => {
-                write!(f, "; {count} {what}: {}", names[..count.min(SHOWN)].join(", "))?;
+                write!(f, "; {count} {what}: {}", clean(&names[..count.min(SHOWN)].join(", ")))?;
                 if count > SHOWN { write!(f, " and {} more", count - SHOWN) } else { Ok(()) }
             }
         };

@@ -22,14 +22,15 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// When the bytes are none of these or contradict themselves; with the tensor or the position.
     pub fn open(bytes: &'a [u8]) -> Result<Self, WeightsError> {
+        // The first eight bytes of a safetensors file are a length, and may look like anything.
+        if bytes.get(8) == Some(&b'{') {
+            return Self::of_safetensors(bytes);
+        }
         if bytes.starts_with(b"PK\x03\x04") {
             return Self::of_torch(bytes, &torch::open_zip(bytes)?);
         }
         if torch::looks_like_pickle(bytes) {
             return Self::of_torch(bytes, &torch::open_legacy(bytes)?);
-        }
-        if bytes.get(8) == Some(&b'{') {
-            return Self::of_safetensors(bytes);
         }
         Err(WeightsError::Unrecognised(describe(bytes)))
     }

@@ -193,6 +193,21 @@ fn lying_safetensors() {
 }
 
 #[test]
+fn the_length_of_a_header_may_look_like_another_format() {
+    for len in [0x0280, 0x0380, 0x0580] {
+        let tensors = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        let bytes = header(&format!("{tensors:len$}"), 4);
+        assert_eq!((bytes[0], Weights::open(&bytes).unwrap().format()), (0x80, "safetensors"));
+    }
+}
+
+#[test]
+fn messages_do_not_move_the_cursor() {
+    let message = refused(&pth(b"\x80\x02cos.\x1b[2J\nsystem\n."));
+    assert!(message.contains("system") && !message.contains('\x1b'), "{message}");
+}
+
+#[test]
 fn other_files_are_named() {
     expect(b"", &["empty"]);
     expect(&[7; 100], &["safetensors", "100 bytes that start 07 07"]);
