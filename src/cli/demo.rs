@@ -9,10 +9,11 @@ use ocelli::models::Vit;
 use ocelli::train::config::resolve;
 use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
 
+use super::DeviceArgs;
 use super::attention::{Attended, attend, normalisation, write_sheet};
 use super::images::Input;
+use super::pretrain::{Run, Start};
 use super::progress::{self, Progress};
-use super::{DeviceArgs, pretrain};
 
 /// Pre-train a small Vision Transformer with DINO and look at what it attends to. Without --data it uses built-in
 /// scenes: nothing is downloaded, and because the scenes know their objects, attention can be scored.
@@ -57,8 +58,11 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let trainer = ocelli::train::Trainer::new(&config, &device.device, &source, test.as_ref())?;
     let untrained: Vit = trainer.method().teacher().backbone.clone();
     drop(trainer);
-    let trainer =
-        pretrain::train(&config, &device, &args.data, &source, test.as_ref(), (&args.out, true), &mut progress)?;
+    let run = Run { config: &config, device: &device, data: &args.data, source: &source, test: test.as_ref() };
+    let (trainer, summary) = run.train(&args.out, Start::Overwrite, &mut progress)?;
+    if summary.stopped {
+        return Err(super::Interrupted { out: args.out.clone() }.into());
+    }
     let trained = &trainer.method().teacher().backbone;
 
     if let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) {

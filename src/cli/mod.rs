@@ -7,11 +7,14 @@ mod embed;
 mod export;
 mod images;
 mod knn;
+mod plan;
 mod presets;
 mod pretrain;
 mod progress;
 mod weights;
 
+use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -91,11 +94,34 @@ impl DeviceArgs {
 const EXIT_BAD_INPUT: u8 = 2;
 /// A run that went wrong by itself.
 const EXIT_RUN_FAILED: u8 = 3;
+/// A run that was asked to stop: as a shell has it after Ctrl-C.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// Parses, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command {
+    // A failing device panics in the tensor library; the fences around it say so in words. What none of them catches is a
+    // mistake of ours and ends with a message of its own.
+    std::panic::set_hook(Box::new(|_| ()));
+    let done = std::panic::catch_unwind(|| run(cli.command)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(anyhow::anyhow!("this is a fault in ocelli, please report it: {}", text.unwrap_or("no message")))
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[allow(clippy::print_stderr)]
+            match error.downcast_ref::<Interrupted>() {
+                Some(interrupted) => eprintln!("{interrupted}"),
+                None => eprintln!("error: {error:#}"),
+            }
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Demo(args) => demo::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
@@ -105,16 +131,76 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Presets(args) => presets::run(&args),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            #[allow(clippy::print_stderr)]
-            {
-                eprintln!("error: {error:#}");
+    }
+}
+
+/// A run that was asked to stop, and did.
+#[derive(Debug)]
+struct Interrupted {
+    out: PathBuf,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let out = self.out.display();
+        write!(f, "everything is saved; to go on exactly from here: ocelli pretrain --resume --out {out}")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// A run that ended before its time, and what is left of it.
+#[derive(Debug)]
+struct Failed {
+    error: TrainError,
+    last: Option<String>,
+    out: PathBuf,
+}
+
+impl Failed {
+    /// Whether going on with the same settings would end the same way.
+    fn repeats(&self) -> bool {
+        matches!(self.error, TrainError::NotFinite { .. } | TrainError::Collapsed { .. })
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (error, out) = (&self.error, self.out.display());
+        match &self.last {
+            None if self.repeats() => write!(f, "{error}\nthere is no checkpoint yet"),
+            None => write!(f, "{error}"),
+            Some(last) if self.repeats() => write!(
+                f,
+                "{error}\nthe last good checkpoint is {}; to begin anew from its weights with other settings: ocelli \
+                 pretrain --init-from {} --out NEW ...",
+                self.out.join(last).display(),
+                self.out.join(last).display()
+            ),
+            Some(last) => {
+                write!(
+                    f,
+                    "{error}\nthe last checkpoint is {last}; to go on from it: ocelli pretrain --resume --out {out}"
+                )
             }
-            let failed = matches!(error.downcast_ref::<TrainError>(), Some(TrainError::NotFinite { .. }));
-            ExitCode::from(if failed { EXIT_RUN_FAILED } else { EXIT_BAD_INPUT })
         }
+    }
+}
+
+impl std::error::Error for Failed {}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Interrupted>() {
+        return EXIT_INTERRUPTED;
+    }
+    let cause = match error.downcast_ref::<Failed>() {
+        Some(failed) => Some(&failed.error),
+        None => error.downcast_ref::<TrainError>(),
+    };
+    match cause {
+        Some(TrainError::NotFinite { .. } | TrainError::Collapsed { .. } | TrainError::DeviceLost { .. }) => {
+            EXIT_RUN_FAILED
+        }
+        _ => EXIT_BAD_INPUT,
     }
 }

@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ocelli::train::{Event, KnnFigures};
+use ocelli::train::{Event, KnnFigures, RunShape};
 
 /// Listens to a run's events.
 pub struct Progress {
     bar: ProgressBar,
     epochs: usize,
-    steps_per_epoch: usize,
     uniform_entropy: f64,
     quiet: bool,
+    /// Whether a step has been done.
+    stepped: bool,
     started: Instant,
 }
 
@@ -22,11 +23,36 @@ impl Progress {
         Self {
             bar: ProgressBar::with_draw_target(None, target),
             epochs: 0,
-            steps_per_epoch: 1,
             uniform_entropy: 0.0,
             quiet,
+            stepped: false,
             started: Instant::now(),
         }
+    }
+
+    /// Says something that is no event of the run.
+    pub fn note(&self, text: &str) {
+        self.line(text);
+    }
+
+    fn begin(&mut self, shape: &RunShape, step: usize) {
+        let RunShape { images, epochs, steps_per_epoch, .. } = shape;
+        (self.epochs, self.uniform_entropy) = (*epochs, shape.uniform_entropy);
+        self.line(&format!(
+            "{images} images, {epochs} epochs of {steps_per_epoch} steps; backbone {:.2} M parameters, head {:.2} M",
+            shape.backbone_parameters as f64 / 1e6,
+            shape.head_parameters as f64 / 1e6
+        ));
+        self.bar.set_length((epochs * steps_per_epoch) as u64);
+        let template = "{bar:28} {percent:>3}%  {msg}  ETA {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("━╸─"));
+        }
+        self.bar.set_position(step as u64);
+        // Steps of an earlier process took none of this one's time.
+        self.bar.reset_eta();
+        self.bar.set_message("starting");
+        self.bar.enable_steady_tick(Duration::from_millis(500));
     }
 
     fn line(&self, text: &str) {
@@ -39,28 +65,10 @@ impl Progress {
     /// Shows one event.
     pub fn show(&mut self, event: &Event) {
         match event {
-            Event::Started {
-                images,
-                steps_per_epoch,
-                epochs,
-                uniform_entropy,
-                backbone_parameters,
-                head_parameters,
-            } => {
-                (self.epochs, self.steps_per_epoch, self.uniform_entropy) =
-                    (*epochs, (*steps_per_epoch).max(1), *uniform_entropy);
-                self.line(&format!(
-                    "{images} images, {epochs} epochs of {steps_per_epoch} steps; backbone {:.2} M parameters, head {:.2} M",
-                    *backbone_parameters as f64 / 1e6,
-                    *head_parameters as f64 / 1e6
-                ));
-                self.bar.set_length((epochs * steps_per_epoch) as u64);
-                let template = "{bar:28} {percent:>3}%  {msg}  ETA {eta}";
-                if let Ok(style) = ProgressStyle::with_template(template) {
-                    self.bar.set_style(style.progress_chars("━╸─"));
-                }
-                self.bar.set_message("starting");
-                self.bar.enable_steady_tick(Duration::from_millis(500));
+            Event::Started(shape) => self.begin(shape, 0),
+            Event::Resumed { step, checkpoint, shape } => {
+                self.line(&format!("going on from {checkpoint} after {step} steps"));
+                self.begin(shape, *step);
             }
             Event::Baseline { raw_pixels, untrained } => self.line(&format!(
                 "before training: k-NN of raw pixels {}, of the untrained network {}",
@@ -68,7 +76,7 @@ impl Progress {
                 knn(untrained)
             )),
             Event::Tick { step } => {
-                if *step == 1 {
+                if !std::mem::replace(&mut self.stepped, true) {
                     self.line(&format!(
                         "first step {:.1} s after the start",
                         self.started.elapsed().as_secs_f64()
@@ -102,10 +110,17 @@ impl Progress {
             )),
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             Event::Checkpoint { .. } => {}
-            Event::Finished { wall_s } => {
+            Event::Finished { wall_s, best } => {
                 self.bar.finish_and_clear();
-                self.line(&format!("trained in {}", duration(*wall_s)));
+                let best = best.map(|b| format!("; best k-NN {:.1} % after epoch {}", b.accuracy, b.epoch + 1));
+                self.line(&format!("trained in {}{}", duration(*wall_s), best.unwrap_or_default()));
             }
+            Event::Stopped { step, .. } => {
+                self.bar.finish_and_clear();
+                self.line(&format!("stopped after {step} steps"));
+            }
+            // The error is told where it is handled.
+            Event::Failed { .. } => self.bar.finish_and_clear(),
         }
     }
 }

@@ -43,14 +43,14 @@ pub fn load_backbone_part(
     heads: Option<usize>,
     device: &Device,
 ) -> Result<Backbone, TrainError> {
-    let stored = Stored::read(path, part)?;
-    let run: Option<crate::RunConfig> = stored.state.metadata.get("config").and_then(|c| toml::from_str(c).ok());
-    let config = shape_of(&stored.state, heads, run.as_ref()).map_err(|reason| stored.fail(reason))?;
+    let loaded = Loaded::read(path, part)?;
+    let run: Option<crate::RunConfig> = loaded.state.metadata.get("config").and_then(|c| toml::from_str(c).ok());
+    let config = shape_of(&loaded.state, heads, run.as_ref()).map_err(|reason| loaded.fail(reason))?;
     let vit = config.init(&mut Init::new(0, device))?;
-    let vit = stored.state.load_into(vit).map_err(|e| stored.fail(e.to_string()))?;
+    let vit = loaded.state.load_into(vit).map_err(|e| loaded.fail(e.to_string()))?;
     let arch =
         Arch { dim: config.dim, depth: config.depth, heads: config.heads, patch_size_px: config.patch_size_px };
-    Ok(Backbone { vit, config, description: stored.describe(&arch.to_string()), run })
+    Ok(Backbone { vit, config, description: loaded.describe(&arch.to_string()), run })
 }
 
 /// Loads a file's backbone into a network of a given shape, to start a run from it. Position embeddings of another grid
@@ -65,12 +65,12 @@ pub fn load_backbone_into(
     config: &VitConfig,
     device: &Device,
 ) -> Result<(Vit, String), TrainError> {
-    let mut stored = Stored::read(path, part)?;
+    let mut loaded = Loaded::read(path, part)?;
     let vit = config.init(&mut Init::new(0, device))?;
     let side = config.image_size_px / config.patch_size_px;
-    let resampled = resample_positions(&mut stored.state, config.dim, side, device)?;
-    let vit = stored.state.load_into(vit).map_err(|e| stored.fail(e.to_string()))?;
-    let mut words = stored.describe(&stored.network.family.to_string());
+    let resampled = resample_positions(&mut loaded.state, config.dim, side, device)?;
+    let vit = loaded.state.load_into(vit).map_err(|e| loaded.fail(e.to_string()))?;
+    let mut words = loaded.describe(&loaded.network.family.to_string());
     if let Some(before) = resampled {
         words.push_str(&format!(", position embeddings resampled from {before}×{before} to {side}×{side}"));
     }
@@ -78,13 +78,13 @@ pub fn load_backbone_into(
 }
 
 /// A backbone's tensors and where they came from.
-struct Stored {
+struct Loaded {
     file: PathBuf,
     network: Network,
     state: StateDict,
 }
 
-impl Stored {
+impl Loaded {
     fn read(path: &Path, part: Option<Part>) -> Result<Self, TrainError> {
         let file = resolve_weights(path)?;
         let bytes = fs::read(&file).map_err(|e| TrainError::io(&file, "read the weights", &e))?;

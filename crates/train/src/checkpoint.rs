@@ -1,42 +1,223 @@
 //! Checkpoints: one safetensors file with everything a run holds.
+//!
+//! Beside the tensors the file says what they are, where the run stood, and a checksum of all of it. It is written by a
+//! thread of its own, from a copy of the values, while training goes on.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::path::Path;
+use std::thread::JoinHandle;
 
-use ocelli_models::weights::{StateDict, write_safetensors};
+use ocelli_data::files::BadFile;
+use ocelli_models::weights::{HostTensor, StateDict, read_safetensors};
+use safetensors::tensor::{Dtype, View};
+use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
-use crate::run_dir::write_atomically;
+use crate::event::Best;
+use crate::means::Means;
+use crate::run_dir::temporary_in;
+use crate::watch::Watch;
+use crate::{RunConfig, TrainError};
 
-/// What a checkpoint says of itself, in the file's metadata.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
+const FORMAT: &str = "ocelli-checkpoint-2";
+
+/// Where a run stands between two steps: what is neither tensor nor configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Position {
     /// Epochs finished.
     pub epochs_done: usize,
+    /// Optimizer steps done of the epoch after those.
+    pub step_in_epoch: usize,
+    /// Figures of that epoch so far.
+    pub epoch_means: Means,
+    /// Figures since the last row of the metrics.
+    pub row_means: Means,
+    /// Wall time of that epoch so far, seconds.
+    pub epoch_wall_s: f64,
+    /// Processor time of that epoch so far, seconds.
+    pub epoch_cpu_s: f64,
+    /// Wall time of the whole run so far, seconds.
+    pub wall_s: f64,
+    /// Best k-NN accuracy so far.
+    pub best: Option<Best>,
+    /// Whether pixels and untrained network have been evaluated.
+    pub baseline_done: bool,
+    /// Signs of collapse.
+    pub watch: Watch,
+    /// Unreadable images found so far.
+    pub bad: BTreeMap<usize, BadFile>,
+    /// Length of `metrics.jsonl`; what comes after it belongs to steps that will be done again.
+    pub metrics_bytes: u64,
+    /// Number of training images.
+    pub images: usize,
+    /// CRC-32 of their names.
+    pub names_crc32: u32,
+}
+
+/// A run at one moment, in host memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpoint {
+    /// The run's configuration.
+    pub config: RunConfig,
     /// Optimizer steps done.
     pub steps_done: usize,
-    /// The backbone's name.
-    pub arch: String,
-    /// The image side its position embeddings belong to, pixels.
-    pub image_size_px: usize,
-    /// The run's whole configuration, TOML.
-    pub config: String,
+    /// Where the run stands.
+    pub position: Position,
+    /// Networks, moments, centre.
+    pub state: StateDict,
 }
 
 impl Checkpoint {
-    /// Writes `state` with this description.
+    /// Writes the file under a temporary name, syncs, and renames it.
     ///
     /// # Errors
-    /// When the file cannot be written; an older file of the same name stays.
-    pub fn save(&self, path: &Path, mut state: StateDict) -> Result<(), TrainError> {
+    /// When a value is not finite, or the file cannot be written; an older file of the same name stays.
+    pub fn write(mut self, path: &Path) -> Result<(), TrainError> {
+        if self.state.tensors.iter().any(|(_, t)| t.values.iter().any(|v| !v.is_finite())) {
+            return Err(TrainError::NotFinite { what: "the weights", value: f32::NAN, step: self.steps_done });
+        }
+        let failed =
+            |reason: String| TrainError::File { path: path.to_owned(), reason: format!("cannot write: {reason}") };
+        let text = |e: toml::ser::Error| failed(e.to_string());
         let metadata = [
-            ("format", "ocelli-checkpoint-1".to_owned()),
-            ("epochs_done", self.epochs_done.to_string()),
+            ("format", FORMAT.to_owned()),
+            ("epochs_done", self.position.epochs_done.to_string()),
             ("steps_done", self.steps_done.to_string()),
-            ("arch", self.arch.clone()),
-            ("image_size_px", self.image_size_px.to_string()),
-            ("config", self.config.clone()),
+            ("arch", self.config.arch.to_string()),
+            ("image_size_px", self.config.views.global_size_px.to_string()),
+            ("config", toml::to_string(&self.config).map_err(text)?),
+            ("position", serde_json::to_string(&self.position).map_err(|e| failed(e.to_string()))?),
         ];
-        state.metadata = metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-        write_atomically(path, &write_safetensors(&state)?)
+        self.state.metadata = metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let sum = checksum(&self.state);
+        self.state.metadata.insert(CHECKSUM.to_owned(), sum);
+
+        let folder = path.parent().unwrap_or_else(|| Path::new("."));
+        let io =
+            |e: &std::io::Error| TrainError::io(path, "write the checkpoint (the one before it is intact)", e);
+        let file = temporary_in(folder).map_err(|e| io(&e))?;
+        let tensors = self.state.tensors.iter().map(|(n, t)| (n.as_str(), Bytes(t)));
+        let metadata: HashMap<String, String> = self.state.metadata.clone().into_iter().collect();
+        safetensors::serialize_to_file(tensors, Some(metadata), file.path()).map_err(|e| match e {
+            safetensors::SafeTensorError::IoError(e) => io(&e),
+            e => failed(e.to_string()),
+        })?;
+        file.as_file().sync_all().map_err(|e| io(&e))?;
+        file.persist(path).map_err(|e| io(&e.error))?;
+        Ok(())
+    }
+
+    /// Reads a checkpoint and checks that it is whole.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or was written by a version whose checkpoints cannot be continued.
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let bytes = fs::read(path).map_err(|e| TrainError::io(path, "read the checkpoint", &e))?;
+        let wrong = |reason: String| TrainError::File { path: path.to_owned(), reason };
+        let state = read_safetensors(&bytes).map_err(|e| wrong(format!("damaged checkpoint: {e}")))?;
+        drop(bytes);
+        let said = |key: &str| state.metadata.get(key).map(String::as_str).unwrap_or_default();
+        if said("format") != FORMAT {
+            return Err(wrong(format!("expected a checkpoint of format {FORMAT}, found \"{}\"", said("format"))));
+        }
+        if said(CHECKSUM) != checksum(&state) {
+            return Err(wrong("damaged checkpoint: the checksum does not fit the contents".into()));
+        }
+        let bad = |key: &str, e: String| wrong(format!("damaged checkpoint: {key}: {e}"));
+        let config = toml::from_str(said("config")).map_err(|e| bad("config", e.message().to_owned()))?;
+        let position = serde_json::from_str(said("position")).map_err(|e| bad("position", e.to_string()))?;
+        let steps_done =
+            said("steps_done").parse().map_err(|e: std::num::ParseIntError| bad("steps_done", e.to_string()))?;
+        Ok(Self { config, steps_done, position, state })
+    }
+}
+
+const CHECKSUM: &str = "checksum_crc32";
+
+/// CRC-32 over names, shapes and values of the tensors and everything the file says of itself.
+fn checksum(state: &StateDict) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    for (key, value) in state.metadata.iter().filter(|(k, _)| *k != CHECKSUM) {
+        hasher.update(format!("{key}={value}\n").as_bytes());
+    }
+    // By name: the order in a file is the format's own.
+    let mut tensors: Vec<_> = state.tensors.iter().collect();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, tensor) in tensors {
+        hasher.update(format!("{name} {:?}\n", tensor.shape).as_bytes());
+        hasher.update(bytemuck::cast_slice(&tensor.values));
+    }
+    format!("{:08x}", hasher.finalize())
+}
+
+/// A tensor's values as the file wants them, without a copy.
+struct Bytes<'a>(&'a HostTensor);
+
+impl View for Bytes<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        // The format is little-endian, as is every machine wgpu runs on.
+        Cow::Borrowed(bytemuck::cast_slice(&self.0.values))
+    }
+    fn data_len(&self) -> usize {
+        4 * self.0.values.len()
+    }
+}
+
+/// Writes files on a thread of its own, one at a time.
+#[derive(Default)]
+pub(crate) struct Writer {
+    running: Option<JoinHandle<Result<(), TrainError>>>,
+}
+
+impl Writer {
+    /// Starts `job` once the one before it is done.
+    ///
+    /// # Errors
+    /// What went wrong with the one before.
+    pub fn start(
+        &mut self,
+        job: impl FnOnce() -> Result<(), TrainError> + Send + 'static,
+    ) -> Result<(), TrainError> {
+        self.finish()?;
+        let spawned = std::thread::Builder::new().name("ocelli-checkpoint".into()).spawn(job);
+        self.running = Some(spawned.map_err(|e| TrainError::Device(format!("cannot start a thread: {e}")))?);
+        Ok(())
+    }
+
+    /// Reports a job that has ended, without waiting.
+    ///
+    /// # Errors
+    /// What went wrong with it.
+    pub fn poll(&mut self) -> Result<(), TrainError> {
+        match &self.running {
+            Some(job) if job.is_finished() => self.finish(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the job.
+    ///
+    /// # Errors
+    /// What went wrong with it.
+    pub fn finish(&mut self) -> Result<(), TrainError> {
+        match self.running.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(TrainError::Device("writing a checkpoint panicked".into())),
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// A file being written when a run fails for another reason is still finished.
+    fn drop(&mut self) {
+        let _ = self.finish();
     }
 }

@@ -5,11 +5,15 @@ use ocelli_methods::DinoConfig;
 use ocelli_models::Arch;
 use serde::{Deserialize, Serialize};
 
+use crate::watch::WatchConfig;
+
+mod changes;
 mod presets;
 mod resolve;
 
+pub use changes::{Change, changes};
 pub use presets::{PRESETS, Preset, preset};
-pub use resolve::resolve;
+pub use resolve::{resolve, resolve_over};
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,8 @@ pub struct RunConfig {
     pub loader: LoaderSection,
     /// What is written and how often.
     pub log: LogConfig,
+    /// What to do about a collapse.
+    pub watch: WatchConfig,
 }
 
 impl Default for RunConfig {
@@ -102,6 +108,7 @@ impl Default for RunConfig {
             eval: EvalConfig::default(),
             loader: LoaderSection::default(),
             log: LogConfig::default(),
+            watch: WatchConfig::default(),
         }
     }
 }
@@ -224,13 +231,23 @@ pub struct LogConfig {
     pub every_steps: usize,
     /// Epochs between checkpoints (1); the last epoch always has one.
     pub checkpoint_every_epochs: usize,
-    /// Checkpoints kept (2).
+    /// Minutes between checkpoints within a long epoch (30); 0 is none.
+    pub checkpoint_every_minutes: f64,
+    /// The newest so many checkpoints are kept (2).
     pub keep_checkpoints: usize,
+    /// Beside them every one after a multiple of so many epochs (20, as the reference); 0 is none.
+    pub keep_every_epochs: usize,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { every_steps: 10, checkpoint_every_epochs: 1, keep_checkpoints: 2 }
+        Self {
+            every_steps: 10,
+            checkpoint_every_epochs: 1,
+            checkpoint_every_minutes: 30.0,
+            keep_checkpoints: 2,
+            keep_every_epochs: 20,
+        }
     }
 }
 
@@ -309,6 +326,8 @@ impl RunConfig {
             ("optim.weight_decay", self.optim.weight_decay),
             ("optim.weight_decay_end", self.optim.weight_decay_end),
             ("optim.clip_grad", self.optim.clip_grad),
+            ("log.checkpoint_every_minutes", self.log.checkpoint_every_minutes),
+            ("watch.patience_epochs", self.watch.patience_epochs),
             ("views.blur_sigma_max", f64::from(self.views.blur_sigma_max)),
         ] {
             if !(value >= 0.0 && value.is_finite()) {

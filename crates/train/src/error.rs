@@ -39,18 +39,42 @@ pub enum TrainError {
         /// Images a batch takes.
         batch: usize,
     },
-    /// The loss left the finite numbers.
+    /// A figure left the finite numbers.
     #[error(
-        "the loss became {value} at step {step} (epoch {epoch}); the last checkpoint is intact. Usual remedies: a \
-         lower optim.lr, a longer optim.warmup_epochs, a smaller optim.clip_grad, a lower dino.teacher_temp"
+        "{what} became {value} at step {step}. Usual remedies: a lower optim.lr, a longer optim.warmup_epochs, a smaller \
+         optim.clip_grad, a lower dino.teacher_temp"
     )]
     NotFinite {
-        /// The loss.
+        /// The loss, the gradients, the weights.
+        what: &'static str,
+        /// Its value.
         value: f32,
-        /// Optimizer step.
+        /// Optimizer steps done.
         step: usize,
-        /// Epoch.
-        epoch: usize,
+    },
+    /// The run collapsed.
+    #[error("the run has collapsed since step {since}: {form}. To go on regardless: watch.collapse = \"warn\"")]
+    Collapsed {
+        /// How.
+        form: crate::watch::Collapse,
+        /// Steps after which it still looked healthy.
+        since: usize,
+    },
+    /// The device has not enough memory.
+    #[error(
+        "the device ran out of memory ({cause}). What to lower, the most effective first: batch_size (or raise accumulate, \
+         which splits a batch without changing the result), views.local_crops, views.global_size_px, dino.head.out_dim, a \
+         smaller --arch. `--dry-run` tells what a configuration takes"
+    )]
+    OutOfMemory {
+        /// What the driver said.
+        cause: String,
+    },
+    /// The device went away.
+    #[error("the device was lost ({cause}): a driver that restarted, a card that was removed or overheated")]
+    DeviceLost {
+        /// What the driver said.
+        cause: String,
     },
     /// The device.
     #[error("{0}")]

@@ -1,9 +1,9 @@
 //! A run is a stream of events; progress bars, logs and reports only listen.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Figures of some steps, averaged.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct StepFigures {
     /// Epoch, from 0.
     pub epoch: usize,
@@ -63,24 +63,49 @@ pub struct EpochFigures {
     pub cpu_s: Option<f64>,
 }
 
+/// How large a run is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunShape {
+    /// Training images.
+    pub images: usize,
+    /// Optimizer steps per epoch.
+    pub steps_per_epoch: usize,
+    /// Epochs.
+    pub epochs: usize,
+    /// ln K, the entropy of a uniform teacher.
+    pub uniform_entropy: f64,
+    /// Parameters of the backbone.
+    pub backbone_parameters: usize,
+    /// Parameters of the head.
+    pub head_parameters: usize,
+}
+
+/// The best k-NN accuracy of a run so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Neighbours.
+    pub k: usize,
+    /// Top-1 accuracy, per cent.
+    pub accuracy: f64,
+    /// Its epoch, from 0.
+    pub epoch: usize,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The run begins.
-    Started {
-        /// Training images.
-        images: usize,
-        /// Optimizer steps per epoch.
-        steps_per_epoch: usize,
-        /// Epochs.
-        epochs: usize,
-        /// ln K, the entropy of a uniform teacher.
-        uniform_entropy: f64,
-        /// Parameters of the backbone.
-        backbone_parameters: usize,
-        /// Parameters of the head.
-        head_parameters: usize,
+    Started(RunShape),
+    /// The run goes on from a checkpoint.
+    Resumed {
+        /// Optimizer steps the checkpoint had done.
+        step: usize,
+        /// The checkpoint, relative to the run.
+        checkpoint: String,
+        /// What is trained.
+        #[serde(flatten)]
+        shape: RunShape,
     },
     /// k-NN before training, where there are labels.
     Baseline {
@@ -102,15 +127,31 @@ pub enum Event {
     Checkpoint {
         /// The file, relative to the run.
         file: String,
+        /// How long training waited for it: copying the values, and the file before it if that was not done.
+        waited_s: f64,
     },
     /// Something a person should know.
     Warning {
         /// In words.
         message: String,
     },
+    /// The run was asked to stop and did, at a checkpoint.
+    Stopped {
+        /// Optimizer steps done.
+        step: usize,
+        /// The checkpoint it can go on from, relative to the run; absent where nothing is kept.
+        checkpoint: Option<String>,
+    },
+    /// The run went wrong by itself.
+    Failed {
+        /// Why, in words.
+        message: String,
+    },
     /// The run ended as planned.
     Finished {
-        /// Wall time, seconds.
+        /// Wall time over all its parts, seconds.
         wall_s: f64,
+        /// The best k-NN accuracy, where it was measured.
+        best: Option<Best>,
     },
 }

@@ -1,5 +1,6 @@
 //! Batches of views, made ahead of the trainer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -144,7 +145,17 @@ impl Loader {
 
     /// The unreadable images found so far, in sample order.
     pub fn bad_files(&self) -> Vec<BadFile> {
-        self.shared.samples.bad_files()
+        self.bad().into_values().collect()
+    }
+
+    /// The unreadable images found so far, by sample number.
+    pub fn bad(&self) -> BTreeMap<usize, BadFile> {
+        self.shared.samples.bad()
+    }
+
+    /// Takes images for unreadable without trying them again: what an earlier part of the run found.
+    pub fn add_bad(&self, known: &BTreeMap<usize, BadFile>) {
+        self.shared.samples.add_bad(known);
     }
 
     /// The data set.

@@ -5,10 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{DataError, Image, Source, hash_words};
 
 /// An image that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadFile {
     /// The sample's name.
     pub name: String,
@@ -53,9 +55,14 @@ impl Samples {
         self.bad.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The unreadable images found so far, in sample order.
-    pub fn bad_files(&self) -> Vec<BadFile> {
-        self.lock_bad().values().cloned().collect()
+    /// The unreadable images found so far, in sample order, with their sample numbers.
+    pub fn bad(&self) -> BTreeMap<usize, BadFile> {
+        self.lock_bad().clone()
+    }
+
+    /// Takes images for unreadable without trying them again.
+    pub fn add_bad(&self, known: &BTreeMap<usize, BadFile>) {
+        self.lock_bad().extend(known.iter().map(|(i, b)| (*i, b.clone())));
     }
 
     /// The image of a sample, or `None` when it is (now) known to be unreadable.

@@ -16,7 +16,7 @@ pub fn resolve(
     file: Option<(&str, &str)>,
     sets: &[String],
 ) -> Result<RunConfig, ConfigError> {
-    let mut table = defaults()?;
+    let mut table = table_of(&RunConfig::default())?;
     if let Some(name) = preset_name {
         let preset = preset(name)?;
         merge(&mut table, parse(preset.toml, name)?, "", name)?;
@@ -24,6 +24,18 @@ pub fn resolve(
     if let Some((name, text)) = file {
         merge(&mut table, parse(text, name)?, "", name)?;
     }
+    finish(table, sets)
+}
+
+/// Lays single values over a configuration.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_over(base: &RunConfig, sets: &[String]) -> Result<RunConfig, ConfigError> {
+    finish(table_of(base)?, sets)
+}
+
+fn finish(mut table: Table, sets: &[String]) -> Result<RunConfig, ConfigError> {
     for set in sets {
         merge(&mut table, parse_set(set)?, "", &format!("--set {set}"))?;
     }
@@ -35,9 +47,9 @@ pub fn resolve(
     Ok(config)
 }
 
-fn defaults() -> Result<Table, ConfigError> {
-    Table::try_from(RunConfig::default())
-        .map_err(|e| ConfigError::Toml { source_name: "defaults".into(), reason: e.to_string() })
+pub(super) fn table_of(config: &RunConfig) -> Result<Table, ConfigError> {
+    Table::try_from(config)
+        .map_err(|e| ConfigError::Toml { source_name: "configuration".into(), reason: e.to_string() })
 }
 
 fn parse(text: &str, name: &str) -> Result<Table, ConfigError> {

@@ -1,6 +1,10 @@
 //! The command line, as a person meets it: a short run from images to pictures, and messages for bad input.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod bad_input;
+mod resume;
+mod watch;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -214,43 +218,6 @@ fn devices_and_presets_are_listed() {
         assert!(list.contains(name), "{name}");
     }
     assert!(stdout(&ocelli(&["presets", "vit-s16-300"])).contains("norm_last_layer = false"));
-}
-
-#[test]
-fn bad_input_is_refused_in_words() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let out = at("run");
-    let run = |data: &str, extra: &[&str], words: &[&str]| {
-        let mut args = vec!["pretrain", "--data", data, "--out", &out, "--device", "cpu"];
-        args.extend(extra);
-        refused(&args, words);
-        assert!(!Path::new(&out).exists(), "nothing is left behind");
-    };
-    run(&at("nowhere"), &[], &["nowhere"]);
-    fs::create_dir(folder.path().join("empty")).unwrap();
-    run(&at("empty"), &[], &["empty"]);
-    fs::create_dir(folder.path().join("texts")).unwrap();
-    fs::write(folder.path().join("texts/a.txt"), "no picture").unwrap();
-    run(&at("texts"), &[], &["a.txt"]);
-    run("scenes:64", &["--arch", "resnet50"], &["unknown architecture", "expected"]);
-    run("scenes:64", &["--method", "simclr"], &["method", "dino"]);
-    run("scenes:64", &["--preset", "laptp"], &["unknown preset", "laptop"]);
-    run("scenes:64", &["--set", "optim.lrr=1"], &["unknown key", "did you mean"]);
-    run("scenes:64", &["--set", "optim.lr=-1"], &["optim.lr", "expected"]);
-    run("scenes:64", &["--set", "batch_size=0"], &["batch_size", "at least 1"]);
-    run("scenes:64", &["--set", "batch_size=65"], &["64 images", "batch"]);
-    run("scenes:64", &["--set", "views.global_scale=[0.4,1.5]"], &["views.global_scale"]);
-    run("scenes:64", &["--set", "views.local_size_px=8"], &["one patch"]);
-    run("scenes:64", &["--config", &at("none.toml")], &["none.toml"]);
-    fs::write(folder.path().join("broken.toml"), "epochs = 3\nseed = = 1\n").unwrap();
-    run("scenes:64", &["--config", &at("broken.toml")], &["broken.toml", "line 2"]);
-    refused(&["devices", "--device", "gpu:99"], &["gpu:99"]);
-    refused(&["devices", "--device", "tpu"], &["auto, gpu, gpu:N or cpu"]);
-    refused(&["attention", "scenes:3", "--weights", &at("none")], &["weights", "none"]);
-    fs::write(folder.path().join("junk.safetensors"), vec![7u8; 100]).unwrap();
-    refused(&["attention", "scenes:3", "--device", "cpu", "--weights", &at("junk.safetensors")], &["safetensors"]);
-    refused(&["embed", "scenes:3", "--weights", &at("junk.safetensors"), "--out", "f.txt"], &[".csv"]);
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! The figures of a step: read from the device together now and then, and averaged.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::TrainError;
+use crate::fence::device_error;
+
+/// Figures of every step, in order: loss, teacher entropy, KL, spread of the features, norm of all gradients, largest
+/// norm of one parameter's gradient.
+pub(crate) const FIGURES: usize = 6;
+
+/// Figures still on the device.
+#[derive(Default)]
+pub(crate) struct Pending {
+    rows: Vec<Tensor<1>>,
+}
+
+impl Pending {
+    /// Takes one step's figures, `[FIGURES]`.
+    pub fn push(&mut self, row: Tensor<1>) {
+        self.rows.push(row);
+    }
+
+    /// Waits for the device and returns everything since the last time, one row per step.
+    ///
+    /// # Errors
+    /// When the device failed in any of the steps.
+    pub fn read(&mut self) -> Result<Vec<[f32; FIGURES]>, TrainError> {
+        if self.rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let data = Tensor::cat(std::mem::take(&mut self.rows), 0).try_into_data();
+        let values = data.map_err(|e| device_error(&e.to_string()))?.try_to_vec::<f32>();
+        Ok(values.map_err(|e| device_error(&e.to_string()))?.as_chunks().0.to_vec())
+    }
+}
+
+/// Sums and maxima of figures over some steps.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Means {
+    #[serde(serialize_with = "to_bits", deserialize_with = "from_bits")]
+    sum: [f64; FIGURES],
+    #[serde(serialize_with = "to_bits", deserialize_with = "from_bits")]
+    max: [f64; FIGURES],
+    n: usize,
+}
+
+impl Means {
+    /// Adds one step.
+    pub fn add(&mut self, row: &[f32; FIGURES]) {
+        for (i, v) in row.iter().enumerate() {
+            self.sum[i] += f64::from(*v);
+            self.max[i] = self.max[i].max(f64::from(*v));
+        }
+        self.n += 1;
+    }
+
+    /// Mean of a figure.
+    pub fn mean(&self, i: usize) -> f64 {
+        self.sum[i] / self.n.max(1) as f64
+    }
+
+    /// Largest value of a figure.
+    pub fn max(&self, i: usize) -> f64 {
+        self.max[i]
+    }
+
+    /// Steps added.
+    pub fn len(&self) -> usize {
+        self.n
+    }
+}
+
+/// As bits: a continued run must add to exactly the sums it stopped with, and decimal text may round.
+fn to_bits<S: Serializer>(values: &[f64; FIGURES], to: S) -> Result<S::Ok, S::Error> {
+    values.map(f64::to_bits).serialize(to)
+}
+
+fn from_bits<'de, D: Deserializer<'de>>(from: D) -> Result<[f64; FIGURES], D::Error> {
+    <[u64; FIGURES]>::deserialize(from).map(|bits| bits.map(f64::from_bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_survive_text_bit_for_bit() {
+        let mut means = Means::default();
+        for i in 0..100 {
+            means.add(&[0.1 * i as f32, 1.0 / 3.0, f32::MIN_POSITIVE, 1e30, 0.7, 0.0]);
+        }
+        let text = serde_json::to_string(&means).unwrap();
+        assert_eq!(serde_json::from_str::<Means>(&text).unwrap(), means);
+    }
+}

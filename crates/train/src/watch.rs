@@ -1,0 +1,184 @@
+//! Watches a run for collapse: the outputs of the teacher that carry no information about the image.
+//!
+//! Three forms (Caron et al. 2021, §5.3 and figure 7, for the first two): *uniform*, every prototype equally likely for
+//! every image; *one prototype*, the same one for every image; *constant features*, the backbone itself says the same of
+//! every image. A healthy run may pass close to any of them for a moment, above all in its first epochs, so a form
+//! counts only when it has been there in every row for [`WatchConfig::patience_epochs`], and not during warm-up.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::StepFigures;
+
+/// What to do about a collapse, and how soon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WatchConfig {
+    /// `stop` (the default: exit code 3 at the last good checkpoint), `warn`, or `off`.
+    pub collapse: OnCollapse,
+    /// Epochs a sign of collapse has to last (1), and at least 100 steps.
+    pub patience_epochs: f64,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { collapse: OnCollapse::Stop, patience_epochs: 1.0 }
+    }
+}
+
+/// What to do when a run has collapsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCollapse {
+    /// End the run at its last good checkpoint.
+    Stop,
+    /// Say so once and go on.
+    Warn,
+    /// Do not look.
+    Off,
+}
+
+/// A form of collapse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Collapse {
+    /// Every prototype equally likely.
+    Uniform,
+    /// The same prototype for every image.
+    OnePrototype,
+    /// The same features for every image.
+    ConstantFeatures,
+}
+
+impl fmt::Display for Collapse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uniform => {
+                "the teacher's output is uniform: every prototype is equally likely for every image, and the student \
+                 has nothing to learn from. Usual remedies: a lower dino.teacher_temp (0.04), a lower \
+                 dino.warmup_teacher_temp, a lower dino.centre_momentum (0.9), a higher dino.teacher_momentum"
+            }
+            Self::OnePrototype => {
+                "the teacher answers every image with the same prototype, and the loss is near zero for nothing. Usual \
+                 remedies: check that centring is on (dino.centre_momentum below 1), a higher dino.teacher_temp, \
+                 dino.head.norm_last_layer = true, a lower optim.lr"
+            }
+            Self::ConstantFeatures => {
+                "the backbone gives every image the same features. Usual remedies: a lower optim.lr, a longer \
+                 optim.warmup_epochs, a smaller optim.weight_decay_end, a smaller optim.clip_grad, a larger batch_size"
+            }
+        })
+    }
+}
+
+/// Shares of ln K, and a spread, below or above which a row looks collapsed. Healthy runs keep the KL divergence above
+/// 0.05 ln K (docs/curves) and the spread near 1.
+const UNIFORM_ENTROPY: f64 = 0.98;
+const UNIFORM_KL: f64 = 0.005;
+const ONE_PROTOTYPE_LOSS: f64 = 0.04;
+const CONSTANT_STD: f64 = 0.01;
+const FEWEST_STEPS: usize = 100;
+
+/// What the rows so far looked like. Part of a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Watch {
+    /// The form the last rows had, and the step of the last row before they had it.
+    suspicion: Option<(Collapse, usize)>,
+    /// Steps seen, up to and including the last row.
+    steps: usize,
+    /// Whether the collapse has been told (when it only warns).
+    told: bool,
+}
+
+impl Watch {
+    /// Looks at one row; returns a collapse once it has lasted `patience_steps`. `ln_k` is the entropy of a uniform
+    /// teacher; nothing is suspected before `from_step`.
+    pub fn see(
+        &mut self,
+        row: &StepFigures,
+        ln_k: f64,
+        from_step: usize,
+        patience_steps: usize,
+    ) -> Option<Collapse> {
+        let before = std::mem::replace(&mut self.steps, row.step + 1);
+        let form = if row.step < from_step { None } else { form_of(row, ln_k) };
+        self.suspicion = match (form, self.suspicion) {
+            (None, _) => None,
+            (Some(form), Some((last, since))) if form == last => Some((form, since)),
+            (Some(form), _) => Some((form, before)),
+        };
+        let (form, since) = self.suspicion?;
+        (row.step + 1 - since >= patience_steps.max(FEWEST_STEPS)).then_some(form)
+    }
+
+    /// Steps after which the run looked healthy for the last time, while it does not.
+    pub fn healthy_until(&self) -> Option<usize> {
+        self.suspicion.map(|(_, since)| since)
+    }
+
+    /// True the first time.
+    pub fn tell(&mut self) -> bool {
+        !std::mem::replace(&mut self.told, true)
+    }
+}
+
+fn form_of(row: &StepFigures, ln_k: f64) -> Option<Collapse> {
+    if row.feature_std < CONSTANT_STD {
+        Some(Collapse::ConstantFeatures)
+    } else if row.teacher_entropy > UNIFORM_ENTROPY * ln_k && row.kl < UNIFORM_KL * ln_k {
+        Some(Collapse::Uniform)
+    } else if row.loss < ONE_PROTOTYPE_LOSS * ln_k {
+        Some(Collapse::OnePrototype)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LN_K: f64 = 11.09;
+
+    fn row(step: usize, entropy: f64, kl: f64, feature_std: f64) -> StepFigures {
+        StepFigures {
+            step,
+            loss: entropy + kl,
+            teacher_entropy: entropy,
+            kl,
+            feature_std,
+            ..StepFigures::default()
+        }
+    }
+
+    /// Rows of ten steps; the step at which a collapse was reported, and its form.
+    fn found(rows: impl Iterator<Item = StepFigures>) -> Option<(usize, Collapse)> {
+        let mut watch = Watch::default();
+        rows.into_iter().find_map(|r| watch.see(&r, LN_K, 200, 300).map(|c| (r.step, c)))
+    }
+
+    #[test]
+    fn each_form_is_found_after_its_patience_and_not_before() {
+        let steps = || (9..2000).step_by(10);
+        let uniform = |s: usize| if s < 500 { row(s, 8.0, 0.8, 0.9) } else { row(s, 11.08, 0.01, 0.4) };
+        // The last healthy row ends at step 499: 300 steps later are 799.
+        assert_eq!(found(steps().map(uniform)), Some((799, Collapse::Uniform)));
+        let one = |s: usize| if s < 500 { row(s, 8.0, 0.8, 0.9) } else { row(s, 0.01, 0.1, 0.4) };
+        assert_eq!(found(steps().map(one)), Some((799, Collapse::OnePrototype)));
+        assert_eq!(found(steps().map(|s| row(s, 6.0, 0.8, 0.001))), Some((499, Collapse::ConstantFeatures)));
+    }
+
+    #[test]
+    fn healthy_runs_are_left_alone() {
+        let steps = || (9..3000).step_by(10);
+        // As in the published curves: a uniform-looking start, then sharpening.
+        let healthy = |s: usize| if s < 400 { row(s, 11.0, 0.01, 0.05) } else { row(s, 5.0, 0.6, 1.0) };
+        assert_eq!(found(steps().map(healthy)), None);
+        // Signs that come and go do not add up.
+        let moody = |s: usize| if s % 200 < 180 { row(s, 11.08, 0.01, 0.4) } else { row(s, 9.0, 0.4, 0.9) };
+        assert_eq!(found(steps().map(moody)), None);
+        // A sharp teacher is healthy while the student cannot guess it.
+        assert_eq!(found(steps().map(|s| row(s, 0.1, 2.5, 0.9))), None);
+    }
+}

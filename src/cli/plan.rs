@@ -1,0 +1,146 @@
+//! `ocelli pretrain --dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
+
+use ocelli::data::Source;
+use ocelli::methods::schedule::Cosine;
+use ocelli::train::{Labelled, RunConfig, Trainer};
+
+use super::pretrain::Run;
+use super::progress::duration;
+
+/// Steps measured after the first.
+const MEASURED: usize = 3;
+
+/// Prints the plan; writes nothing.
+pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
+    let (config, source): (&RunConfig, &dyn Source) = (run.config, run.source.as_ref());
+    let mut trainer = Trainer::new(config, &run.device.device, run.source, run.test)?;
+    let (shape, v) = (trainer.shape(), &config.views);
+    let steps = shape.steps_per_epoch * shape.epochs;
+    let line = |name: &str, text: String| println!("  {name:<11}{text}");
+
+    println!("plan (nothing is written)");
+    line(
+        "method",
+        format!(
+            "{} with {}: backbone {:.2} M parameters, head {:.2} M with {} prototypes",
+            config.method,
+            config.arch,
+            shape.backbone_parameters as f64 / 1e6,
+            shape.head_parameters as f64 / 1e6,
+            config.dino.head.out_dim
+        ),
+    );
+    line("data", data(run, source));
+    line("device", format!("{} ({})", run.device.name, run.device.reason));
+    line(
+        "views",
+        format!(
+            "2 crops of {} px ({} of the area, {} patches) and {} of {} px ({}, {} patches) of each image",
+            v.global_size_px,
+            share(v.global_scale),
+            (v.global_size_px / config.arch.patch_size_px).pow(2),
+            v.local_crops,
+            v.local_size_px,
+            share(v.local_scale),
+            (v.local_size_px / config.arch.patch_size_px).pow(2),
+        ),
+    );
+    let micro = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
+    line(
+        "steps",
+        format!(
+            "{} images each{micro}; {} an epoch, {} epochs, {steps} in all",
+            config.batch_size, shape.steps_per_epoch, shape.epochs
+        ),
+    );
+    line("schedules", schedules(config, shape.steps_per_epoch));
+
+    let measured = trainer.measure(MEASURED)?;
+    let trained = (shape.backbone_parameters + shape.head_parameters) as f64;
+    // Student, its gradient, two moments, teacher.
+    let mut memory = format!("{} for parameters, gradients, moments and teacher", bytes(5.0 * 4.0 * trained));
+    if let Some(used) = used_bytes(run) {
+        memory += &format!(
+            "; {} in all {}",
+            bytes(used as f64),
+            if run.device.is_cpu { "at its peak" } else { "reserved" }
+        );
+    }
+    line("memory", memory);
+    let epoch_s = measured.step_s * shape.steps_per_epoch as f64;
+    line(
+        "time",
+        format!(
+            "{:.3} s a step ({} measured; the first took {:.1} s), {:.0} images/s; {} an epoch, {} in all, evaluation not \
+             counted",
+            measured.step_s,
+            measured.steps,
+            measured.first_s,
+            config.batch_size as f64 / measured.step_s.max(1e-9),
+            duration(epoch_s),
+            duration(epoch_s * shape.epochs as f64)
+        ),
+    );
+    let kept = match config.log.keep_every_epochs {
+        0 => String::new(),
+        every => format!(" and every {every}th"),
+    };
+    line(
+        "disk",
+        format!(
+            "{} a checkpoint; the newest {}{kept} are kept",
+            bytes(trainer.checkpoint_bytes() as f64),
+            config.log.keep_checkpoints
+        ),
+    );
+    Ok(())
+}
+
+fn data(run: &Run<'_>, source: &dyn Source) -> String {
+    let measured = match Labelled::of(run.source, run.test, &run.config.eval) {
+        Some(l) if run.config.eval.every_epochs > 0 => {
+            format!(
+                "; k-NN of {} of {} classes every {} epochs",
+                l.test.1.len(),
+                l.classes,
+                run.config.eval.every_epochs
+            )
+        }
+        Some(_) => "; labelled, but eval.every_epochs is 0".to_owned(),
+        None => "; no labels, so no k-NN during the run".to_owned(),
+    };
+    format!("{}: {} images{measured}", run.data, source.len())
+}
+
+fn share([low, high]: [f32; 2]) -> String {
+    format!("{:.0} to {:.0} %", 100.0 * low, 100.0 * high)
+}
+
+fn schedules(config: &RunConfig, steps_per_epoch: usize) -> String {
+    let o = &config.optim;
+    let total = config.epochs * steps_per_epoch;
+    let lr = Cosine::new(config.peak_lr(), o.min_lr, total).with_warmup(o.warmup_epochs * steps_per_epoch);
+    format!(
+        "lr {:.2e} after {} epochs of warm-up, {:.2e} at the end; weight decay {} to {}; teacher momentum {} to 1",
+        config.peak_lr(),
+        o.warmup_epochs,
+        lr.at(total.saturating_sub(1)),
+        o.weight_decay,
+        o.weight_decay_end,
+        config.dino.teacher_momentum
+    )
+}
+
+/// What the device holds, or on the CPU the largest resident set of this process so far, where it can be told.
+fn used_bytes(run: &Run<'_>) -> Option<u64> {
+    if !run.device.is_cpu {
+        return run.device.device.memory_pool_usage().map(|m| m.bytes_reserved);
+    }
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+}
+
+fn bytes(n: f64) -> String {
+    if n >= 1e9 { format!("{:.1} GB", n / 1e9) } else { format!("{:.0} MB", n / 1e6) }
+}

@@ -1,0 +1,208 @@
+//! Bad input: one clear message, exit code 2, nothing lost and nothing left behind. A row of the table each.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::{TINY, ocelli, pretrain, refused, stdout};
+
+#[test]
+fn bad_input_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let out = at("run");
+    let run = |data: &str, extra: &[&str], words: &[&str]| {
+        let mut args = vec!["pretrain", "--data", data, "--out", &out, "--device", "cpu"];
+        args.extend(extra);
+        refused(&args, words);
+        assert!(!Path::new(&out).exists(), "nothing is left behind");
+    };
+    run(&at("nowhere"), &[], &["nowhere"]);
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    run(&at("empty"), &[], &["empty"]);
+    fs::create_dir(folder.path().join("texts")).unwrap();
+    fs::write(folder.path().join("texts/a.txt"), "no picture").unwrap();
+    run(&at("texts"), &[], &["a.txt"]);
+    run("scenes:64", &["--arch", "resnet50"], &["unknown architecture", "expected"]);
+    run("scenes:64", &["--method", "simclr"], &["method", "dino"]);
+    run("scenes:64", &["--preset", "laptp"], &["unknown preset", "laptop"]);
+    run("scenes:64", &["--set", "optim.lrr=1"], &["unknown key", "did you mean"]);
+    run("scenes:64", &["--set", "optim.lr=-1"], &["optim.lr", "expected"]);
+    run("scenes:64", &["--set", "batch_size=0"], &["batch_size", "at least 1"]);
+    run("scenes:64", &["--set", "batch_size=65"], &["64 images", "batch"]);
+    run("scenes:64", &["--set", "views.global_scale=[0.4,1.5]"], &["views.global_scale"]);
+    run("scenes:64", &["--set", "views.local_size_px=8"], &["one patch"]);
+    run("scenes:64", &["--config", &at("none.toml")], &["none.toml"]);
+    fs::write(folder.path().join("broken.toml"), "epochs = 3\nseed = = 1\n").unwrap();
+    run("scenes:64", &["--config", &at("broken.toml")], &["broken.toml", "line 2"]);
+    refused(&["devices", "--device", "gpu:99"], &["gpu:99"]);
+    refused(&["devices", "--device", "tpu"], &["auto, gpu, gpu:N or cpu"]);
+    refused(&["attention", "scenes:3", "--weights", &at("none")], &["weights", "none"]);
+    fs::write(folder.path().join("junk.safetensors"), vec![7u8; 100]).unwrap();
+    refused(&["attention", "scenes:3", "--device", "cpu", "--weights", &at("junk.safetensors")], &["safetensors"]);
+    refused(&["embed", "scenes:3", "--weights", &at("junk.safetensors"), "--out", "f.txt"], &[".csv"]);
+}
+
+/// A PNG that says it has so many pixels, and has none.
+fn claiming(width: u32, height: u32) -> Vec<u8> {
+    let crc = |bytes: &[u8]| {
+        !bytes.iter().fold(!0u32, |crc, b| {
+            (0..8).fold(crc ^ u32::from(*b), |c, _| if c & 1 == 1 { 0xEDB8_8320 ^ (c >> 1) } else { c >> 1 })
+        })
+    };
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut header = b"IHDR".to_vec();
+    header.extend(width.to_be_bytes());
+    header.extend(height.to_be_bytes());
+    header.extend([8, 2, 0, 0, 0]);
+    for body in [header.as_slice(), b"IDAT", b"IEND"] {
+        png.extend((body.len() as u32 - 4).to_be_bytes());
+        png.extend(body);
+        png.extend(crc(body).to_be_bytes());
+    }
+    png
+}
+
+/// A folder of 60 good pictures, to put a bad one into.
+fn photos(folder: &Path) -> String {
+    let photos = folder.join("photos");
+    fs::create_dir(&photos).unwrap();
+    for i in 0..60u32 {
+        let image =
+            image::RgbImage::from_fn(40, 40, |x, y| image::Rgb([(x * i) as u8, (y * 6) as u8, (i * 4) as u8]));
+        image.save(photos.join(format!("{i:03}.png"))).unwrap();
+    }
+    photos.display().to_string()
+}
+
+/// Damaged pictures: named in the message with the reason; one in sixty is more than one per cent.
+#[test]
+fn damaged_pictures_are_named() {
+    let jpeg = {
+        let mut bytes = Vec::new();
+        let image = image::RgbImage::from_fn(200, 200, |x, y| image::Rgb([(x * y) as u8, y as u8, 90]));
+        image.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).unwrap();
+        bytes
+    };
+    let rows: [(&str, Vec<u8>, &str); 4] = [
+        ("cut.jpg", jpeg[..jpeg.len() / 2].to_vec(), "truncated jpeg"),
+        ("huge.png", claiming(60_000, 60_000), "60000x60000"),
+        ("noise.webp", vec![7; 500], "expected a JPEG"),
+        ("empty.png", Vec::new(), "empty file"),
+    ];
+    for (name, bytes, words) in rows {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, out) = (photos(folder.path()), folder.path().join("run").display().to_string());
+        fs::write(Path::new(&data).join(name), bytes).unwrap();
+        let mut args = vec!["pretrain", "--data", &data, "--out", &out];
+        args.extend(TINY);
+        refused(&args, &["1 of 61 images are unreadable", name, words]);
+        // Tolerated when asked: skipped, and listed at the end.
+        args.extend(["--set", "loader.max_bad_fraction=0.05", "--overwrite", "--epochs", "1"]);
+        let text =
+            stdout(&ocelli(&args.iter().filter(|a| **a != "2" && **a != "--epochs").copied().collect::<Vec<_>>()));
+        assert!(text.contains("warning: skipped") && text.contains(name), "{text}");
+        // Looked at alone it is refused.
+        let picture = Path::new(&data).join(name).display().to_string();
+        let maps = folder.path().join("maps").display().to_string();
+        refused(&["attention", &picture, "--weights", &out, "--out", &maps, "--device", "cpu"], &[name, words]);
+        assert!(!Path::new(&maps).exists());
+    }
+}
+
+/// Pictures of one pixel and of one row are pictures.
+#[test]
+fn extreme_shapes_are_fine() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (photos(folder.path()), folder.path().join("run").display().to_string());
+    for (w, h) in [(1, 1), (20_000, 1), (1, 20_000)] {
+        image::RgbImage::from_pixel(w, h, image::Rgb([200, 10, 10])).save(format!("{data}/{w}x{h}.png")).unwrap();
+    }
+    let mut args = vec!["pretrain", "--data", &data, "--out", &out];
+    args.extend(TINY);
+    stdout(&ocelli(&args));
+    let table = folder.path().join("f.csv").display().to_string();
+    stdout(&ocelli(&["embed", &data, "--weights", &out, "--out", &table, "--device", "cpu"]));
+    assert_eq!(fs::read_to_string(&table).unwrap().lines().count(), 64);
+    for picture in ["1x1", "20000x1", "1x20000"] {
+        let maps = folder.path().join(picture).display().to_string();
+        let picture = format!("{data}/{picture}.png");
+        stdout(&ocelli(&["attention", &picture, "--weights", &out, "--out", &maps, "--device", "cpu"]));
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_said_before_training() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "not a folder").unwrap();
+    let output = pretrain(&folder.path().join("file/run"), &[]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("file/run: cannot create the folder"), "{message}");
+    assert_eq!(fs::read_to_string(folder.path().join("file")).unwrap(), "not a folder");
+    // Nobody may write here, whoever they are.
+    if cfg!(target_os = "linux") {
+        let output = pretrain(Path::new("/proc/ocelli-run"), &[]);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("/proc/ocelli-run: cannot create the folder"), "{message}");
+    }
+}
+
+/// A file system of a few megabytes, where this process may make one.
+#[cfg(target_os = "linux")]
+struct SmallDisk(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn new(at: &Path, size: &str) -> Option<Self> {
+        fs::create_dir(at).unwrap();
+        let mount = ["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"];
+        let done = Command::new("mount").args(mount).arg(at).output().is_ok_and(|o| o.status.success());
+        done.then(|| Self(at.to_owned()))
+    }
+
+    fn resize(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// The disk fills up in the middle of a checkpoint: the one before stays, nothing half-written does, and with room again
+/// the run goes on.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::new(&folder.path().join("disk"), "1700k") else {
+        println!("skipped: mounting a tmpfs takes more rights than this process has");
+        return;
+    };
+    let run = disk.0.join("run");
+    // Checkpoints of about 700 kB: the third does not fit.
+    let sets = ["--set", "epochs=4", "--set", "dino.head.out_dim=512"];
+    let output = pretrain(&run, &sets);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    for words in ["No space left", "checkpoint", "intact", "--resume"] {
+        assert!(message.contains(words), "expected \"{words}\" in: {message}");
+    }
+    let mut files: Vec<String> = fs::read_dir(run.join("checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["epoch-0001.safetensors", "epoch-0002.safetensors"]);
+    disk.resize("6m");
+    let out = run.display().to_string();
+    let text = stdout(&ocelli(&["pretrain", "--resume", "--out", &out, "--device", "cpu"]));
+    assert!(text.contains("going on from checkpoints/epoch-0002.safetensors"), "{text}");
+    assert!(run.join("checkpoints/epoch-0004.safetensors").exists());
+}
