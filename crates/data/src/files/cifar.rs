@@ -17,6 +17,9 @@ const PIXELS: usize = SIDE * SIDE;
 const CIFAR10_CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
+/// Memory for unpacking beside what the file's size justifies, bytes: room for the dictionary of `xz -8`.
+const XZ_MEMORY: usize = 40 << 20;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Ten,
@@ -172,11 +175,22 @@ fn read_records(path: &Path) -> Result<Vec<u8>, DataError> {
     if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("xz")) {
         return Ok(bytes);
     }
+    let damaged = |reason: String| DataError::Records { path: shown.clone(), reason };
     let mut plain = Vec::new();
-    XzReader::new(bytes.as_slice(), true).read_to_end(&mut plain).map_err(|e| {
-        let reason = format!("damaged or truncated xz file of {} bytes: {e}", bytes.len());
-        DataError::Records { path: shown, reason }
+    let (dictionary, most) = (XZ_MEMORY + 2 * bytes.len(), XZ_MEMORY / 8 + 8 * bytes.len());
+    let dictionary_kb = u32::try_from(dictionary / 1024).unwrap_or(u32::MAX);
+    let reader = XzReader::new_mem_limit(bytes.as_slice(), true, dictionary_kb);
+    reader.take(most as u64 + 1).read_to_end(&mut plain).map_err(|e| match e.kind() {
+        std::io::ErrorKind::OutOfMemory => {
+            damaged(format!("needs more than {dictionary_kb} kB to unpack; pack it with xz -6"))
+        }
+        _ => damaged(format!("damaged or truncated xz file of {} bytes: {e}", bytes.len())),
     })?;
+    if plain.len() > most {
+        let reason =
+            format!("not CIFAR records: {} bytes unpack to more than {most}, pictures do not", bytes.len());
+        return Err(damaged(reason));
+    }
     Ok(plain)
 }
 

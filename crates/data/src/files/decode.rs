@@ -69,6 +69,10 @@ fn decode(name: &str, bytes: &[u8], limits: DecodeLimits) -> Result<Image, DataE
     if pixels == 0 {
         return Err(fail(format!("expected at least one pixel, found {width}x{height}")));
     }
+    if pixels > plausible_pixels(bytes.len()) {
+        let len = bytes.len();
+        return Err(fail(format!("damaged {kind} file: claims {width}x{height} pixels in {len} bytes")));
+    }
     if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
         // The decoder would fill the missing part with grey.
         return Err(fail("truncated jpeg file: no end-of-image marker".to_owned()));
@@ -83,6 +87,13 @@ fn decode(name: &str, bytes: &[u8], limits: DecodeLimits) -> Result<Image, DataE
     let rgb = decoded.into_rgb8();
     let (width, height) = rgb.dimensions();
     Image::new(width, height, rgb.into_raw())
+}
+
+/// The most pixels a file of so many bytes is believed to hold. Deflate gives at most 1,032 bytes for one, JPEG and LZW
+/// less for anything but a single colour; without this a few bytes could ask for hundreds of megabytes. What is left, 3
+/// megapixels in 64 MB, is believed of any file.
+fn plausible_pixels(bytes: usize) -> u64 {
+    (bytes as u64).saturating_mul(1032).max(3_000_000)
 }
 
 /// Reads and decodes an image file.
