@@ -10,7 +10,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use ocelli::methods::schedule::{Cosine, TeacherTemperature};
 use ocelli::methods::{Dino, DinoConfig, Method, StepClock};
-use ocelli::models::weights::StateDict;
+use ocelli::models::weights::{ModuleState as _, StateDict};
 use ocelli::models::{DinoHeadConfig, Init, Mode, Vit, VitConfig, params};
 use ocelli::train::{AdamW, AdamWState, GradientSum, StepRates};
 use support::{Fixture, Tolerance, as_usize, assert_close, device, fixtures, formula_tensor, values};

@@ -26,7 +26,7 @@ pub struct EmbedArgs {
     /// Images, folders of images, or `scenes[:COUNT]`
     #[arg(required = true)]
     images: Vec<String>,
-    /// A run folder, a checkpoint, or a backbone (.safetensors)
+    /// A run folder, a checkpoint, or a backbone (.safetensors, or PyTorch's .pth; see `ocelli weights`)
     #[arg(long)]
     weights: PathBuf,
     /// The file; its ending is the format

@@ -19,7 +19,7 @@ pub struct KnnArgs {
     /// Labelled images: a folder with train/ and val/, a folder of class folders, CIFAR records, or `scenes`
     #[arg(long)]
     data: String,
-    /// A run folder, a checkpoint, or a backbone (.safetensors)
+    /// A run folder, a checkpoint, or a backbone (.safetensors, or PyTorch's .pth; see `ocelli weights`)
     #[arg(long)]
     weights: PathBuf,
     /// Numbers of neighbours

@@ -4,6 +4,7 @@ mod attention;
 mod demo;
 mod devices;
 mod embed;
+mod export;
 mod images;
 mod knn;
 mod plan;
@@ -12,6 +13,7 @@ mod pretrain;
 mod progress;
 mod report;
 mod runs;
+mod weights;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -52,6 +54,10 @@ enum Command {
     Attention(attention::AttentionArgs),
     /// Write the features of images to a file
     Embed(embed::EmbedArgs),
+    /// Say what a file of weights holds and what it is good for
+    Weights(weights::WeightsArgs),
+    /// Write a network's weights for other programs
+    Export(export::ExportArgs),
     /// List the devices and say which one would be used
     Devices(DeviceArgs),
     /// List the recipes
@@ -129,6 +135,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
         Command::Attention(args) => attention::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Weights(args) => weights::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Presets(args) => presets::run(&args),
     }

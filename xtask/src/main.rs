@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 /// Crates that must compile for the browser.
-const WASM_CRATES: [&str; 5] = ["ocelli-kernels", "ocelli-models", "ocelli-methods", "ocelli-eval", "ocelli-data"];
+const WASM_CRATES: [&str; 6] =
+    ["ocelli-weights", "ocelli-kernels", "ocelli-models", "ocelli-methods", "ocelli-eval", "ocelli-data"];
 
 const HELP: &str = "\
 cargo xtask TASK

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
-use ocelli_models::weights::{HostTensor, StateDict};
+use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict};
 use ocelli_models::{DinoHead, DinoHeadConfig, Init, Mode, Vit, VitConfig};
 use serde::{Deserialize, Serialize};
 

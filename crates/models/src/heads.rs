@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::params;
-    use crate::weights::StateDict;
+    use crate::weights::{ModuleState as _, StateDict};
 
     fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
         tensor.into_data().try_to_vec().unwrap()

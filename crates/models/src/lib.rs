@@ -18,5 +18,5 @@ pub mod weights;
 pub use heads::{DinoHead, DinoHeadConfig};
 pub use init::Init;
 pub use layers::{BatchNorm, LayerNorm, Linear, Mode};
-pub use pos_embed::PositionGrid;
+pub use pos_embed::{PositionGrid, resample_positions};
 pub use vit::{Arch, Vit, VitConfig, VitError};

@@ -20,6 +20,11 @@ pub struct PositionGrid {
 }
 
 impl PositionGrid {
+    /// As many rows as columns.
+    pub fn square(side: usize) -> Self {
+        Self { rows: side, cols: side }
+    }
+
     /// Number of patches.
     pub fn cells(&self) -> usize {
         self.rows * self.cols
@@ -50,6 +55,14 @@ pub(crate) fn interpolation_matrix(source: usize, target: usize) -> Vec<f32> {
         }
     }
     matrix.into_iter().map(|v| v as f32).collect()
+}
+
+/// Position embeddings `[1 + side², dim]`, the class token's first, at another grid: `[1 + grid.cells(), dim]`.
+pub fn resample_positions(positions: Tensor<2>, grid: PositionGrid) -> Tensor<2> {
+    let stored = positions.dims()[0] - 1;
+    let side = stored.isqrt();
+    let patches = interpolate(positions.clone().narrow(0, 1, stored), side, grid, grid.rows == grid.cols);
+    Tensor::cat(vec![positions.narrow(0, 0, 1), patches], 0)
 }
 
 /// Interpolates patch position embeddings `[side², dim]` to `[grid.cells(), dim]`.

@@ -1,96 +1,34 @@
-//! Weights in and out, in PyTorch's names and layout.
+//! Weights in and out of modules, in PyTorch's names and layout. The files themselves are [`ocelli_weights`]'s.
 
 use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+pub use ocelli_weights::{
+    Dtype, Entry, Family, HostTensor, Layout, Mismatch, Network, Part, StateDict, Weights, WeightsError,
+    read_safetensors, write_pth, write_safetensors, write_safetensors_as,
+};
 
 use crate::params::{self, FlatParam};
 
-mod safetensors;
-
-pub use self::safetensors::{read_safetensors, write_safetensors};
-
-/// What is wrong with weights.
-#[derive(Debug, thiserror::Error)]
-pub enum WeightsError {
-    /// The file is not what its name says.
-    #[error("not a readable safetensors file: {0}")]
-    Safetensors(String),
-    /// Weights of another network.
-    #[error("{}", .0)]
-    Mismatch(Mismatch),
-    /// Reading values back from the device failed.
-    #[error("cannot read parameter {name} from the device: {reason}")]
-    Device {
-        /// The parameter.
-        name: String,
-        /// What the device said.
-        reason: String,
-    },
-}
-
-/// How a file's tensors differ from the network's.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mismatch {
-    /// In the network, not in the file.
-    pub missing: Vec<String>,
-    /// In the file, not in the network.
-    pub unexpected: Vec<String>,
-    /// In both with different shapes: name, expected, found.
-    pub shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
-}
-
-impl std::fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |names: &[String]| {
-            let more = names.len().saturating_sub(5);
-            let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-            if more > 0 { format!("{shown} and {more} more") } else { shown }
-        };
-        write!(f, "the weights do not fit this network")?;
-        if !self.missing.is_empty() {
-            write!(f, "; missing: {}", list(&self.missing))?;
-        }
-        if !self.unexpected.is_empty() {
-            write!(f, "; unexpected: {}", list(&self.unexpected))?;
-        }
-        for (name, expected, found) in self.shapes.iter().take(5) {
-            write!(f, "; {name}: expected shape {expected:?}, found {found:?}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A tensor in host memory, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostTensor {
-    /// Sizes of the axes.
-    pub shape: Vec<usize>,
-    /// Values, f32 whatever the file held.
-    pub values: Vec<f32>,
-}
-
-/// Named tensors and a few words about them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct StateDict {
-    /// In the order they were added.
-    pub tensors: Vec<(String, HostTensor)>,
-    /// What the file says of itself.
-    pub metadata: BTreeMap<String, String>,
-}
-
-impl StateDict {
-    /// The tensor of this name.
-    pub fn get(&self, name: &str) -> Option<&HostTensor> {
-        self.tensors.iter().find(|(n, _)| n == name).map(|(_, t)| t)
-    }
-
+/// Between a [`StateDict`] and the modules whose parameters it names.
+pub trait ModuleState: Sized {
     /// Adds a module's parameters under `prefix`, linear weights transposed to PyTorch's `[out, in]`.
     ///
     /// # Errors
     /// When values cannot be read from the device.
-    pub fn add_module<M: Module>(&mut self, prefix: &str, module: &M) -> Result<(), WeightsError> {
+    fn add_module<M: Module>(&mut self, prefix: &str, module: &M) -> Result<(), WeightsError>;
+
+    /// Loads every parameter of `module` from here.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`] when a name is missing or left over, or a shape differs; the module is not
+    /// changed then.
+    fn load_into<M: Module>(&self, module: M) -> Result<M, WeightsError>;
+}
+
+impl ModuleState for StateDict {
+    fn add_module<M: Module>(&mut self, prefix: &str, module: &M) -> Result<(), WeightsError> {
         for param in params::collect(module) {
             let name = format!("{prefix}{}", param.name);
             self.tensors.push((name, to_host(&param)?));
@@ -98,22 +36,7 @@ impl StateDict {
         Ok(())
     }
 
-    /// The tensors whose names start with `prefix`, without it.
-    pub fn under(&self, prefix: &str) -> Self {
-        let tensors = self
-            .tensors
-            .iter()
-            .filter_map(|(n, t)| n.strip_prefix(prefix).map(|n| (n.to_owned(), t.clone())))
-            .collect();
-        Self { tensors, metadata: self.metadata.clone() }
-    }
-
-    /// Loads every parameter of `module` from here.
-    ///
-    /// # Errors
-    /// [`WeightsError::Mismatch`] when a name is missing or left over, or a shape differs; the module is not
-    /// changed then.
-    pub fn load_into<M: Module>(&self, module: M) -> Result<M, WeightsError> {
+    fn load_into<M: Module>(&self, module: M) -> Result<M, WeightsError> {
         let by_name: BTreeMap<&str, &HostTensor> = self.tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
         let wanted = params::collect(&module);
         let mut mismatch = Mismatch::default();

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod adamw;
+mod backbone;
 mod checkpoint;
 pub mod config;
 pub mod device;
@@ -17,7 +18,7 @@ mod trainer;
 mod watch;
 
 pub use adamw::{AdamW, AdamWState, GradientSum, StepRates};
-pub use checkpoint::{Backbone, load_backbone};
+pub use backbone::{Backbone, load_backbone, load_backbone_into, load_backbone_part, resolve_weights};
 pub use config::RunConfig;
 pub use error::TrainError;
 pub use event::{Best, EpochFigures, Event, KnnFigures, RunShape, StepFigures};

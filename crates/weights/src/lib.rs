@@ -1,0 +1,30 @@
+//! Weights in and out of files, in PyTorch's names and layout.
+//!
+//! [`Weights::open`] takes the bytes of a safetensors file or of a PyTorch file (the zip, or the older form) and lists
+//! its tensors; values are decoded one tensor at a time. A pickle is read as data by a machine that can call nothing.
+//! Whatever the bytes, reading neither panics nor takes more memory than twice the file and 64 MB.
+//!
+//! Nothing here touches files or knows of tensors on devices; the crate compiles to wasm unchanged.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod dtype;
+mod entry;
+mod error;
+mod layout;
+mod pickle;
+mod safetensors;
+mod state;
+mod torch;
+mod walk;
+mod weights;
+mod write_torch;
+mod zip;
+
+pub use dtype::Dtype;
+pub use entry::Entry;
+pub use error::{Mismatch, WeightsError};
+pub use layout::{Family, Layout, Network, Part};
+pub use safetensors::{read_safetensors, write_safetensors, write_safetensors_as};
+pub use state::{HostTensor, StateDict};
+pub use weights::Weights;
+pub use write_torch::write_pth;

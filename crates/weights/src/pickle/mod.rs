@@ -1,0 +1,31 @@
+//! A pickle as data. The machine below follows the opcodes of protocols 0 to 5 and builds values; it imports
+//! nothing, calls nothing and has no way to.
+
+mod machine;
+mod meaning;
+mod text;
+pub mod value;
+
+pub use machine::{Reader, read};
+use value::OverBudget;
+
+/// Why a pickle is not read.
+#[derive(Debug)]
+pub enum Fault {
+    /// Broken, or asks for what is not supported.
+    Bad(String),
+    /// Names something that runs code.
+    Code(String),
+}
+
+impl Fault {
+    fn bad(reason: impl Into<String>) -> Self {
+        Self::Bad(reason.into())
+    }
+}
+
+impl From<OverBudget> for Fault {
+    fn from(_: OverBudget) -> Self {
+        Self::bad("it asks for far more memory than its size explains")
+    }
+}

@@ -1,0 +1,165 @@
+//! `ocelli export`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use burn::module::Module as _;
+use burn::tensor::Device;
+use clap::{Args, ValueEnum};
+use ocelli::models::weights::{Dtype, Network, Part, StateDict, Weights, write_pth, write_safetensors_as};
+use ocelli::train::{load_backbone_part, resolve_weights, write_atomically};
+
+use super::weights::{arch_of, file_size, image_side_px, thousands};
+
+/// Write a network's weights for other programs, in PyTorch's names and layout.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  ocelli export runs/first --format safetensors --out backbone.safetensors\n  ocelli export runs/first --format pth-layout --out backbone.pth\n  ocelli export checkpoint.pth --what student --format safetensors --dtype f16 --out student.safetensors"
+)]
+pub struct ExportArgs {
+    /// A run folder, a checkpoint, or any file of weights (.safetensors, .pth)
+    source: PathBuf,
+    /// The kind of file
+    #[arg(long, value_enum)]
+    format: Format,
+    /// The file to write
+    #[arg(long)]
+    out: PathBuf,
+    /// Which tensors
+    #[arg(long, value_enum, default_value_t = What::Backbone)]
+    what: What,
+    /// Numbers in the file
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    dtype: Precision,
+    /// Heads, where the weights do not tell (only for bpk)
+    #[arg(long)]
+    heads: Option<usize>,
+    /// Replace the file if there is one
+    #[arg(long)]
+    overwrite: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// With what is known of the network in the metadata
+    Safetensors,
+    /// A state dict in PyTorch's zip form; torch.load reads it with weights_only=True
+    #[value(alias = "pth")]
+    PthLayout,
+    /// burn's own format, in burn's layout: a record of `ocelli::models::Vit`
+    Bpk,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The backbone that is used: the teacher's where there are two
+    Backbone,
+    /// The teacher's backbone
+    Teacher,
+    /// The student's backbone
+    Student,
+    /// The projection head of the teacher
+    Head,
+    /// The projection head of the student
+    StudentHead,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    F32,
+    F16,
+}
+
+pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    if args.out.exists() && !args.overwrite {
+        bail!("{} is there already; choose another --out, or --overwrite to replace it", args.out.display());
+    }
+    let source = resolve_weights(&args.source)?;
+    let bytes = fs::read(&source).with_context(|| format!("{}: cannot read the weights", source.display()))?;
+    let weights = Weights::open(&bytes).with_context(|| source.display().to_string())?;
+    let part = match args.what {
+        What::Backbone | What::Head => None,
+        What::Teacher => Some(Part::Teacher),
+        What::Student | What::StudentHead => Some(Part::Student),
+    };
+    let network = weights.network(part).with_context(|| source.display().to_string())?;
+    let is_head = matches!(args.what, What::Head | What::StudentHead);
+    let mut state = if is_head { head(&weights, &network)? } else { weights.backbone(&network)? };
+    state.metadata = describe(&weights, &network, is_head);
+    let dtype = if args.dtype == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
+    let file = match args.format {
+        Format::Safetensors => write_safetensors_as(&state, dtype)?,
+        Format::PthLayout => write_pth(&state, dtype)?,
+        Format::Bpk if is_head => {
+            bail!("--format bpk: expected a backbone; a head goes to safetensors or pth-layout")
+        }
+        Format::Bpk if dtype != Dtype::F32 => bail!("--format bpk is written as f32; leave out --dtype"),
+        Format::Bpk => burnpack(args, part)?,
+    };
+    write_atomically(&args.out, &file)?;
+    let what = match (is_head, network.part) {
+        (true, Some(Part::Student)) => "the student's projection head".to_owned(),
+        (true, _) => "the teacher's projection head".to_owned(),
+        (false, Some(Part::Student)) => format!("the student's {}", network.family),
+        (false, Some(Part::Teacher)) => format!("the teacher's {}", network.family),
+        (false, None) => network.family.to_string(),
+    };
+    println!(
+        "{}: {what}, {} tensors, {} values, {}",
+        args.out.display(),
+        state.tensors.len(),
+        thousands(state.num_values()),
+        file_size(file.len())
+    );
+    if !is_head && args.format == Format::PthLayout && arch_of(&network.family).is_none() {
+        println!("a .pth does not hold the number of heads; read it again with --heads");
+    }
+    Ok(())
+}
+
+/// The projection head beside a backbone.
+fn head(weights: &Weights<'_>, network: &Network) -> anyhow::Result<StateDict> {
+    let beside = network.prefix.strip_suffix("backbone.").map(|p| format!("{p}head."));
+    let found = match &beside {
+        Some(prefix) => weights.state_dict(|e| e.name.strip_prefix(prefix.as_str()).map(str::to_owned))?,
+        None => StateDict::default(),
+    };
+    if found.tensors.is_empty() {
+        bail!("expected a checkpoint with a projection head; there is none beside the {}", network.family);
+    }
+    Ok(found)
+}
+
+/// What the safetensors file says of itself. `config` is what a run of Ocelli has: from it come heads and normalisation.
+fn describe(
+    weights: &Weights<'_>,
+    network: &Network,
+    is_head: bool,
+) -> std::collections::BTreeMap<String, String> {
+    let mut metadata: std::collections::BTreeMap<String, String> = ["epochs_done", "config"]
+        .iter()
+        .filter_map(|key| weights.metadata().get_key_value(*key))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    if let Some(epochs) = weights.metadata().get("epoch") {
+        metadata.insert("epochs_done".into(), epochs.clone());
+    }
+    // What programs of the PyTorch world look for.
+    metadata.insert("format".into(), "pt".into());
+    metadata.insert("producer".into(), concat!("ocelli ", env!("CARGO_PKG_VERSION")).into());
+    if !is_head {
+        let arch = weights.metadata().get("arch").cloned().or_else(|| arch_of(&network.family));
+        metadata.extend(arch.map(|a| ("arch".to_owned(), a)));
+        metadata.extend(image_side_px(&network.family).map(|s| ("image_size_px".to_owned(), s.to_string())));
+    }
+    metadata
+}
+
+/// A record of the network as burn writes it.
+fn burnpack(args: &ExportArgs, part: Option<Part>) -> anyhow::Result<Vec<u8>> {
+    let backbone = load_backbone_part(&args.source, part, args.heads, &Device::flex())?;
+    let bytes =
+        backbone.vit.into_record().into_bytes().map_err(|e| anyhow::anyhow!("cannot write a burnpack: {e}"))?;
+    Ok(bytes.to_vec())
+}

@@ -1,0 +1,481 @@
+//! Weights from elsewhere and for elsewhere: a real network reproduces its reference outputs, and what is exported loads
+//! in PyTorch.
+//!
+//! `OCELLI_DATA` is the folder with `vit-tiny-in1k`; `OCELLI_PYTHON` a Python with torch (else `python3`). Without them
+//! the tests that need them say that they skip.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use burn::module::Module as _;
+use burn::tensor::{Bytes, Tensor, TensorData};
+use ocelli::data::{Image, normalise_into};
+use ocelli::models::weights::{
+    Dtype, HostTensor, ModuleState as _, Part, StateDict, Weights, read_safetensors, write_pth, write_safetensors,
+};
+use ocelli::models::{Init, Mode, VitConfig, params};
+use ocelli::train::{load_backbone, load_backbone_into, load_backbone_part};
+use support::{Tolerance, assert_close, device, formula_tensor, values};
+
+fn ocelli(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ocelli")).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "exit {:?}\n{errors}", output.status.code());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Exit code 2 and every one of these in the message.
+fn refused(args: &[&str], words: &[&str]) {
+    let output = ocelli(args);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    for word in words {
+        assert!(message.contains(word), "{args:?}: expected \"{word}\" in: {message}");
+    }
+}
+
+/// A tiny file of the weights crate, made by PyTorch.
+fn fixture(name: &str) -> PathBuf {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    Path::new(&root).join("crates/weights/tests/fixtures").join(name)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The folder of the real network.
+fn vit_tiny() -> Option<PathBuf> {
+    let found =
+        std::env::var_os("OCELLI_DATA").map(|d| PathBuf::from(d).join("vit-tiny-in1k")).filter(|p| p.is_dir());
+    if found.is_none() {
+        eprintln!("skipped: OCELLI_DATA names no folder with vit-tiny-in1k");
+    }
+    found
+}
+
+#[test]
+fn a_real_network_reproduces_its_reference() {
+    let Some(folder) = vit_tiny() else { return };
+    let expected = read_safetensors(&fs::read(folder.join("golden/expected.safetensors")).unwrap()).unwrap();
+    let close = Tolerance { atol: 2e-3, rtol: 2e-3 };
+    for file in ["vit_tiny_patch16_224.fp16.safetensors", "vit_tiny_patch16_224.fp16.backbone.pth"] {
+        let path = folder.join(file);
+        let backbone = load_backbone(&path, None, &device()).unwrap();
+        assert!(backbone.description.starts_with("backbone vit-ti/16 of"), "{}", backbone.description);
+        let bytes = fs::read(&path).unwrap();
+        let weights = Weights::open(&bytes).unwrap();
+        assert!(weights.entries().iter().all(|e| e.dtype == Dtype::F16));
+        // 5,717,416 with the classifier of 1000 classes.
+        assert_eq!(weights.network(None).unwrap().parameters, 5_524_416, "{file}");
+        for (name, class) in [("chelsea", 285), ("coffee", 967)] {
+            let picture = image::open(folder.join(format!("golden/{name}.png"))).unwrap().to_rgb8();
+            let (width, height) = picture.dimensions();
+            let picture = Image { width, height, data: picture.into_raw() };
+            let mut data = vec![0.0; 3 * (width * height) as usize];
+            normalise_into(&picture, [0.5; 3], [0.5; 3], &mut data);
+            let shape = [1, 3, height as usize, width as usize];
+            let pixels = Tensor::<4>::from_data(TensorData::new(data, shape), &device());
+            let want = |what: &str| &expected.get(&format!("{name}.{what}")).unwrap().values;
+
+            let cls = values(backbone.vit.forward(pixels.clone(), Mode::Eval));
+            assert_close(&format!("{file}: {name}.cls"), &cls, want("cls"), close);
+            let attention = values(backbone.vit.cls_attention(pixels.clone()));
+            let near = Tolerance { atol: 2e-3, rtol: 0.0 };
+            assert_close(&format!("{file}: {name}.cls_attention"), &attention, want("cls_attention"), near);
+            let tokens = values(backbone.vit.tokens(pixels).narrow(1, 1, 8));
+            let patches = want("patch_tokens_first8");
+            assert_close(&format!("{file}: {name}.patch_tokens_first8"), &tokens, patches, close);
+
+            // The classifier is only in one of the files.
+            let Some(head) = weights.get("head.weight") else { continue };
+            let (rows, bias) = (weights.values(head).unwrap(), weights.get("head.bias").unwrap());
+            let bias = weights.values(bias).unwrap();
+            let dot = |row: &[f32]| row.iter().zip(&cls).map(|(a, b)| f64::from(a * b)).sum::<f64>() as f32;
+            let logits: Vec<f32> = rows.chunks(cls.len()).zip(&bias).map(|(row, b)| dot(row) + b).collect();
+            assert_close(&format!("{name}.logits"), &logits, want("logits"), Tolerance { atol: 5e-3, rtol: 2e-3 });
+            let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+            assert_eq!(best, Some(class), "{name}");
+        }
+    }
+}
+
+#[test]
+fn attention_of_a_real_network() {
+    let Some(folder) = vit_tiny() else { return };
+    let out = tempfile::tempdir().unwrap();
+    let (weights, picture) =
+        (folder.join("vit_tiny_patch16_224.fp16.backbone.pth"), folder.join("golden/coffee.png"));
+    let args = ["attention", text(&picture), "--weights", text(&weights), "--device", "cpu", "--out"];
+    let said = stdout(&ocelli(&[&args[..], &[text(out.path())]].concat()));
+    assert!(said.contains("vit-ti/16"), "{said}");
+    assert!(out.path().join("sheet.png").exists());
+}
+
+/// A small Vision Transformer with formula weights, as a state dict. Its heads are 64 wide.
+fn small(grid: usize) -> (VitConfig, StateDict) {
+    let config = VitConfig {
+        image_size_px: 8 * grid,
+        patch_size_px: 8,
+        dim: 64,
+        depth: 2,
+        heads: 1,
+        mlp_ratio: 4,
+        drop_path: 0.0,
+    };
+    let vit = config.init(&mut Init::new(0, &device())).unwrap();
+    let mut state = StateDict::default();
+    state.add_module("", &vit).unwrap();
+    for (name, tensor) in &mut state.tensors {
+        *tensor = formula_tensor("weights", name, &tensor.shape);
+    }
+    (config, state)
+}
+
+#[test]
+fn a_run_can_start_from_another_grid() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.pth");
+    let (config, state) = small(4);
+    fs::write(&path, write_pth(&state, Dtype::F32).unwrap()).unwrap();
+    let same = load_backbone_into(&path, None, &config, &device()).unwrap();
+    assert!(!same.1.contains("resampled"), "{}", same.1);
+    let larger = VitConfig { image_size_px: 56, ..config };
+    let (vit, words) = load_backbone_into(&path, None, &larger, &device()).unwrap();
+    assert!(words.contains("resampled from 4×4 to 7×7"), "{words}");
+    // The positions are those the smaller network would use for that image itself.
+    let wanted = values(same.0.position_embedding(56, 56));
+    let found = values(vit.position_embedding(56, 56));
+    assert_close("positions", &found, &wanted, Tolerance { atol: 1e-6, rtol: 0.0 });
+
+    let other = VitConfig { depth: 3, mlp_ratio: 2, ..config };
+    let error = load_backbone_into(&path, None, &other, &device()).unwrap_err().to_string();
+    for word in ["a.pth", "12 missing: blocks.2.norm1.weight", "and 7 more", "6 of another shape", "[128, 64]"] {
+        assert!(error.contains(word), "expected \"{word}\" in: {error}");
+    }
+    let shallow = VitConfig { depth: 1, mlp_ratio: 4, ..other };
+    let error = load_backbone_into(&path, None, &shallow, &device()).unwrap_err().to_string();
+    assert!(error.contains("12 unexpected: blocks.1."), "{error}");
+}
+
+/// A network of a million times the file's size is not built.
+#[test]
+fn shapes_that_no_tensor_fills_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("huge.safetensors");
+    for (name, shape, words) in [
+        ("patch_embed.proj.weight", vec![1 << 30, 3, 8, 0], "square patches"),
+        ("patch_embed.proj.weight", vec![64, 3, 1 << 40, 0], "square patches"),
+        ("pos_embed", vec![0, 1 << 40, 64], "pos_embed has shape"),
+        ("blocks.0.mlp.fc1.weight", vec![1 << 50, 0], "one width"),
+        ("cls_token", vec![], "blocks of width 64 have at least"),
+    ] {
+        let (_, mut state) = small(4);
+        state.tensors.retain(|(n, _)| n != name);
+        let empty = |shape| HostTensor { shape, values: Vec::new() };
+        if name == "cls_token" {
+            state.tensors.extend((2..500).map(|i| (format!("blocks.{i}.norm1.weight"), empty(vec![0]))));
+        } else {
+            state.tensors.push((name.to_owned(), empty(shape)));
+        }
+        fs::write(&path, write_safetensors(&state).unwrap()).unwrap();
+        let error = load_backbone(&path, None, &device()).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("huge.safetensors"), "expected \"{words}\" in: {error}");
+    }
+}
+
+#[test]
+fn a_run_is_exported_with_what_it_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, out) = (folder.path().join("run"), folder.path().join("backbone.safetensors"));
+    let mut args = vec!["pretrain", "--preset", "laptop", "--data", "scenes:16", "--arch", "vit-32x1x2/8"];
+    args.extend(["--epochs", "1", "--device", "cpu", "--out", text(&run)]);
+    for set in ["batch_size=16", "dino.head.out_dim=32", "dino.head.hidden_dim=16", "dino.head.bottleneck_dim=8"] {
+        args.extend(["--set", set]);
+    }
+    args.extend(["--set", "optim.warmup_epochs=0"]);
+    stdout(&ocelli(&args));
+    let said = stdout(&ocelli(&["weights", text(&run)]));
+    for words in ["an Ocelli checkpoint, after 1 epochs", "teacher: ViT of width 32", "student: "] {
+        assert!(said.contains(words), "expected \"{words}\" in: {said}");
+    }
+    stdout(&ocelli(&["export", text(&run), "--format", "safetensors", "--out", text(&out)]));
+    let (from_run, exported) =
+        (load_backbone(&run, None, &device()).unwrap(), load_backbone(&out, None, &device()).unwrap());
+    // Heads of 16 and the views' normalisation are not in the tensors.
+    assert_eq!((exported.config.heads, &exported.config), (2, &from_run.config));
+    assert_eq!(exported.run, from_run.run);
+    assert!(exported.run.is_some());
+    for (a, b) in params::collect(&exported.vit).iter().zip(params::collect(&from_run.vit)) {
+        assert_eq!(values((a.values.clone() - b.values).abs().max())[0], 0.0, "{}", a.name);
+    }
+    let student = folder.path().join("student.pth");
+    stdout(&ocelli(&[
+        "export",
+        text(&run),
+        "--what",
+        "student",
+        "--format",
+        "pth-layout",
+        "--out",
+        text(&student),
+    ]));
+    assert!(load_backbone(&student, None, &device()).unwrap_err().to_string().contains("--heads"));
+    assert_eq!(load_backbone(&student, Some(2), &device()).unwrap().config, from_run.config);
+}
+
+#[test]
+fn a_dino_checkpoint_loads_its_teacher_or_its_student() {
+    let path = fixture("dino.pth");
+    let first = |part| {
+        let loaded = load_backbone_part(&path, part, Some(2), &device()).unwrap();
+        (values(loaded.vit.cls_token.val())[0], loaded.description)
+    };
+    let (teacher, words) = first(None);
+    assert_eq!(teacher, 0.0);
+    assert!(words.starts_with("teacher backbone vit-8x1x2/2 after 100 epochs of"), "{words}");
+    assert_eq!(first(Some(Part::Student)).0, 1.0);
+    let error = load_backbone(&path, None, &device()).unwrap_err().to_string();
+    assert!(error.contains("--heads"), "{error}");
+}
+
+#[test]
+fn weights_are_described() {
+    let path = fixture("dino.pth");
+    let said = stdout(&ocelli(&["weights", text(&path)]));
+    for words in [
+        "a DINO checkpoint (student and teacher), after 100 epochs",
+        "PyTorch zip",
+        "teacher: ViT of width 8, depth 1, patches of 2 px",
+        "under student.module.backbone.",
+        "args.arch: vit_small",
+        "teacher.backbone.pos_embed",
+        "--heads",
+    ] {
+        assert!(said.contains(words), "expected \"{words}\" in: {said}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&ocelli(&["weights", text(&path), "--json"]))).unwrap();
+    assert_eq!(json["networks"][0]["part"], "teacher");
+    assert_eq!(json["epochs"], "100");
+    let names: Vec<&str> =
+        json["tensors"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"dino_loss.center") && names.contains(&"student.module.head.last_layer.weight_v"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.pth");
+    fs::write(&bad, b"\x80\x02cos\nsystem\nU\x02id\x85R.").unwrap();
+    refused(&["weights", text(&bad)], &["bad.pth", "os.system", "Nothing was run"]);
+    refused(&["attention", "scenes:1", "--weights", text(&bad)], &["bad.pth", "os.system"]);
+    refused(&["weights", "nowhere.pth"], &["nowhere.pth", "found nothing there"]);
+}
+
+#[test]
+fn other_layouts_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r.pth");
+    let resnet = |prefixes: &[&str]| {
+        let mut state = StateDict::default();
+        for prefix in prefixes {
+            let mut add = |name: &str, shape: &[usize]| {
+                let name = format!("{prefix}{name}");
+                let tensor = formula_tensor("resnet", &name, shape);
+                state.tensors.push((name, tensor));
+            };
+            add("conv1.weight", &[64, 3, 7, 7]);
+            for (stage, count) in [(1, 3), (2, 4), (3, 6), (4, 3)] {
+                for block in 0..count {
+                    add(&format!("layer{stage}.{block}.conv1.weight"), &[64, 1, 1, 1]);
+                    add(&format!("layer{stage}.{block}.conv3.weight"), &[1, 1, 1, 1]);
+                }
+            }
+        }
+        fs::write(&path, write_pth(&state, Dtype::F32).unwrap()).unwrap();
+        stdout(&ocelli(&["weights", text(&path)]))
+    };
+    for (prefixes, words) in [
+        (&[""][..], "a ResNet in torchvision's names"),
+        (&["state_dict.module.encoder_q.", "state_dict.module.encoder_k."][..], "a MoCo checkpoint"),
+        (
+            &["state_dict.encoder_q.0.", "state_dict.encoder_k.0.", "state_dict.backbone."][..],
+            "a DenseCL checkpoint",
+        ),
+    ] {
+        let said = resnet(prefixes);
+        assert!(said.contains(words) && said.contains("ResNet-50"), "expected \"{words}\" in: {said}");
+    }
+    refused(
+        &["embed", "scenes:1", "--weights", text(&path), "--out", "f.csv"],
+        &["Vision Transformer", "ResNet-50"],
+    );
+}
+
+#[test]
+fn exports_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, state) = small(4);
+    let source = folder.path().join("source.safetensors");
+    fs::write(&source, write_safetensors(&state).unwrap()).unwrap();
+    let original = load_backbone(&source, None, &device()).unwrap();
+    let same = |path: &Path, within: f32| {
+        let found = load_backbone(path, None, &device()).unwrap();
+        assert_eq!(found.config, original.config);
+        for (a, b) in params::collect(&found.vit).iter().zip(params::collect(&original.vit)) {
+            assert_eq!(a.name, b.name);
+            let apart = values((a.values.clone() - b.values).abs().max())[0];
+            assert!(apart <= within, "{}: {} is {apart} off", path.display(), a.name);
+        }
+    };
+    for (format, dtype, within) in [
+        ("safetensors", "f32", 0.0),
+        ("safetensors", "f16", 1e-3),
+        ("pth-layout", "f32", 0.0),
+        ("pth-layout", "f16", 1e-3),
+    ] {
+        let out = folder.path().join(format!("{format}.{dtype}"));
+        let args = ["export", text(&source), "--format", format, "--dtype", dtype, "--out", text(&out)];
+        let said = stdout(&ocelli(&args));
+        assert!(said.contains("30 tensors"), "{said}");
+        same(&out, within);
+        let before = fs::read(&out).unwrap();
+        refused(&args, &["is there already", "--overwrite"]);
+        assert_eq!(fs::read(&out).unwrap(), before);
+        stdout(&ocelli(&[&args[..], &["--overwrite"]].concat()));
+    }
+
+    // burn's own format, through burn's own reader.
+    let out = folder.path().join("a.bpk");
+    stdout(&ocelli(&["export", text(&source), "--format", "bpk", "--out", text(&out)]));
+    let bytes = Bytes::from_bytes_vec(fs::read(&out).unwrap());
+    let record = burn::store::ModuleRecord::from_bytes(bytes).unwrap();
+    let fresh = config.init(&mut Init::new(9, &device())).unwrap();
+    let loaded = fresh.load_record(record);
+    for (a, b) in params::collect(&loaded).iter().zip(params::collect(&original.vit)) {
+        assert_eq!(values((a.values.clone() - b.values).abs().max())[0], 0.0, "{}", a.name);
+    }
+
+    // Parts of a checkpoint.
+    let dino = fixture("dino.pth");
+    let tensors = |what: &str| -> Vec<String> {
+        let out = folder.path().join(what);
+        stdout(&ocelli(&["export", text(&dino), "--what", what, "--format", "safetensors", "--out", text(&out)]));
+        let state = read_safetensors(&fs::read(&out).unwrap()).unwrap();
+        assert_eq!(state.metadata["epochs_done"], "100");
+        state.tensors.into_iter().map(|(n, t)| format!("{n} {}", t.values[0])).collect()
+    };
+    assert_eq!(tensors("head"), ["last_layer.weight_v 0", "mlp.0.weight 0"]);
+    assert!(tensors("student").contains(&"cls_token 1".to_owned()));
+    assert!(tensors("backbone").contains(&"cls_token 0".to_owned()));
+    let out = folder.path().join("none");
+    let args = ["export", text(&source), "--what", "head", "--format", "safetensors", "--out", text(&out)];
+    refused(&args, &["projection head"]);
+    refused(
+        &["export", text(&source), "--what", "student", "--format", "bpk", "--out", text(&out)],
+        &["no student"],
+    );
+    assert!(!out.exists());
+}
+
+/// A Python with torch: `OCELLI_PYTHON`, else `python3`.
+fn python() -> Option<String> {
+    let python = std::env::var("OCELLI_PYTHON").unwrap_or_else(|_| "python3".into());
+    let there = Command::new(&python).args(["-c", "import torch, safetensors, numpy"]).output();
+    if there.is_ok_and(|o| o.status.success()) {
+        return Some(python);
+    }
+    eprintln!("skipped: {python} has no torch, safetensors and numpy (OCELLI_PYTHON names another)");
+    None
+}
+
+/// DINO's names and shapes for a ViT-S/16 at 224 px, written out; the checks PyTorch's own `strict` would make; and timm's
+/// network of that shape where timm is installed.
+const CHECK: &str = r#"
+import sys, torch, safetensors.torch
+d, depth, p, cells = 384, 12, 16, 196
+want = {"cls_token": (1, 1, d), "pos_embed": (1, cells + 1, d),
+        "patch_embed.proj.weight": (d, 3, p, p), "patch_embed.proj.bias": (d,),
+        "norm.weight": (d,), "norm.bias": (d,)}
+for i in range(depth):
+    b = f"blocks.{i}."
+    for n in ("norm1", "norm2"):
+        want[b + n + ".weight"] = want[b + n + ".bias"] = (d,)
+    for n, o, k in (("attn.qkv", 3 * d, d), ("attn.proj", d, d), ("mlp.fc1", 4 * d, d), ("mlp.fc2", d, 4 * d)):
+        want[b + n + ".weight"], want[b + n + ".bias"] = (o, k), (o,)
+reference = safetensors.torch.load_file(sys.argv[1])
+for path in sys.argv[1:]:
+    if path.endswith(".safetensors"):
+        state = safetensors.torch.load_file(path)
+    else:
+        state = torch.load(path, weights_only=True)
+        assert type(state).__name__ == "OrderedDict", type(state)
+    found = {k: tuple(v.shape) for k, v in state.items()}
+    assert found == want, sorted(set(found.items()) ^ set(want.items()))[:5]
+    half = ".f16." in path
+    for name, tensor in state.items():
+        assert tensor.dtype == (torch.float16 if half else torch.float32), (path, name, tensor.dtype)
+        apart = (tensor.float() - reference[name]).abs().max().item()
+        assert apart <= (1e-3 if half else 0.0), (path, name, apart)
+    assert sum(v.numel() for v in state.values()) == 21665664
+    try:
+        import timm
+    except ImportError:
+        print("no timm")
+        continue
+    model = timm.create_model("vit_small_patch16_224", num_classes=0)
+    model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True)
+    print("timm")
+print("all good")
+"#;
+
+#[test]
+fn exports_load_in_pytorch() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let config: ocelli::models::Arch = "vit-s/16".parse().unwrap();
+    let vit = config.config(224, 0.0).init(&mut Init::new(3, &device())).unwrap();
+    let mut state = StateDict::default();
+    state.add_module("", &vit).unwrap();
+    fs::write(at("source.safetensors"), write_safetensors(&state).unwrap()).unwrap();
+    let mut files = vec![at("source.safetensors")];
+    for (format, name) in [("safetensors", "safetensors"), ("pth-layout", "pth")] {
+        for dtype in ["f32", "f16"] {
+            let out = at(&format!("out.{dtype}.{name}"));
+            let source = &files[0];
+            stdout(&ocelli(&["export", source, "--format", format, "--dtype", dtype, "--out", &out]));
+            files.push(out);
+        }
+    }
+    let said = stdout(&Command::new(python).args(["-c", CHECK]).args(&files).output().unwrap());
+    assert!(said.contains("all good"), "{said}");
+    eprintln!("{}", said.lines().next().unwrap_or_default());
+}
+
+/// Files PyTorch writes on this very machine read here, whatever its version.
+#[test]
+fn files_of_this_pytorch_read() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = fixture("make.py");
+    let copy = folder.path().join("make.py");
+    fs::copy(script, &copy).unwrap();
+    stdout(&Command::new(python).arg(&copy).output().unwrap());
+    for name in ["kinds.zip.pth", "kinds.legacy.pth", "kinds.protocol4.pth", "dino.pth", "backbone.f16.pth"] {
+        let (fresh, kept) = (fs::read(folder.path().join(name)).unwrap(), fs::read(fixture(name)).unwrap());
+        let all = |bytes: &[u8]| -> StateDict {
+            let weights = Weights::open(bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let mut state = weights.state_dict(|e| Some(e.name.clone())).unwrap();
+            // Versions differ in what the optimizer says of itself.
+            state.metadata.clear();
+            state
+        };
+        assert_eq!(all(&fresh), all(&kept), "{name}");
+    }
+}
