@@ -298,6 +298,19 @@ impl RunConfig {
                 return fail(key, "at least 1", value.to_string());
             }
         }
+        // Far beyond use, and small enough that no product of them overflows or fills the memory before a step is done.
+        for (key, value, most) in [
+            ("epochs", self.epochs, 1_000_000),
+            ("batch_size", self.batch_size, 1_000_000),
+            ("views.global_size_px", self.views.global_size_px, 4096),
+            ("views.local_size_px", self.views.local_size_px, 4096),
+            ("views.local_crops", self.views.local_crops, 1000),
+            ("dino.head.out_dim", self.dino.head.out_dim, 100_000_000),
+        ] {
+            if value > most {
+                return fail(key, &format!("at most {most}"), value.to_string());
+            }
+        }
         if !self.batch_size.is_multiple_of(self.accumulate) {
             return fail(
                 "accumulate",
