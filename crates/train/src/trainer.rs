@@ -1,5 +1,6 @@
 //! The loop: loader → method → backward → clip → optimizer → followers → events.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::run_dir::{Keep, prune};
 use crate::watch::OnCollapse;
 use crate::{
     AdamW, AdamWState, EpochFigures, Event, GradientSum, Pictures, RunConfig, RunDir, StepFigures, StepRates,
-    TrainError,
+    TrainError, load_backbone_into,
 };
 
 /// Told what happens; an error ends the run.
@@ -161,6 +162,23 @@ impl Trainer {
         self.stop.clone()
     }
 
+    /// Starts from the weights that the configuration names, if it names any: the backbone of student and teacher. Returns
+    /// what was loaded, in words. ([`Trainer::resume`] does this by itself where it is needed.)
+    ///
+    /// # Errors
+    /// When there is no such file, or it is of another network: the message lists what is missing, unexpected, and of
+    /// another shape.
+    pub fn init(&mut self) -> Result<Option<String>, TrainError> {
+        if self.config.init_from.is_empty() {
+            return Ok(None);
+        }
+        let shape = self.config.arch.config(self.config.views.global_size_px, 0.0);
+        let (vit, words) = load_backbone_into(Path::new(&self.config.init_from), None, &shape, &self.device)?;
+        self.method.start_from(&vit)?;
+        self.untrained = Some(vit);
+        Ok(Some(words))
+    }
+
     /// Goes on from the newest whole checkpoint in `dir`: networks, moments, centre, schedules, data order and the rows
     /// of the metrics stand where they stood. Without any checkpoint the run begins anew. Returns what a person should
     /// know.
@@ -171,6 +189,7 @@ impl Trainer {
         let (found, warnings) = dir.newest_checkpoint()?;
         let Some((name, checkpoint)) = found else {
             dir.rewind_metrics(0)?;
+            self.init()?;
             return Ok(warnings);
         };
         let path = dir.path().join(&name);
@@ -185,13 +204,15 @@ impl Trainer {
         if then.names_crc32 != now.names_crc32 {
             return Err(differs("data", "the images of the first part".into(), "as many with other names".into()));
         }
+        if then.baseline_done {
+            self.untrained = None;
+        } else {
+            self.init()?;
+        }
         self.method.load_state(&checkpoint.state)?;
         self.optimizer.load(&checkpoint.state.under("optimizer."), self.method.net());
         self.position = checkpoint.position;
         self.loader.add_bad(&self.position.bad);
-        if self.position.baseline_done {
-            self.untrained = None;
-        }
         dir.rewind_metrics(self.position.metrics_bytes)?;
         self.resumed_from = Some(name);
         Ok(warnings)
