@@ -217,7 +217,9 @@ fn devices_and_presets_are_listed() {
     {
         assert!(list.contains(name), "{name}");
     }
-    assert!(stdout(&ocelli(&["presets", "vit-s16-300"])).contains("norm_last_layer = false"));
+    let printed = stdout(&ocelli(&["presets", "vit-s16-300"]));
+    assert!(printed.contains("norm_last_layer = false") && printed.contains("default true"), "{printed}");
+    assert!(stdout(&ocelli(&["presets", "default"])).contains("lr = 0.0005"));
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub(crate) struct Position {
     pub epoch_cpu_s: f64,
     /// Wall time of the whole run so far, seconds.
     pub wall_s: f64,
+    /// Of which training waited for checkpoints, seconds.
+    #[serde(default)]
+    pub waited_s: f64,
     /// Best k-NN accuracy so far.
     pub best: Option<Best>,
     /// Whether pixels and untrained network have been evaluated.

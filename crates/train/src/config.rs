@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::watch::WatchConfig;
 
+mod about;
 mod changes;
 mod presets;
 mod resolve;
 
+pub use about::annotated;
 pub use changes::{Change, changes};
 pub use presets::{PRESETS, Preset, preset};
 pub use resolve::{resolve, resolve_over};

@@ -354,9 +354,11 @@ impl Trainer {
             listen(&Event::Warning { message: format!("skipped {}: {}", bad.name, bad.reason) })?;
         }
         // A run is finished when its last checkpoint is.
+        let asked = Instant::now();
         self.writer.finish()?;
+        self.position.waited_s += asked.elapsed().as_secs_f64();
         let (wall_s, best) = (before + started.elapsed().as_secs_f64(), self.position.best);
-        listen(&Event::Finished { wall_s, best })?;
+        listen(&Event::Finished { wall_s, waited_s: self.position.waited_s, best })?;
         Ok(Summary { last, wall_s, best, stopped: false })
     }
 
@@ -432,7 +434,9 @@ impl Trainer {
         })?;
         self.last_saved = Instant::now();
         self.resumed_from = Some(file.clone());
-        listen(&Event::Checkpoint { file, waited_s: asked.elapsed().as_secs_f64() })
+        let waited_s = asked.elapsed().as_secs_f64();
+        self.position.waited_s += waited_s;
+        listen(&Event::Checkpoint { file, waited_s })
     }
 
     /// Whether a checkpoint within the epoch is due.
