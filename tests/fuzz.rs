@@ -83,10 +83,8 @@ fn records(count: usize, seed: u64) {
         }
     };
     let packs: Vec<Vec<u8>> = [&ten, &hundred].map(|bytes| pack(bytes)).to_vec();
-    fuzz("records", &[ten, hundred], b"\x00\x05\x09\x0a\xff", count / 2, seed, &|bytes| read(&plain, bytes));
-    fuzz("packed records", &packs, b"\xfd7zXZ\x00\x01\x21\x28\xff", count / 2, seed, &|bytes| {
-        read(&packed, bytes)
-    });
+    fuzz("records", &[ten, hundred], b"\x00\x05\x09\x0a\xff", count, seed, &|bytes| read(&plain, bytes));
+    fuzz("packed records", &packs, b"\xfd7zXZ\x00\x01\x21\x28\xff", count, seed, &|bytes| read(&packed, bytes));
 }
 
 fn pack(bytes: &[u8]) -> Vec<u8> {

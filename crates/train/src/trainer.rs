@@ -186,8 +186,8 @@ impl Trainer {
     /// # Errors
     /// When the checkpoint belongs to another data set or configuration, or the folder cannot be read.
     pub fn resume(&mut self, dir: &RunDir) -> Result<Vec<String>, TrainError> {
-        let (found, warnings) = dir.newest_checkpoint()?;
-        let Some((name, checkpoint)) = found else {
+        let mut warnings = Vec::new();
+        let Some((name, checkpoint)) = dir.newest_checkpoint(&mut warnings)? else {
             dir.rewind_metrics(0)?;
             self.init()?;
             return Ok(warnings);
