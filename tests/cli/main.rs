@@ -197,6 +197,26 @@ fn accumulated_gradients_make_the_same_step() {
 }
 
 #[test]
+fn a_dry_run_plans_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut args = vec!["pretrain", "--data", "scenes:64", "--dry-run"];
+    args.extend(TINY);
+    let output = Command::new(env!("CARGO_BIN_EXE_ocelli")).args(&args).current_dir(&folder).output().unwrap();
+    let text = stdout(&output);
+    for words in [
+        "2 crops of 64 px",
+        "4 of 32 px",
+        "16 images each; 4 an epoch, 2 epochs, 8 in all",
+        "for parameters, gradients, moments and teacher",
+        "s a step (3 measured",
+        "a checkpoint",
+    ] {
+        assert!(text.contains(words), "expected \"{words}\" in: {text}");
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
 fn help_is_quick() {
     let quickest = (0..5)
         .map(|_| {
