@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{TINY, ocelli, pretrain, refused, stdout};
+use super::command::{ocelli, refused, stdout};
+use super::{TINY, pretrain};
 
 #[test]
 fn bad_input_is_refused_in_words() {

@@ -2,6 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
+#[path = "../support/command.rs"]
+mod command;
+mod report;
 mod resume;
 mod watch;
 
@@ -10,31 +13,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-fn ocelli(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ocelli")).args(args).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    assert!(
-        output.status.success(),
-        "exit {:?}\n{}\n{}",
-        output.status.code(),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Exit code 2 and every one of these in the message.
-fn refused(args: &[&str], words: &[&str]) {
-    let output = ocelli(args);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
-    for word in words {
-        assert!(message.contains(word), "{args:?}: expected \"{word}\" in: {message}");
-    }
-    assert!(!message.contains("panicked"), "{message}");
-}
+use command::{ocelli, stdout};
 
 const TINY: [&str; 20] = [
     "--preset",

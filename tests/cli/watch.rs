@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{ocelli, stdout};
+use super::command::{ocelli, stdout};
 
 const SMALL: [&str; 21] = [
     "--data",
