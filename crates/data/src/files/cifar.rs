@@ -17,8 +17,10 @@ const PIXELS: usize = SIDE * SIDE;
 const CIFAR10_CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// Memory for unpacking beside what the file's size justifies, bytes: room for the dictionary of `xz -8`.
-const XZ_MEMORY: usize = 40 << 20;
+/// Memory for unpacking beside twice the file's size, bytes. `xz -9` wants 64 MB, which a file of 1 MB gets.
+const XZ_MEMORY: usize = 125 << 19;
+/// What any file may unpack to, beside four times its size: photographs hardly compress.
+const UNPACKED: usize = 1 << 18;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -177,7 +179,7 @@ fn read_records(path: &Path) -> Result<Vec<u8>, DataError> {
     }
     let damaged = |reason: String| DataError::Records { path: shown.clone(), reason };
     let mut plain = Vec::new();
-    let (dictionary, most) = (XZ_MEMORY + 2 * bytes.len(), XZ_MEMORY / 8 + 8 * bytes.len());
+    let (dictionary, most) = (XZ_MEMORY + 2 * bytes.len(), UNPACKED + 4 * bytes.len());
     let dictionary_kb = u32::try_from(dictionary / 1024).unwrap_or(u32::MAX);
     let reader = XzReader::new_mem_limit(bytes.as_slice(), true, dictionary_kb);
     reader.take(most as u64 + 1).read_to_end(&mut plain).map_err(|e| match e.kind() {
