@@ -1,0 +1,3 @@
+//! Parity of ResNets and of what learns on their maps.
+
+mod resnet;
