@@ -1,12 +1,12 @@
 //! Backbones as makers of feature maps: what methods that look at every location need of one.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Tensor;
 
 use crate::{Mode, ResNet, Vit};
 
 /// A backbone that gives a feature at every cell of a grid over the image.
-pub trait DenseBackbone: Module {
+pub trait DenseBackbone: Module + ModuleDisplay {
     /// `[batch, 3, height, width]` to `[batch, dim, rows, cols]`.
     fn feature_map(&self, images: Tensor<4>, mode: Mode) -> Tensor<4>;
 
@@ -43,6 +43,6 @@ impl DenseBackbone for Vit {
 }
 
 /// Mean over the cells: `[batch, dim, rows, cols]` to `[batch, dim]`.
-pub(crate) fn pool(map: Tensor<4>) -> Tensor<2> {
+pub fn pool(map: Tensor<4>) -> Tensor<2> {
     map.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2)
 }

@@ -7,6 +7,7 @@
 //! Nothing here touches files, threads or clocks; the crate compiles to wasm unchanged.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod contrast_head;
 mod conv;
 mod dense;
 mod heads;
@@ -19,7 +20,7 @@ mod vit;
 pub mod weights;
 
 pub use conv::{Conv2d, Kernel};
-pub use dense::DenseBackbone;
+pub use dense::{DenseBackbone, pool};
 pub use heads::{DinoHead, DinoHeadConfig};
 pub use init::Init;
 pub use layers::{BatchNorm, LayerNorm, Linear, Mode};

@@ -13,7 +13,9 @@ mod features;
 mod fence;
 mod means;
 mod pictures;
+mod resnet;
 mod run_dir;
+mod sgd;
 mod trainer;
 mod watch;
 
@@ -24,6 +26,8 @@ pub use error::TrainError;
 pub use event::{Best, EpochFigures, Event, KnnFigures, RunShape, StepFigures};
 pub use features::{Labelled, eval_transform, extract_features, knn_of, knn_of_pixels, to_tensor};
 pub use pictures::Pictures;
+pub use resnet::{LoadedResNet, load_resnet};
 pub use run_dir::{RunDir, Stored, write_atomically};
+pub use sgd::{Sgd, SgdRule, SgdState};
 pub use trainer::{Listen, Measured, Summary, Trainer};
 pub use watch::{Collapse, OnCollapse, WatchConfig};
