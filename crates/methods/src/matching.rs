@@ -44,14 +44,13 @@ impl ViewBox {
         (self.left + x * self.width, self.top + y * self.height)
     }
 
-    /// The cell that shows a place, if the view does.
-    pub fn cell_at(&self, (x, y): (f32, f32), [rows, cols]: [usize; 2]) -> Option<usize> {
+    /// Where the view shows a place, in cells from its upper left corner (a cell's centre is at .5), if it does.
+    pub fn position_of(&self, (x, y): (f32, f32), [rows, cols]: [usize; 2]) -> Option<(f32, f32)> {
         let across = (x - self.left) / self.width;
         let across = if self.flip { 1.0 - across } else { across };
         let down = (y - self.top) / self.height;
         let inside = (0.0..=1.0).contains(&across) && (0.0..=1.0).contains(&down);
-        let at = |share: f32, n: usize| ((share * n as f32) as usize).min(n - 1);
-        inside.then(|| at(down, rows) * cols + at(across, cols))
+        inside.then_some((across * cols as f32, down * rows as f32))
     }
 
     /// Diagonal of a cell.
@@ -140,7 +139,8 @@ mod tests {
         assert_eq!(geometric_match(&plain, &mirrored, grid), expected);
         assert_eq!(geometric_match(&mirrored, &mirrored, grid), all);
         for cell in 0..6 {
-            assert_eq!(mirrored.cell_at(mirrored.cell_centre(cell, grid), grid), Some(cell));
+            let (x, y) = mirrored.position_of(mirrored.cell_centre(cell, grid), grid).unwrap();
+            assert!((x - (cell % 3) as f32 - 0.5).abs() < 1e-4 && (y - (cell / 3) as f32 - 0.5).abs() < 1e-4);
         }
     }
 
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(found[12..], [None, None, Some(12), Some(13)]);
         let far = view(200.0, 0.0, 40.0, 40.0, false);
         assert!(geometric_match(&left, &far, grid).iter().all(Option::is_none));
-        assert_eq!(right.cell_at((10.0, 5.0), grid), None);
+        assert_eq!(right.position_of((10.0, 5.0), grid), None);
     }
 
     #[test]

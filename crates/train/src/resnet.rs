@@ -32,7 +32,17 @@ pub fn load_resnet(path: &Path, part: Option<Part>, device: &Device) -> Result<L
         Family::ResNet { .. } => Ok(()),
         Family::Vit { .. } => Err("a ResNet"),
     })?;
-    let config = ResNetConfig::of(&loaded.state).map_err(|e| loaded.fail(e.to_string()))?;
+    load_resnet_with(&loaded, device, |_| ())
+}
+
+/// The same of tensors already read; `change` may set what files do not tell.
+pub(crate) fn load_resnet_with(
+    loaded: &Loaded,
+    device: &Device,
+    mut change: impl FnMut(&mut ResNetConfig),
+) -> Result<LoadedResNet, TrainError> {
+    let mut config = ResNetConfig::of(&loaded.state).map_err(|e| loaded.fail(e.to_string()))?;
+    change(&mut config);
     let net = config.init(&mut Init::new(0, device)).map_err(|e| loaded.fail(e.to_string()))?;
     let net = loaded.state.load_into(net).map_err(|e| loaded.fail(e.to_string()))?;
     Ok(LoadedResNet { net, config, description: loaded.describe(&config.arch.to_string()) })
