@@ -23,7 +23,7 @@ fn infonce() {
         let t = temperature.as_f64().unwrap();
         let query = f.tensor::<2>("q", &device).autodiff().require_grad();
         let found =
-            info_nce(unit(query.clone()), unit(f.tensor("k", &device)), f.tensor("queue", &device), t, None);
+            info_nce(unit(query.clone()), unit(f.tensor("k", &device)), &f.tensor("queue", &device), t, None);
         let gradient = values(query.grad(&found.loss.backward()).unwrap());
         let check = |what: &str, found: &[f32], tolerance: &str| {
             let expected = &f.get(&format!("T{t}.{what}")).values;
@@ -197,7 +197,7 @@ fn matching_strategies() {
     };
     same("q_backbone", values(query.backbone.clone()));
     same("q_global", values(query.global.clone()));
-    same("q_dense", values(query.dense.clone()));
+    same("q_dense", values(query.dense));
 
     let raw = f.tensor::<3>("step0.feat.q_dense", &device);
     let raw_k = f.tensor::<3>("step0.feat.k_dense", &device);
@@ -225,8 +225,7 @@ fn matching_strategies() {
         };
         assert_eq!(indices(index.clone()), stored, "{strategy}");
         let q = raw.clone().autodiff().require_grad();
-        let found =
-            dense_loss(unit_cells(q.clone()), unit_cells(raw_k.clone()), index, queue.clone(), f.f64("T"), None);
+        let found = dense_loss(unit_cells(q.clone()), unit_cells(raw_k.clone()), index, &queue, f.f64("T"), None);
         let gradient = values(q.grad(&found.loss.backward()).unwrap());
         assert_eq!(gradient.len(), batch * channels * cells);
         let loss = [expected["dense_loss"].as_f64().unwrap() as f32];
@@ -355,7 +354,7 @@ fn densecl_figures_and_warm_up() {
     for wrong in [
         DenseClConfig { lambda: 1.5, ..config.clone() },
         DenseClConfig { contrast: MocoConfig { temperature: 0.0, ..contrast(16, true) }, ..config.clone() },
-        DenseClConfig { contrast: contrast(0, true), ..config.clone() },
+        DenseClConfig { contrast: contrast(0, true), ..config },
     ] {
         assert!(DenseCl::new(&wrong, tiny(1), 1, &device()).is_err());
     }

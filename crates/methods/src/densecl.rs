@@ -127,7 +127,7 @@ pub fn dense_loss(
     query: Tensor<3>,
     key: Tensor<3>,
     index: Tensor<2, Int>,
-    queue: Tensor<2>,
+    queue: &Tensor<2>,
     temperature: f64,
     weights: Option<Tensor<2>>,
 ) -> InfoNce {
@@ -281,13 +281,13 @@ impl<B: DenseBackbone> Method for DenseCl<B> {
         self.matched = Some(index.clone());
         let temperature = self.config.contrast.temperature;
         let [queue, queue2] = self.queues.each_ref().map(KeyQueue::entries);
-        let global = info_nce(query.global, key.global.clone(), queue, temperature, None);
+        let global = info_nce(query.global, key.global.clone(), &queue, temperature, None);
         let rows = query.dense.dims()[2] * batch;
         let share = match &weights {
             None => scalar(1.0, &self.device),
             Some(weights) => weights.clone().greater_elem(0.0).float().sum() / rows as f64,
         };
-        let dense = dense_loss(query.dense, key.dense, index, queue2, temperature, weights);
+        let dense = dense_loss(query.dense, key.dense, index, &queue2, temperature, weights);
         self.pending[0].push(key.global);
         self.pending[1].push(key.pooled);
         let lambda = self.lambda(clock.iteration);

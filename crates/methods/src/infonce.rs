@@ -29,7 +29,7 @@ pub fn unit(rows: Tensor<2>) -> Tensor<2> {
 pub fn info_nce(
     query: Tensor<2>,
     key: Tensor<2>,
-    queue: Tensor<2>,
+    queue: &Tensor<2>,
     temperature: f64,
     weights: Option<Tensor<2>>,
 ) -> InfoNce {
@@ -41,7 +41,7 @@ pub fn info_nce(
 fn tiled(
     query: Tensor<2>,
     key: Tensor<2>,
-    queue: Tensor<2>,
+    queue: &Tensor<2>,
     temperature: f64,
     weights: Option<Tensor<2>>,
     tile: usize,
@@ -51,7 +51,7 @@ fn tiled(
     let weights = weights.unwrap_or_else(|| Tensor::ones([rows, 1], &q.device()) / rows as f64);
     let positive = (q.clone() * key.clone()).sum_dim(1) / temperature;
     // The positive is the first "tile".
-    let (mut max, mut sum, mut mean) = (positive.clone(), positive.clone().ones_like(), key.clone());
+    let (mut max, mut sum, mut mean) = (positive.clone(), positive.ones_like(), key.clone());
     let mut hardest: Option<Tensor<2>> = None;
     for start in (0..len).step_by(tile) {
         let columns = queue.clone().narrow(1, start, tile.min(len - start));
@@ -120,14 +120,14 @@ mod tests {
         let (expected, slope) = (values(loss.clone()), gradient(loss, &q));
         for tile in [1, 4, 17, 100] {
             let q = raw.clone().require_grad();
-            let found = tiled(unit(q.clone()), key.clone(), queue.clone(), 0.2, None, tile);
+            let found = tiled(unit(q.clone()), key.clone(), &queue, 0.2, None, tile);
             close(&values(found.loss.clone()), &expected);
             close(&gradient(found.loss * 3.0, &q), &slope.iter().map(|g| 3.0 * g).collect::<Vec<_>>());
         }
         // Weights pick rows.
         let one = Tensor::<2>::from_data(TensorData::new(vec![0.0f32, 1.0, 0.0, 0.0, 0.0, 0.0], [6, 1]), &plain);
         let q = raw.clone().require_grad();
-        let found = tiled(unit(q.clone()), key.clone(), queue.clone(), 0.2, Some(one), 4);
+        let found = tiled(unit(q.clone()), key.clone(), &queue, 0.2, Some(one), 4);
         let row = |t: Tensor<2>| t.narrow(0, 1, 1);
         let alone = info_nce_reference(row(unit(raw.clone().inner())), row(key), queue, 0.2);
         close(&values(found.loss.clone()), &values(alone));
@@ -140,10 +140,10 @@ mod tests {
         let device = Device::flex();
         let (q, k) = (unit(random(1, [3, 4], &device)), unit(random(2, [3, 4], &device)));
         let queue = unit(random(3, [9, 4], &device)).transpose();
-        let found = info_nce(q.clone().autodiff(), k, queue.clone(), 1e-3, None);
+        let found = info_nce(q.clone().autodiff(), k, &queue, 1e-3, None);
         assert!(values(found.loss)[0].is_finite());
         // A positive that is the query itself beats everything.
-        let won = info_nce(q.clone().autodiff(), q, queue, 0.2, None);
+        let won = info_nce(q.clone().autodiff(), q, &queue, 0.2, None);
         assert_eq!(values(won.top1)[0], 1.0);
     }
 }

@@ -145,7 +145,7 @@ impl<B: DenseBackbone> Method for Moco<B> {
         } else {
             self.nets.key().forward(key_view, mode).0
         };
-        let found = info_nce(query, key.clone(), self.queue.entries(), self.config.temperature, None);
+        let found = info_nce(query, key.clone(), &self.queue.entries(), self.config.temperature, None);
         self.pending.push(key);
         let scalars = vec![
             ("loss", found.loss.clone().inner()),

@@ -138,7 +138,7 @@ pub(crate) fn check_value(
     ok: bool,
     key: &'static str,
     expected: &'static str,
-    found: impl ToString,
+    found: impl std::fmt::Display,
 ) -> Result<(), MethodError> {
     match ok {
         true => Ok(()),
