@@ -5,14 +5,17 @@
 //! the tests that need them say that they skip.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+#[path = "support/command.rs"]
+mod command;
 mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use burn::module::Module as _;
 use burn::tensor::{Bytes, Tensor, TensorData};
+use command::{ocelli, refused, stdout};
 use ocelli::data::{Image, normalise_into};
 use ocelli::models::weights::{
     Dtype, HostTensor, ModuleState as _, Part, StateDict, Weights, read_safetensors, write_pth, write_safetensors,
@@ -20,26 +23,6 @@ use ocelli::models::weights::{
 use ocelli::models::{Init, Mode, VitConfig, params};
 use ocelli::train::{load_backbone, load_backbone_into, load_backbone_part};
 use support::{Tolerance, assert_close, device, formula_tensor, values};
-
-fn ocelli(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ocelli")).args(args).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "exit {:?}\n{errors}", output.status.code());
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Exit code 2 and every one of these in the message.
-fn refused(args: &[&str], words: &[&str]) {
-    let output = ocelli(args);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
-    for word in words {
-        assert!(message.contains(word), "{args:?}: expected \"{word}\" in: {message}");
-    }
-}
 
 /// A tiny file of the weights crate, made by PyTorch.
 fn fixture(name: &str) -> PathBuf {

@@ -1,14 +1,16 @@
 //! `ocelli presets`.
 
-use anyhow::Context as _;
 use clap::Args;
-use ocelli::train::config::{PRESETS, preset, resolve};
+use ocelli::train::RunConfig;
+use ocelli::train::config::{PRESETS, annotated, preset, resolve};
 
-/// List the recipes, or print one with every value resolved.
+/// List the recipes, or print one with every value, what it means and where it comes from.
 #[derive(Args)]
-#[command(after_help = "Example:\n  ocelli presets vit-s16-300 > run.toml")]
+#[command(
+    after_help = "Examples:\n  ocelli presets\n  ocelli presets default\n  ocelli presets vit-s16-300 > run.toml"
+)]
 pub struct PresetsArgs {
-    /// Print this recipe as TOML
+    /// Print this recipe as TOML; `default` is what all of them start from
     name: Option<String>,
 }
 
@@ -20,12 +22,16 @@ pub fn run(args: &PresetsArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     };
+    if name == "default" {
+        println!("# The defaults: the reference's, where it has any.");
+        print!("{}", annotated(&RunConfig::default())?);
+        return Ok(());
+    }
     let found = preset(name)?;
-    let config = resolve(Some(name), None, &[])?;
     println!("# {}", found.about);
     for line in found.toml.lines().take_while(|l| l.starts_with('#')) {
         println!("{line}");
     }
-    print!("{}", toml::to_string_pretty(&config).context("cannot print the preset")?);
+    print!("{}", annotated(&resolve(Some(name), None, &[])?)?);
     Ok(())
 }

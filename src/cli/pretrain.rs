@@ -49,6 +49,10 @@ pub struct PretrainArgs {
     /// One value, such as optim.lr=0.001 (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Start a new run from the backbone in a run, checkpoint, .safetensors or .pth file; head, schedules and everything
+    /// else begin anew. Not --resume, which goes on with a run as if it had never stopped
+    #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
+    init_from: Option<String>,
     /// Go on with the run in the folder from its newest checkpoint, as if it had never stopped: same weights, moments,
     /// schedules, data order
     #[arg(long, conflicts_with = "overwrite")]
@@ -120,6 +124,7 @@ fn configuration(args: &PretrainArgs, stored: Option<&Stored>) -> anyhow::Result
     let mut sets: Vec<String> = [
         quote("method", &args.method),
         quote("arch", &args.arch),
+        quote("init_from", &args.init_from),
         args.epochs.map(|e| format!("epochs={e}")),
         args.seed.map(|s| format!("seed={s}")),
     ]
@@ -186,6 +191,12 @@ impl Run<'_> {
     /// to terminate end it after the step, with a checkpoint; asked a second time it ends at once.
     pub fn train(&self, out: &Path, start: Start, progress: &mut Progress) -> anyhow::Result<(Trainer, Summary)> {
         let mut trainer = Trainer::new(self.config, &self.device.device, self.source, self.test)?;
+        // Before the folder is touched: the weights may not fit.
+        if start != Start::Resume
+            && let Some(words) = trainer.init()?
+        {
+            progress.note(&format!("starting from the {words}"));
+        }
         let dir = match start {
             Start::New => RunDir::create(out, false)?,
             Start::Overwrite => RunDir::create(out, true)?,

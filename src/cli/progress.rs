@@ -110,10 +110,15 @@ impl Progress {
             )),
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             Event::Checkpoint { .. } => {}
-            Event::Finished { wall_s, best } => {
+            Event::Finished { wall_s, waited_s, best } => {
                 self.bar.finish_and_clear();
                 let best = best.map(|b| format!("; best k-NN {:.1} % after epoch {}", b.accuracy, b.epoch + 1));
-                self.line(&format!("trained in {}{}", duration(*wall_s), best.unwrap_or_default()));
+                self.line(&format!(
+                    "trained in {}, {:.2} % of it waiting for checkpoints{}",
+                    duration(*wall_s),
+                    100.0 * waited_s / wall_s.max(1e-9),
+                    best.unwrap_or_default()
+                ));
             }
             Event::Stopped { step, .. } => {
                 self.bar.finish_and_clear();

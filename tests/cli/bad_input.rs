@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{TINY, ocelli, pretrain, refused, stdout};
+use super::command::{ocelli, refused, stdout};
+use super::{TINY, pretrain};
 
 #[test]
 fn bad_input_is_refused_in_words() {
@@ -174,19 +175,31 @@ impl Drop for SmallDisk {
     }
 }
 
+/// All files below a folder.
+#[cfg(target_os = "linux")]
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    entries.flat_map(|p| if p.is_dir() { walk(&p) } else { vec![p] }).collect()
+}
+
 /// The disk fills up in the middle of a checkpoint: the one before stays, nothing half-written does, and with room again
 /// the run goes on.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_full_disk_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::new(&folder.path().join("disk"), "1700k") else {
+    // Room for what a run has after two epochs, and half a checkpoint more.
+    let two = folder.path().join("two");
+    let sets = ["--set", "epochs=4", "--set", "dino.head.out_dim=512"];
+    stdout(&pretrain(&two, &[&sets[..], &["--set", "epochs=2"]].concat()));
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    let files = walk(&two).iter().map(|f| size(f).next_multiple_of(4096)).sum::<u64>();
+    let room = files + size(&two.join("checkpoints/epoch-0002.safetensors")) / 2;
+    let Some(disk) = SmallDisk::new(&folder.path().join("disk"), &room.to_string()) else {
         println!("skipped: mounting a tmpfs takes more rights than this process has");
         return;
     };
     let run = disk.0.join("run");
-    // Checkpoints of about 700 kB: the third does not fit.
-    let sets = ["--set", "epochs=4", "--set", "dino.head.out_dim=512"];
     let output = pretrain(&run, &sets);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{message}");
@@ -199,7 +212,7 @@ fn a_full_disk_loses_nothing() {
         .collect();
     files.sort();
     assert_eq!(files, ["epoch-0001.safetensors", "epoch-0002.safetensors"]);
-    disk.resize("6m");
+    disk.resize("20m");
     let out = run.display().to_string();
     let text = stdout(&ocelli(&["pretrain", "--resume", "--out", &out, "--device", "cpu"]));
     assert!(text.contains("going on from checkpoints/epoch-0002.safetensors"), "{text}");

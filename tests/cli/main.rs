@@ -2,7 +2,10 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
+#[path = "../support/command.rs"]
+mod command;
 mod matching;
+mod report;
 mod resume;
 mod watch;
 
@@ -11,31 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-fn ocelli(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ocelli")).args(args).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    assert!(
-        output.status.success(),
-        "exit {:?}\n{}\n{}",
-        output.status.code(),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Exit code 2 and every one of these in the message.
-fn refused(args: &[&str], words: &[&str]) {
-    let output = ocelli(args);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
-    for word in words {
-        assert!(message.contains(word), "{args:?}: expected \"{word}\" in: {message}");
-    }
-    assert!(!message.contains("panicked"), "{message}");
-}
+use command::{ocelli, stdout};
 
 const TINY: [&str; 20] = [
     "--preset",
@@ -198,6 +177,26 @@ fn accumulated_gradients_make_the_same_step() {
 }
 
 #[test]
+fn a_dry_run_plans_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut args = vec!["pretrain", "--data", "scenes:64", "--dry-run"];
+    args.extend(TINY);
+    let output = Command::new(env!("CARGO_BIN_EXE_ocelli")).args(&args).current_dir(&folder).output().unwrap();
+    let text = stdout(&output);
+    for words in [
+        "2 crops of 64 px",
+        "4 of 32 px",
+        "16 images each; 4 an epoch, 2 epochs, 8 in all",
+        "for parameters, gradients, moments and teacher",
+        "s a step (3 measured",
+        "a checkpoint",
+    ] {
+        assert!(text.contains(words), "expected \"{words}\" in: {text}");
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
 fn help_is_quick() {
     let quickest = (0..5)
         .map(|_| {
@@ -218,7 +217,9 @@ fn devices_and_presets_are_listed() {
     {
         assert!(list.contains(name), "{name}");
     }
-    assert!(stdout(&ocelli(&["presets", "vit-s16-300"])).contains("norm_last_layer = false"));
+    let printed = stdout(&ocelli(&["presets", "vit-s16-300"]));
+    assert!(printed.contains("norm_last_layer = false") && printed.contains("default true"), "{printed}");
+    assert!(stdout(&ocelli(&["presets", "default"])).contains("lr = 0.0005"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ocelli, refused, stdout};
+use super::command::{ocelli, refused, stdout};
 
 const CPU: [&str; 2] = ["--device", "cpu"];
 

@@ -84,7 +84,7 @@ fn metrics(run: &Path) -> Vec<Value> {
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|row| row["event"] != "checkpoint" && row["event"] != "resumed" && row["event"] != "stopped")
         .map(|mut row| {
-            for clock in ["unix_s", "wall_s", "cpu_s", "images_per_second"] {
+            for clock in ["unix_s", "wall_s", "waited_s", "cpu_s", "images_per_second"] {
                 row.as_object_mut().unwrap().remove(clock);
             }
             row
@@ -280,4 +280,49 @@ fn a_run_goes_on_only_as_itself() {
     refused(&with(&photos), &["other data", "other names"]);
     // What does not change the training may change.
     assert_done(&train(&run, true, &[one[0], one[1], "--set", "log.every_steps=1"]));
+}
+
+/// New runs from old weights, and only from weights that fit.
+#[test]
+fn weights_to_start_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let one = ["--set", "epochs=1", "--set", "eval.every_epochs=1"];
+    assert_done(&train(&at("first"), false, &one));
+    let first = at("first").display().to_string();
+    // At learning rate zero the student does not move: its backbone is the old teacher's.
+    let still = ["--init-from", &first, "--set", "optim.lr=0", "--set", "optim.min_lr=0", "--set", "seed=7"];
+    let still: Vec<&str> = one.iter().chain(&still).copied().collect();
+    assert_done(&train(&at("still"), false, &still));
+    let state = |name: &str| {
+        read_safetensors(&fs::read(at(name).join("checkpoints/epoch-0001.safetensors")).unwrap()).unwrap()
+    };
+    let (old, new) = (state("first").under("teacher."), state("still").under("student."));
+    for (name, tensor) in &old.tensors {
+        let same = *tensor == *new.get(name).unwrap();
+        let is_drawn = name.starts_with("head") && tensor.values.iter().any(|v| *v != 0.0 && *v != 1.0);
+        assert_eq!(same, !is_drawn, "{name}");
+    }
+    // Killed before its first checkpoint it begins anew, from the same weights.
+    let begun = command(&at("begun"), false, &still[..]).stdout(Stdio::null()).spawn();
+    let mut begun = begun.unwrap();
+    while !at("begun").join("config.toml").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    begun.kill().unwrap();
+    begun.wait().unwrap();
+    fs::remove_dir_all(at("begun").join("checkpoints")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_ocelli"))
+        .args(["pretrain", "--resume", "--device", "cpu", "--out"])
+        .arg(at("begun"))
+        .output()
+        .unwrap();
+    assert_done(&output);
+    assert_eq!(state("begun").under("student.").tensors, new.tensors);
+
+    let other = ["--init-from", &first, "--set", "arch=vit-48x3x2/8"];
+    let words = ["missing", "blocks.2.", "expected shape", "[48, 3, 8, 8]", "[32, 3, 8, 8]"];
+    refused(&train(&at("other"), false, &other), &words);
+    assert!(!at("other").exists());
+    refused(&train(&at("other"), false, &["--init-from", "nowhere.pth"]), &["nowhere.pth", "expected weights"]);
 }

@@ -109,7 +109,7 @@ pub fn settings(quick: usize) -> (usize, u64) {
 }
 
 /// Reads once; panics when that takes long, or more memory than twice the input and 64 MB. True when it was accepted.
-pub fn bounded(name: &str, bytes: &[u8], read: &dyn Fn(&[u8]) -> bool) -> bool {
+pub fn bounded(name: &str, bytes: &[u8], read: Read<'_>) -> bool {
     let before = NOW.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let start = Instant::now();
@@ -125,14 +125,18 @@ pub fn bounded(name: &str, bytes: &[u8], read: &dyn Fn(&[u8]) -> bool) -> bool {
     accepted
 }
 
+/// A reader under test: true when it accepts the bytes.
+pub type Read<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// Feeds `count` mutations of a corpus to a reader. Everything in the corpus is accepted, and some of the mutations.
+/// `mend` may put right what nearly every mutation would break, so that the others get further.
 pub fn fuzz(
     name: &str,
     corpus: &[Vec<u8>],
     letters: &[u8],
-    count: usize,
-    seed: u64,
-    read: &dyn Fn(&[u8]) -> bool,
+    (count, seed): (usize, u64),
+    mend: &dyn Fn(&[u8]) -> Option<Vec<u8>>,
+    read: Read<'_>,
 ) {
     let mut rng = Rng(seed);
     for (i, good) in corpus.iter().enumerate() {
@@ -143,6 +147,7 @@ pub fn fuzz(
         let mut bytes = corpus[rng.below(corpus.len())].clone();
         let other = &corpus[rng.below(corpus.len())];
         mutate(&mut rng, &mut bytes, other, letters);
+        let bytes = mend(&bytes).unwrap_or(bytes);
         accepted += usize::from(bounded(&format!("{name}, seed {seed}, input {i}"), &bytes, read));
     }
     println!("{name}: {count} inputs, {accepted} accepted");

@@ -97,7 +97,7 @@ fn test() -> Outcome {
     let runtime = runtime_dir();
     let envs = [("OCELLI_TEST_DEVICE", "gpu"), ("XDG_RUNTIME_DIR", runtime.as_str())];
     // The whole workspace is named each time: other selections select other features, and everything is built again.
-    for test in ["parity", "ops"] {
+    for test in ["parity", "ops", "weights"] {
         cargo(&["test", "--release", "--workspace", "--test", test, "--", "--nocapture"], &envs)?;
     }
     // The kernels for hardware, on whatever adapter there is.

@@ -149,6 +149,20 @@ impl Dino {
         &self.config
     }
 
+    /// Gives student and teacher this backbone; the heads stay as drawn.
+    ///
+    /// # Errors
+    /// When it is of another shape; nothing is changed then.
+    pub fn start_from(&mut self, backbone: &Vit) -> Result<(), MethodError> {
+        let mut state = StateDict::default();
+        state.add_module("", backbone)?;
+        let student = state.load_into(self.net().backbone.clone())?;
+        let teacher = state.load_into(self.teacher().backbone.clone())?;
+        self.student = self.student.take().map(|net| DinoNet { backbone: student, ..net });
+        self.teacher = self.teacher.take().map(|net| DinoNet { backbone: teacher, ..net });
+        Ok(())
+    }
+
     /// τt of an epoch.
     pub fn teacher_temperature(&self, epoch: usize) -> f64 {
         TeacherTemperature {

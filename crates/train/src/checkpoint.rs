@@ -39,6 +39,9 @@ pub(crate) struct Position {
     pub epoch_cpu_s: f64,
     /// Wall time of the whole run so far, seconds.
     pub wall_s: f64,
+    /// Of which training waited for checkpoints, seconds.
+    #[serde(default)]
+    pub waited_s: f64,
     /// Best k-NN accuracy so far.
     pub best: Option<Best>,
     /// Whether pixels and untrained network have been evaluated.
@@ -94,8 +97,7 @@ impl Checkpoint {
         self.state.metadata.insert(CHECKSUM.to_owned(), sum);
 
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
-        let io =
-            |e: &std::io::Error| TrainError::io(path, "write the checkpoint (the one before it is intact)", e);
+        let io = |e: &std::io::Error| TrainError::io(path, "write the checkpoint (those before it are intact)", e);
         let file = temporary_in(folder).map_err(|e| io(&e))?;
         let tensors = self.state.tensors.iter().map(|(n, t)| (n.as_str(), Bytes(t)));
         let metadata: HashMap<String, String> = self.state.metadata.clone().into_iter().collect();

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::watch::WatchConfig;
 
+mod about;
 mod changes;
 mod presets;
 mod resolve;
 
+pub use about::annotated;
 pub use changes::{Change, changes};
 pub use presets::{PRESETS, Preset, preset};
 pub use resolve::{resolve, resolve_over};
@@ -66,6 +68,8 @@ pub struct RunConfig {
     pub method: String,
     /// The backbone by name.
     pub arch: Arch,
+    /// Weights to start from (a run, a checkpoint, a `.safetensors` or `.pth` file); empty starts from random ones.
+    pub init_from: String,
     /// Seed of weights, order, views and drop path.
     pub seed: u64,
     /// Epochs.
@@ -97,6 +101,7 @@ impl Default for RunConfig {
         Self {
             method: "dino".into(),
             arch: Arch { dim: 384, depth: 12, heads: 6, patch_size_px: 16 },
+            init_from: String::new(),
             seed: 0,
             epochs: 100,
             batch_size: 64,

@@ -153,6 +153,8 @@ pub enum Event {
     Finished {
         /// Wall time over all its parts, seconds.
         wall_s: f64,
+        /// Of which training waited for checkpoints, seconds.
+        waited_s: f64,
         /// The best k-NN accuracy, where it was measured.
         best: Option<Best>,
     },

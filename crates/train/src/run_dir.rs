@@ -211,19 +211,21 @@ impl RunDir {
         self.metrics.set_len(end as u64).map_err(io)
     }
 
-    /// The newest checkpoint that is whole, with its name. Damaged ones are set aside and described.
-    pub(crate) fn newest_checkpoint(&self) -> Result<(Option<(String, Checkpoint)>, Vec<String>), TrainError> {
-        let mut warnings = Vec::new();
+    /// The newest checkpoint that is whole, with its name. Damaged ones are set aside and described in `warnings`.
+    pub(crate) fn newest_checkpoint(
+        &self,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<(String, Checkpoint)>, TrainError> {
         for found in CheckpointFile::all(&self.root)?.into_iter().rev() {
             match Checkpoint::read(&found.path) {
-                Ok(checkpoint) => return Ok((Some((self.relative(&found.path), checkpoint)), warnings)),
+                Ok(checkpoint) => return Ok(Some((self.relative(&found.path), checkpoint))),
                 Err(error) => {
                     warnings.push(format!("{error}; trying the one before"));
                     rename_aside(&found.path, "damaged")?;
                 }
             }
         }
-        Ok((None, warnings))
+        Ok(None)
     }
 
     /// The newest checkpoint's name, where there is one.

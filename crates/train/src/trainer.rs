@@ -1,26 +1,26 @@
 //! The loop: loader → method → backward → clip → optimizer → followers → events.
 
+mod epoch;
+mod saving;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
-use ocelli_data::{EpochIter, Loader, LoaderConfig, Source, ViewBatch};
+use burn::tensor::Device;
+use ocelli_data::{Loader, LoaderConfig, Source};
 use ocelli_methods::schedule::Cosine;
-use ocelli_methods::{Dino, Method, StepClock};
+use ocelli_methods::{Dino, Method};
 use ocelli_models::{Vit, params};
 
-use crate::checkpoint::{Checkpoint, Position, Writer};
+use crate::checkpoint::{Position, Writer};
 use crate::event::{Best, RunShape};
-use crate::features::{Labelled, knn_of, knn_of_pixels, to_tensor};
+use crate::features::{Labelled, knn_of, knn_of_pixels};
 use crate::fence::fenced;
-use crate::means::{Means, Pending};
-use crate::run_dir::{Keep, prune};
-use crate::watch::OnCollapse;
-use crate::{
-    AdamW, AdamWState, EpochFigures, Event, GradientSum, Pictures, RunConfig, RunDir, StepFigures, StepRates,
-    TrainError,
-};
+use crate::means::Means;
+use crate::{AdamW, AdamWState, EpochFigures, Event, Pictures, RunConfig, RunDir, TrainError};
+use epoch::EpochEnd;
+pub use epoch::Measured;
 
 /// Told what happens; an error ends the run.
 pub type Listen<'a> = &'a mut dyn FnMut(&Event) -> Result<(), TrainError>;
@@ -58,30 +58,10 @@ pub struct Summary {
     pub stopped: bool,
 }
 
-/// What a step takes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Measured {
-    /// The first step, seconds: with everything that is done once.
-    pub first_s: f64,
-    /// Mean of the others, seconds.
-    pub step_s: f64,
-    /// How many those were.
-    pub steps: usize,
-}
-
 struct Schedules {
     lr: Cosine,
     weight_decay: Cosine,
     momentum: Cosine,
-}
-
-/// Measuring steps ends after this.
-const LONG_ENOUGH_S: f64 = 15.0;
-
-/// How an epoch ended.
-enum EpochEnd {
-    Done(EpochFigures),
-    Stopped,
 }
 
 impl Trainer {
@@ -161,42 +141,6 @@ impl Trainer {
         self.stop.clone()
     }
 
-    /// Goes on from the newest whole checkpoint in `dir`: networks, moments, centre, schedules, data order and the rows
-    /// of the metrics stand where they stood. Without any checkpoint the run begins anew. Returns what a person should
-    /// know.
-    ///
-    /// # Errors
-    /// When the checkpoint belongs to another data set or configuration, or the folder cannot be read.
-    pub fn resume(&mut self, dir: &RunDir) -> Result<Vec<String>, TrainError> {
-        let (found, warnings) = dir.newest_checkpoint()?;
-        let Some((name, checkpoint)) = found else {
-            dir.rewind_metrics(0)?;
-            return Ok(warnings);
-        };
-        let path = dir.path().join(&name);
-        let differs = |what: &str, expected: String, found: String| TrainError::File {
-            path: path.clone(),
-            reason: format!("cannot go on with other {what}: expected {expected}, found {found}"),
-        };
-        let (then, now) = (&checkpoint.position, &self.position);
-        if then.images != now.images {
-            return Err(differs("data", format!("{} images", then.images), format!("{}", now.images)));
-        }
-        if then.names_crc32 != now.names_crc32 {
-            return Err(differs("data", "the images of the first part".into(), "as many with other names".into()));
-        }
-        self.method.load_state(&checkpoint.state)?;
-        self.optimizer.load(&checkpoint.state.under("optimizer."), self.method.net());
-        self.position = checkpoint.position;
-        self.loader.add_bad(&self.position.bad);
-        if self.position.baseline_done {
-            self.untrained = None;
-        }
-        dir.rewind_metrics(self.position.metrics_bytes)?;
-        self.resumed_from = Some(name);
-        Ok(warnings)
-    }
-
     /// k-NN accuracy of the pixels and of the network before training. It comes with the first evaluation rather than
     /// before the first step, so that training starts at once however large the data set is.
     fn baseline(&mut self) -> Result<Option<Event>, TrainError> {
@@ -233,44 +177,6 @@ impl Trainer {
                 Err(error)
             }
         }
-    }
-
-    /// Does up to `steps` optimizer steps after a first one, fewer when they take long, and throws the result away: what a
-    /// step takes, in time and, while this lives, in memory. The run itself cannot be made with this trainer any more.
-    ///
-    /// # Errors
-    /// As [`Trainer::run`].
-    pub fn measure(&mut self, steps: usize) -> Result<Measured, TrainError> {
-        fenced(|| {
-            // With every parameter in training, as it is in most of the run.
-            self.position.epochs_done = self.config.dino.freeze_last_layer_epochs;
-            let mut batches = self.loader.epoch(0, 0);
-            let mut times: Vec<f64> = Vec::new();
-            for iteration in 0..(steps + 1).min(self.steps_per_epoch()) {
-                if iteration > 1 && times.iter().sum::<f64>() > LONG_ENOUGH_S {
-                    break;
-                }
-                let started = Instant::now();
-                let (micro, clocks, rates) = self.next_step(&mut batches, iteration)?;
-                let mut pending = Pending::default();
-                pending.push(self.step(&micro, &clocks, &rates));
-                pending.read()?;
-                times.push(started.elapsed().as_secs_f64());
-            }
-            let first_s = times.first().copied().unwrap_or_default();
-            let rest = if times.len() > 1 { &times[1..] } else { &times[..] };
-            Ok(Measured {
-                first_s,
-                step_s: rest.iter().sum::<f64>() / rest.len().max(1) as f64,
-                steps: rest.len(),
-            })
-        })
-    }
-
-    /// Bytes of a checkpoint: student, teacher, two moments of everything trained.
-    pub fn checkpoint_bytes(&self) -> usize {
-        let shape = self.shape();
-        4 * 4 * (shape.backbone_parameters + shape.head_parameters)
     }
 
     /// What is trained, in numbers.
@@ -333,9 +239,11 @@ impl Trainer {
             listen(&Event::Warning { message: format!("skipped {}: {}", bad.name, bad.reason) })?;
         }
         // A run is finished when its last checkpoint is.
+        let asked = Instant::now();
         self.writer.finish()?;
+        self.position.waited_s += asked.elapsed().as_secs_f64();
         let (wall_s, best) = (before + started.elapsed().as_secs_f64(), self.position.best);
-        listen(&Event::Finished { wall_s, best })?;
+        listen(&Event::Finished { wall_s, waited_s: self.position.waited_s, best })?;
         Ok(Summary { last, wall_s, best, stopped: false })
     }
 
@@ -363,231 +271,6 @@ impl Trainer {
             position.best = Some(Best { k, accuracy, epoch: figures.epoch });
         }
     }
-
-    /// Saves (where `dir` is given: otherwise that is done), and says that the run stopped.
-    fn stopped(
-        &mut self,
-        dir: Option<&RunDir>,
-        last: Option<EpochFigures>,
-        listen: Listen<'_>,
-    ) -> Result<Summary, TrainError> {
-        if dir.is_some() {
-            self.save(dir, listen)?;
-        }
-        self.writer.finish()?;
-        let (step, checkpoint) = (self.steps_done(), self.resumed_from.clone());
-        listen(&Event::Stopped { message: format!("asked to stop after {step} steps"), step, checkpoint })?;
-        Ok(Summary { last, wall_s: self.position.wall_s, best: self.position.best, stopped: true })
-    }
-
-    /// Copies everything the run holds and has it written while training goes on.
-    fn save(&mut self, dir: Option<&RunDir>, listen: Listen<'_>) -> Result<(), TrainError> {
-        let Some(dir) = dir else { return Ok(()) };
-        let asked = Instant::now();
-        let mut state = self.method.state()?;
-        for (name, tensor) in self.optimizer.state().tensors {
-            state.tensors.push((format!("optimizer.{name}"), tensor));
-        }
-        self.position.bad = self.loader.bad();
-        self.position.metrics_bytes = dir.metrics_bytes();
-        let path = dir.checkpoint_path(self.position.epochs_done, self.position.step_in_epoch);
-        let file = dir.relative(&path);
-        let (config, position) = (self.config.clone(), self.position.clone());
-        let checkpoint = Checkpoint { config, steps_done: self.steps_done(), position, state };
-        let keep = Keep {
-            newest: self.config.log.keep_checkpoints,
-            every_epochs: self.config.log.keep_every_epochs,
-            healthy_until: self.position.watch.healthy_until(),
-            steps_per_epoch: self.steps_per_epoch(),
-        };
-        let (metrics, root) = (dir.metrics_file(), dir.path().to_owned());
-        self.writer.start(move || {
-            // The checkpoint counts on the rows before it.
-            if let Some(metrics) = metrics {
-                metrics.sync_data().map_err(|e| TrainError::io(&root, "sync the metrics", &e))?;
-            }
-            checkpoint.write(&path)?;
-            prune(&root, keep)
-        })?;
-        self.last_saved = Instant::now();
-        self.resumed_from = Some(file.clone());
-        listen(&Event::Checkpoint { file, waited_s: asked.elapsed().as_secs_f64() })
-    }
-
-    /// Whether a checkpoint within the epoch is due.
-    fn is_save_due(&self) -> bool {
-        let minutes = self.config.log.checkpoint_every_minutes;
-        minutes > 0.0 && self.last_saved.elapsed() >= Duration::from_secs_f64(60.0 * minutes)
-    }
-
-    /// Trains what is left of the epoch.
-    fn epoch(&mut self, dir: Option<&RunDir>, listen: Listen<'_>) -> Result<EpochEnd, TrainError> {
-        let epoch = self.position.epochs_done;
-        let (wall, cpu) = (Instant::now(), cpu_seconds());
-        let (wall_before, cpu_before) = (self.position.epoch_wall_s, self.position.epoch_cpu_s);
-        let (steps, accumulate) = (self.steps_per_epoch(), self.config.accumulate);
-        let mut batches = self.loader.epoch(epoch, self.position.step_in_epoch * accumulate);
-        let mut pending = Pending::default();
-        let mut since = (Instant::now(), self.steps_done());
-        while self.position.step_in_epoch < steps {
-            let iteration = self.steps_done();
-            let (micro, clocks, rates) = self.next_step(&mut batches, iteration)?;
-            pending.push(self.step(&micro, &clocks, &rates));
-            self.position.step_in_epoch += 1;
-            listen(&Event::Tick { step: iteration + 1 })?;
-            self.writer.poll()?;
-
-            let waiting = iteration + 1 - since.1;
-            let (stop, save) = (self.stop.load(Ordering::Relaxed), dir.is_some() && self.is_save_due());
-            let row_due = self.position.row_means.len() + waiting >= self.config.log.every_steps
-                || self.position.step_in_epoch == steps;
-            if stop || save || row_due {
-                let seconds = since.0.elapsed().as_secs_f64().max(1e-9);
-                self.read_figures(&mut pending)?;
-                if row_due {
-                    let images_per_second = (waiting * self.config.batch_size) as f64 / seconds;
-                    self.row(&rates, clocks[0].momentum, images_per_second, listen)?;
-                }
-                since = (Instant::now(), iteration + 1);
-            }
-            self.position.epoch_wall_s = wall_before + wall.elapsed().as_secs_f64();
-            let spent = cpu.and_then(|before| cpu_seconds().map(|now| now - before));
-            self.position.epoch_cpu_s = cpu_before + spent.unwrap_or_default();
-            if stop {
-                return Ok(EpochEnd::Stopped);
-            }
-            if save {
-                self.save(dir, listen)?;
-            }
-        }
-        let (all, last) = (&self.position.epoch_means, (epoch + 1) * steps - 1);
-        Ok(EpochEnd::Done(EpochFigures {
-            epoch,
-            loss: all.mean(0),
-            teacher_entropy: all.mean(1),
-            kl: all.mean(2),
-            feature_std: all.mean(3),
-            max_parameter_gradient_norm: all.max(5),
-            lr: self.schedules.lr.at(last),
-            weight_decay: self.schedules.weight_decay.at(last),
-            momentum: self.schedules.momentum.at(last),
-            knn: None,
-            wall_s: self.position.epoch_wall_s,
-            cpu_s: cpu.map(|_| self.position.epoch_cpu_s),
-        }))
-    }
-
-    /// The micro-batches of an optimizer step, their clocks, and the schedules' values.
-    fn next_step(
-        &self,
-        batches: &mut EpochIter,
-        iteration: usize,
-    ) -> Result<(Vec<ViewBatch>, Vec<StepClock>, StepRates), TrainError> {
-        let clock = |micro_batch| StepClock {
-            epoch: self.position.epochs_done,
-            iteration,
-            micro_batch,
-            momentum: self.schedules.momentum.at(iteration),
-            seed: self.config.seed,
-        };
-        let rates = StepRates {
-            lr: self.schedules.lr.at(iteration),
-            weight_decay: self.schedules.weight_decay.at(iteration),
-            clip: self.config.optim.clip_grad,
-        };
-        let clocks = (0..self.config.accumulate).map(clock).collect();
-        let micro = batches.take(self.config.accumulate).collect::<Result<_, _>>()?;
-        Ok((micro, clocks, rates))
-    }
-
-    /// Waits for the device and adds up what the steps since the last time gave.
-    fn read_figures(&mut self, pending: &mut Pending) -> Result<(), TrainError> {
-        let rows = pending.read()?;
-        let first = self.steps_done() - rows.len();
-        for (i, row) in rows.iter().enumerate() {
-            for (what, value) in [("the loss", row[0]), ("the gradient's norm", row[4])] {
-                if !value.is_finite() {
-                    return Err(TrainError::NotFinite { what, value, step: first + i + 1 });
-                }
-            }
-            self.position.row_means.add(row);
-            self.position.epoch_means.add(row);
-        }
-        Ok(())
-    }
-
-    /// Tells the figures since the last row, and looks at them for collapse.
-    fn row(
-        &mut self,
-        rates: &StepRates,
-        momentum: f64,
-        images_per_second: f64,
-        listen: Listen<'_>,
-    ) -> Result<(), TrainError> {
-        let means = std::mem::take(&mut self.position.row_means);
-        let figures = StepFigures {
-            epoch: self.position.epochs_done,
-            step: self.steps_done() - 1,
-            loss: means.mean(0),
-            teacher_entropy: means.mean(1),
-            kl: means.mean(2),
-            feature_std: means.mean(3),
-            gradient_norm: means.mean(4),
-            max_parameter_gradient_norm: means.max(5),
-            lr: rates.lr,
-            weight_decay: rates.weight_decay,
-            momentum,
-            images_per_second,
-        };
-        let (watch, per_epoch) = (&self.config.watch, self.steps_per_epoch());
-        let from = self.config.optim.warmup_epochs.max(self.config.dino.freeze_last_layer_epochs) * per_epoch;
-        let patience = (watch.patience_epochs * per_epoch as f64).ceil() as usize;
-        let (ln_k, on_collapse) = (self.uniform_entropy(), watch.collapse);
-        let collapse = self.position.watch.see(&figures, ln_k, from, patience);
-        listen(&Event::Step(figures))?;
-        let Some(form) = collapse else { return Ok(()) };
-        let error = TrainError::Collapsed { form, since: self.position.watch.healthy_until().unwrap_or_default() };
-        match on_collapse {
-            OnCollapse::Stop => Err(error),
-            OnCollapse::Warn if self.position.watch.tell() => {
-                listen(&Event::Warning { message: error.to_string() })
-            }
-            OnCollapse::Warn | OnCollapse::Off => Ok(()),
-        }
-    }
-
-    /// ln K.
-    fn uniform_entropy(&self) -> f64 {
-        (self.config.dino.head.out_dim as f64).ln()
-    }
-
-    /// One optimizer step; returns its figures, `[FIGURES]`, still on the device.
-    fn step(&mut self, micro: &[ViewBatch], clocks: &[StepClock], rates: &StepRates) -> Tensor<1> {
-        let mut gradients = GradientSum::default();
-        let mut figures: Option<Tensor<1>> = None;
-        let weight = 1.0 / micro.len() as f64;
-        for (batch, clock) in micro.iter().zip(clocks) {
-            let views: Vec<Tensor<4>> = batch.groups.iter().map(|g| to_tensor(g, &self.device)).collect();
-            let output = self.method.loss(&views, batch.indices.len(), clock);
-            let mut raw = output.loss.backward();
-            gradients.add(params::take_gradients(self.method.net(), &mut raw), weight);
-            let scalars = output.scalars.into_iter().map(|(_, value)| value).collect();
-            let row = Tensor::cat(scalars, 0) * weight;
-            figures = Some(figures.map_or(row.clone(), |sum| sum + row));
-        }
-        let norms = gradients
-            .norms()
-            .map_or_else(|| Tensor::zeros([2], &self.device), |(all, largest)| Tensor::cat(vec![all, largest], 0));
-        let clock = &clocks[0];
-        let (optimizer, method) = (&mut self.optimizer, &mut self.method);
-        gradients.drop_where(|name| method.is_frozen(name, clock.epoch));
-        method.update_net(|net| optimizer.step(net, &gradients, rates));
-        method.after_step(clock);
-        match figures {
-            Some(figures) => Tensor::cat(vec![figures, norms], 0),
-            None => Tensor::cat(vec![Tensor::zeros([4], &self.device), norms], 0),
-        }
-    }
 }
 
 /// CRC-32 of the names of all images, to know the data set again.
@@ -598,9 +281,4 @@ fn names_crc32(source: &dyn Source) -> u32 {
         hasher.update(b"\n");
     }
     hasher.finalize()
-}
-
-/// Processor time of this process, seconds, where the platform tells.
-fn cpu_seconds() -> Option<f64> {
-    cpu_time::ProcessTime::try_now().ok().map(|t| t.as_duration().as_secs_f64())
 }

@@ -72,10 +72,11 @@ impl fmt::Display for Collapse {
     }
 }
 
-/// Shares of ln K, and a spread, below or above which a row looks collapsed. Healthy runs keep the KL divergence above
-/// 0.05 ln K (docs/curves) and the spread near 1.
+/// Shares of ln K, and a spread, below or above which a row looks collapsed. The closest a healthy run has come is a KL
+/// divergence of 0.008 ln K at an entropy of 0.99 ln K, in the first epochs of the demo; a run that has collapsed is below
+/// 0.0002. Healthy spreads are 0.1 and more.
 const UNIFORM_ENTROPY: f64 = 0.98;
-const UNIFORM_KL: f64 = 0.005;
+const UNIFORM_KL: f64 = 0.001;
 const ONE_PROTOTYPE_LOSS: f64 = 0.04;
 const CONSTANT_STD: f64 = 0.01;
 const FEWEST_STEPS: usize = 100;

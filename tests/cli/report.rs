@@ -1,32 +1,11 @@
 //! The report of a run and the table of runs, on the command line.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn ocelli(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ocelli")).args(args).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "exit {:?}\n{errors}", output.status.code());
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Exit code 2 and these words in the message.
-fn refused(args: &[&str], word: &str) {
-    let output = ocelli(args);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
-    assert!(
-        message.contains(word) && !message.contains("panicked"),
-        "{args:?}: expected \"{word}\" in: {message}"
-    );
-}
+use super::command::{ocelli, refused, stdout};
 
 fn pretrain(out: &Path, lr: &str) {
     let (out, lr) = (out.display().to_string(), format!("optim.lr={lr}"));
@@ -101,11 +80,11 @@ fn a_run_shows_itself() {
     assert!(fs::read_to_string(&page).unwrap().contains("<path class=\"bold c1\""));
     assert!(stdout(&ocelli(&["report", &format!("{runs}/broken")])).contains("report.html"));
 
-    refused(&["report", &format!("{runs}/foreign")], "no run here");
-    refused(&["report", &a, "--out", &format!("{runs}/loose.txt")], "found another file");
+    refused(&["report", &format!("{runs}/foreign")], &["no run here"]);
+    refused(&["report", &a, "--out", &format!("{runs}/loose.txt")], &["found another file"]);
     assert_eq!(fs::read_to_string(format!("{runs}/loose.txt")).unwrap(), "x");
-    refused(&["runs", &format!("{runs}/nowhere")], "nowhere");
-    refused(&["runs", &runs, "--compare", "a", "c"], "no run here");
+    refused(&["runs", &format!("{runs}/nowhere")], &["nowhere"]);
+    refused(&["runs", &runs, "--compare", "a", "c"], &["no run here"]);
     let empty = root.join("empty");
     fs::create_dir(&empty).unwrap();
     assert!(stdout(&ocelli(&["runs", &empty.display().to_string()])).contains("no runs in"));

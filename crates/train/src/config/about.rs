@@ -1,0 +1,144 @@
+//! What every key means, and where its default comes from.
+
+use toml::{Table, Value};
+
+use super::resolve::table_of;
+use super::{ConfigError, RunConfig};
+
+/// Key, meaning, source of the default. *DINO*: the reference's default or its paper; *torchvision*: the reference takes
+/// it from there; *Ocelli*: no published value, or a matter of taste.
+const KEYS: &[(&str, &str, &str)] = &[
+    ("method", "what is trained", "DINO"),
+    ("arch", "backbone", "DINO"),
+    ("init_from", "weights to start from; empty: random", "DINO"),
+    ("seed", "decides weights, order, views, drop path", "DINO"),
+    ("epochs", "passes over the images", "DINO"),
+    ("batch_size", "images per optimizer step, all parts together", "DINO, each GPU"),
+    ("accumulate", "parts a batch is computed in; the result stays the same", "Ocelli"),
+    ("drop_path", "largest rate of stochastic depth in the student", "DINO"),
+    ("views.global_size_px", "side of the two global crops", "DINO"),
+    ("views.local_size_px", "side of the local crops", "DINO"),
+    ("views.global_scale", "share of the image's area in a global crop", "DINO"),
+    ("views.local_scale", "share of the image's area in a local crop", "DINO"),
+    ("views.local_crops", "local crops of each image", "DINO"),
+    ("views.blur_sigma_max", "largest sigma of the blur, pixels; 0: no blur", "DINO"),
+    ("views.mean", "taken off each channel", "torchvision: ImageNet's"),
+    ("views.std", "divides each channel", "torchvision: ImageNet's"),
+    ("optim.lr", "peak learning rate for 256 images; scaled by batch_size / 256", "DINO"),
+    ("optim.min_lr", "learning rate at the end, not scaled", "DINO"),
+    ("optim.warmup_epochs", "epochs of linear warm-up", "DINO"),
+    ("optim.weight_decay", "decoupled weight decay at the start", "DINO"),
+    ("optim.weight_decay_end", "weight decay at the end, along a cosine", "DINO"),
+    ("optim.clip_grad", "largest gradient norm of each parameter; 0: no clipping", "DINO"),
+    ("dino.student_temp", "temperature of the student", "DINO"),
+    ("dino.teacher_temp", "temperature of the teacher after its warm-up", "DINO; unstable above 0.07"),
+    ("dino.warmup_teacher_temp", "temperature of the teacher in epoch 0", "DINO"),
+    ("dino.warmup_teacher_temp_epochs", "epochs of its warm-up", "DINO"),
+    ("dino.centre_momentum", "momentum of the centre", "DINO"),
+    (
+        "dino.teacher_momentum",
+        "momentum of the teacher at the start; a cosine takes it to 1",
+        "DINO; 0.9995 for small batches",
+    ),
+    ("dino.freeze_last_layer_epochs", "epochs before the head's last layer is trained", "DINO"),
+    ("dino.head.out_dim", "prototypes K", "DINO"),
+    ("dino.head.hidden_dim", "width of the head", "DINO"),
+    ("dino.head.bottleneck_dim", "width before the prototypes", "DINO"),
+    ("dino.head.layers", "linear maps before the prototypes", "DINO"),
+    ("dino.head.batch_norm", "batch normalisation in the head", "DINO"),
+    (
+        "dino.head.norm_last_layer",
+        "prototypes of length 1; false trains their length",
+        "DINO; false for the large ViTs",
+    ),
+    ("eval.every_epochs", "epochs between k-NN evaluations; 0: none. Needs labels", "Ocelli"),
+    ("eval.resize_px", "short side before the centre crop; 0: as it is", "DINO's k-NN"),
+    ("eval.crop_px", "side of the centre crop; 0: all of it", "DINO's k-NN"),
+    ("eval.batch_size", "images per forward pass", "Ocelli"),
+    ("eval.max_train", "images neighbours come from, at most; 0: all", "Ocelli"),
+    ("eval.max_test", "images to classify, at most; 0: all", "Ocelli"),
+    ("loader.threads", "threads that decode and cut views; 0: one per core", "Ocelli"),
+    ("loader.prefetch", "batches made ahead", "Ocelli"),
+    ("loader.max_bad_fraction", "share of unreadable images that stops the run", "Ocelli"),
+    ("log.every_steps", "steps between rows of metrics.jsonl; DINO prints every 10", "DINO"),
+    ("log.checkpoint_every_epochs", "epochs between checkpoints", "DINO"),
+    ("log.checkpoint_every_minutes", "minutes between checkpoints within an epoch; 0: none", "Ocelli"),
+    ("log.keep_checkpoints", "newest checkpoints kept", "Ocelli"),
+    ("log.keep_every_epochs", "every so many epochs one is kept for good; 0: none", "DINO"),
+    ("watch.collapse", "what to do about a collapse: stop, warn, off", "Ocelli"),
+    ("watch.patience_epochs", "epochs a sign of collapse has to last", "Ocelli"),
+];
+
+/// A configuration as TOML, with the meaning and source of each value, and the default where it differs.
+///
+/// # Errors
+/// When it cannot be written as TOML.
+pub fn annotated(config: &RunConfig) -> Result<String, ConfigError> {
+    let (table, defaults) = (table_of(config)?, table_of(&RunConfig::default())?);
+    let mut text = String::new();
+    section(&mut text, "", &table, &defaults);
+    Ok(text)
+}
+
+/// Plain values first, then the sections inside, as TOML wants it.
+fn section(text: &mut String, prefix: &str, table: &Table, defaults: &Table) {
+    for (key, value) in table.iter().filter(|(_, v)| !v.is_table()) {
+        let full = format!("{prefix}{key}");
+        let (_, meaning, source) = KEYS.iter().find(|(k, ..)| *k == full).copied().unwrap_or_default();
+        let from = match defaults.get(key) {
+            Some(default) if default != value => format!("this recipe; default {}, {source}", plain(default)),
+            _ => source.to_owned(),
+        };
+        text.push_str(&format!("{:<34} # {meaning} ({from})\n", format!("{key} = {}", plain(value))));
+    }
+    for (key, value) in table {
+        if let (Value::Table(inner), Some(Value::Table(defaults))) = (value, defaults.get(key)) {
+            text.push_str(&format!("\n[{prefix}{key}]\n"));
+            section(text, &format!("{prefix}{key}."), inner, defaults);
+        }
+    }
+}
+
+/// A value as one would write it: numbers of single precision have come through double precision, where 0.4 is
+/// 0.4000000059604645.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Float(f) if f64::from(*f as f32) == *f => format!("{:?}", *f as f32),
+        Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{PRESETS, resolve};
+
+    fn keys(prefix: &str, table: &Table, to: &mut Vec<String>) {
+        for (key, value) in table {
+            match value {
+                Value::Table(inner) => keys(&format!("{prefix}{key}."), inner, to),
+                _ => to.push(format!("{prefix}{key}")),
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_explained_once() {
+        let mut there = Vec::new();
+        keys("", &table_of(&RunConfig::default()).unwrap(), &mut there);
+        let mut explained: Vec<String> = KEYS.iter().map(|(k, ..)| (*k).to_owned()).collect();
+        there.sort();
+        explained.sort();
+        assert_eq!(there, explained);
+    }
+
+    #[test]
+    fn what_is_printed_is_the_configuration() {
+        for preset in PRESETS {
+            let config = resolve(Some(preset.name), None, &[]).unwrap();
+            let text = annotated(&config).unwrap();
+            assert_eq!(resolve(None, Some(("printed", &text)), &[]).unwrap(), config, "{}", preset.name);
+        }
+    }
+}
