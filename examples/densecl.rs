@@ -23,7 +23,7 @@ use ocelli::train::{GradientSum, Sgd, SgdRule, SgdState, to_tensor, write_atomic
 
 const BATCH: usize = 16;
 const SIZE_PX: u32 = 48;
-const LR: f64 = 0.03;
+const LR: f64 = 0.01;
 const DECAY: f64 = 1e-4;
 
 fn backbone(init: &mut Init) -> Result<ResNet, ResNetError> {
@@ -97,7 +97,7 @@ fn main() -> anyhow::Result<()> {
     let (out, only) = (Path::new(&out), args.next());
     std::fs::create_dir_all(out)?;
     let source = open_source(&data)?;
-    let contrast = MocoConfig { queue: 256, momentum: 0.99, ..MocoConfig::default() };
+    let contrast = MocoConfig { queue: 256, ..MocoConfig::default() };
     check_queue(contrast.queue, BATCH, source.len())?;
     let views = MocoViews { size_px: SIZE_PX, blur_sigma: None, ..MocoViews::default() };
     let loader_config = LoaderConfig { batch_size: BATCH, ..LoaderConfig::default() };

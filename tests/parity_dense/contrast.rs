@@ -359,3 +359,48 @@ fn densecl_figures_and_warm_up() {
         assert!(DenseCl::new(&wrong, tiny(1), 1, &device()).is_err());
     }
 }
+
+/// Four by four patches of an image's own colours, and noise that differs from view to view.
+fn patterns(images: &[usize], noise_seed: u64) -> Tensor<4> {
+    let own = |image: usize| {
+        let small = Init::new(1000 + image as u64, &device()).uniform([1, 3, 4, 1, 4, 1], 1.0).val().detach();
+        small.expand([1, 3, 4, 8, 4, 8]).reshape([1, 3, 32, 32])
+    };
+    let all = Tensor::cat(images.iter().map(|i| own(*i)).collect(), 0);
+    let noise = Init::new(noise_seed, &device()).uniform(all.dims(), 0.5).val().detach();
+    all + noise
+}
+
+/// The loss rises while random entries give way to keys, so it is judged from the first turn of the queue on.
+#[test]
+fn contrastive_methods_learn_after_the_queue_has_turned_over() {
+    fn check<M: Method>(what: &str, loss: &str, mut method: M) {
+        let mut optimizer = SgdState::new(Sgd { momentum: 0.9, rule: SgdRule::Plain { nesterov: false } });
+        let (batch, steps) = (8, 240);
+        let (mut losses, mut won) = (Vec::new(), Vec::new());
+        for step in 0..steps {
+            // A walk through 48 images: those in the queue are others.
+            let images: Vec<usize> = (0..batch).map(|i| (step * batch + i) % 48).collect();
+            let views = [&images, &images].map(|i| i.as_slice()).concat();
+            let output = method.loss(&[patterns(&views, step as u64)], batch, &clock(step));
+            losses.push(figure(&output, loss));
+            won.push(figure(&output, "top1"));
+            let mut raw = output.loss.backward();
+            let mut sum = GradientSum::default();
+            sum.add(params::take_gradients(method.net(), &mut raw), 1.0);
+            method.update_net(|net| optimizer.step(net, &sum, 0.05, 1e-4));
+            method.after_step(&clock(step));
+        }
+        let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
+        let (early, late) = (mean(&losses[4..14]), mean(&losses[steps - 20..]));
+        assert!(late < early - 0.8, "{what}: loss {early} after the first turn, {late} at the end");
+        let (early, late) = (mean(&won[4..14]), mean(&won[steps - 20..]));
+        assert!(late > early + 0.2, "{what}: {early} of the positives won, then {late}");
+    }
+    // A key encoder that is fast for its queue lets all images share one feature that turns from step to step.
+    let config = MocoConfig { momentum: 0.995, ..contrast(32, true) };
+    let build = |init: &mut Init| Ok::<_, ResNetError>(Small::new(&[3, 16, 32, 32], init));
+    check("moco", "loss", Moco::new(&config, build, 1, &device()).unwrap());
+    let config = DenseClConfig { contrast: config, ..DenseClConfig::default() };
+    check("densecl", "loss_global", DenseCl::new(&config, build, 1, &device()).unwrap());
+}

@@ -129,7 +129,7 @@ mod tests {
         let q = raw.clone().require_grad();
         let found = tiled(unit(q.clone()), key.clone(), &queue, 0.2, Some(one), 4);
         let row = |t: Tensor<2>| t.narrow(0, 1, 1);
-        let alone = info_nce_reference(row(unit(raw.clone().inner())), row(key), queue, 0.2);
+        let alone = info_nce_reference(row(unit(raw.inner())), row(key), queue, 0.2);
         close(&values(found.loss.clone()), &values(alone));
         let picked = gradient(found.loss, &q);
         assert!(picked[..5].iter().all(|g| *g == 0.0) && picked[5..10].iter().any(|g| *g != 0.0));
