@@ -2,8 +2,8 @@
 //!
 //! This crate gathers the others under one name; the command line lives in the binary.
 //!
-//! - [`models`] — Vision Transformers, heads, weights.
-//! - [`methods`] — DINO.
+//! - [`models`] — Vision Transformers, ResNets, heads, weights.
+//! - [`methods`] — DINO, MoCo v2, DenseCL.
 //! - [`data`] — sources of images, views, the loader.
 //! - [`train`] — configuration, devices, the loop.
 //! - [`eval`] — k-NN, attention masks, feature tables, pictures.

@@ -4,6 +4,7 @@
 //! through the same tests.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod parity_dense;
 mod support;
 
 use burn::module::{Module, Param};

@@ -1,12 +1,14 @@
 //! One file per subcommand; this one knows their names and what their errors mean to the shell.
 
 mod attention;
+mod correspondence;
 mod demo;
 mod devices;
 mod embed;
 mod export;
 mod images;
 mod knn;
+mod matches;
 mod plan;
 mod presets;
 mod pretrain;
@@ -52,6 +54,8 @@ enum Command {
     Eval(EvalCommand),
     /// Draw what the network attends to
     Attention(attention::AttentionArgs),
+    /// Draw which places of two images, or of an image and its augmented self, look alike to the network
+    Match(matches::MatchArgs),
     /// Write the features of images to a file
     Embed(embed::EmbedArgs),
     /// Say what a file of weights holds and what it is good for
@@ -68,6 +72,8 @@ enum Command {
 enum EvalCommand {
     /// Weighted k-nearest-neighbour accuracy, DINO's protocol
     Knn(knn::KnnArgs),
+    /// How often the most similar place in another view of an image is the right one
+    Correspondence(correspondence::CorrespondenceArgs),
 }
 
 /// Where to compute, and with whose kernels.
@@ -133,6 +139,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Report(args) => report::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
+        Command::Eval(EvalCommand::Correspondence(args)) => correspondence::run(&args),
+        Command::Match(args) => matches::run(&args),
         Command::Attention(args) => attention::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Weights(args) => weights::run(&args),

@@ -4,6 +4,7 @@
 mod bad_input;
 #[path = "../support/command.rs"]
 mod command;
+mod matching;
 mod report;
 mod resume;
 mod watch;

@@ -30,5 +30,5 @@ pub use scenes::{SceneConfig, SceneSource};
 pub use source::{Source, Split};
 pub use views::{
     Blur, ColourJitter, CropBox, DinoViews, EvalTransform, Filter, IMAGENET_MEAN, IMAGENET_STD, JitterStep,
-    Scratch, ViewParams, ViewPlan, ViewSpec, normalise_into,
+    MocoViews, Scratch, ViewParams, ViewPlace, ViewPlan, ViewSpec, normalise_into,
 };

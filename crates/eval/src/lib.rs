@@ -2,6 +2,7 @@
 //!
 //! * [`knn`]: the weighted k-nearest-neighbour classifier of the DINO evaluation.
 //! * [`attention`]: attention-mass masks and their Jaccard index with a ground-truth mask.
+//! * [`correspondence`]: which cells of two images match, how often rightly, and a picture of it.
 //! * [`features`]: feature tables as `.safetensors`, `.npy` or `.csv` bytes.
 //! * [`pca`]: the three leading principal components of patch features, as colours.
 //! * [`picture`], [`colour`], [`sheet`], [`text`]: RGB pictures, heat-maps, overlays and labelled contact sheets.
@@ -13,6 +14,7 @@
 
 pub mod attention;
 pub mod colour;
+pub mod correspondence;
 mod error;
 pub mod features;
 pub mod knn;

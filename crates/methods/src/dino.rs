@@ -281,7 +281,7 @@ fn entropy(logits: Tensor<2>) -> Tensor<1> {
 
 /// Standard deviation of the L2-normalised features over the batch, averaged over dimensions and multiplied by √dim:
 /// about 1 when they spread over the sphere, 0 when they are all the same.
-fn feature_std(features: Tensor<2>) -> Tensor<1> {
+pub(crate) fn feature_std(features: Tensor<2>) -> Tensor<1> {
     let dim = features.dims()[1] as f64;
     let norm = features.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
     let unit = features / norm;

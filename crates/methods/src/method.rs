@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use ocelli_models::VitError;
 use ocelli_models::weights::{StateDict, WeightsError};
+use ocelli_models::{ResNetError, VitError};
 
 /// The schedules' values for one optimizer step. Several micro-batches of one step share it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,6 +42,9 @@ pub enum MethodError {
     /// A backbone that cannot be built.
     #[error(transparent)]
     Vit(#[from] VitError),
+    /// A ResNet that cannot be built.
+    #[error(transparent)]
+    ResNet(#[from] ResNetError),
     /// State of another configuration.
     #[error(transparent)]
     Weights(#[from] WeightsError),

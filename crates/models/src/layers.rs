@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::Tensor;
+use burn::tensor::module::{batch_norm, batch_norm_train};
 
 use crate::Init;
 
@@ -114,6 +115,46 @@ impl BatchNorm {
         (x - mean) / (var + Self::EPSILON).sqrt() * self.weight.val().unsqueeze::<2>()
             + self.bias.val().unsqueeze::<2>()
     }
+}
+
+impl BatchNorm {
+    /// `[batch, dim, height, width]` to the same shape, as PyTorch's `BatchNorm2d`. With `groups` above 1 every share
+    /// of the batch is normalised by its own statistics, as on that many devices; the running statistics then take
+    /// the groups' mean. One node of the autodiff graph per group.
+    pub fn forward_maps(&self, x: Tensor<4>, mode: Mode, groups: usize) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        if mode == Mode::Eval {
+            let (mean, var) = (self.running_mean.value(), self.running_var.value());
+            return batch_norm(x, weight, bias, mean, var, Self::EPSILON);
+        }
+        let [batch, _, height, width] = x.dims();
+        let shares = if groups > 1 { x.chunk(groups, 0) } else { vec![x] };
+        let (mut outputs, mut mean, mut var) = (Vec::new(), None, None);
+        for share in shares {
+            let rows = share.dims()[0];
+            let unbias = (rows * height * width) as f64 / (rows * height * width).max(2).saturating_sub(1) as f64;
+            let part = Self::MOMENTUM * rows as f64 / batch as f64;
+            let normalised = batch_norm_train(share, weight.clone(), bias.clone(), Self::EPSILON);
+            mean = add(mean, normalised.mean * part);
+            var = add(var, normalised.variance * (part * unbias));
+            outputs.push(normalised.output);
+        }
+        if let (Some(mean), Some(var)) = (mean, var) {
+            blend(&self.running_mean, mean.unsqueeze::<2>());
+            blend(&self.running_var, var.unsqueeze::<2>());
+        }
+        match <[Tensor<4>; 1]>::try_from(outputs) {
+            Ok([only]) => only,
+            Err(several) => Tensor::cat(several, 0),
+        }
+    }
+}
+
+fn add(sum: Option<Tensor<1>>, part: Tensor<1>) -> Option<Tensor<1>> {
+    Some(match sum {
+        None => part,
+        Some(sum) => sum + part,
+    })
 }
 
 /// Adds `share` of the batch to what is left of a running statistic.

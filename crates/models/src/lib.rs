@@ -1,4 +1,4 @@
-//! Networks of Ocelli: Vision Transformers, projection heads, and their weights.
+//! Networks of Ocelli: Vision Transformers, ResNets, projection heads, and their weights.
 //!
 //! Module paths are PyTorch's names (`blocks.0.attn.qkv.weight`, `head.last_layer.weight_v`), so a network's
 //! parameters, optimizer groups, weight files and the reference fixtures all speak of the same thing. Linear
@@ -7,16 +7,23 @@
 //! Nothing here touches files, threads or clocks; the crate compiles to wasm unchanged.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod contrast_head;
+mod conv;
+mod dense;
 mod heads;
 mod init;
 mod layers;
 pub mod params;
 mod pos_embed;
+mod resnet;
 mod vit;
 pub mod weights;
 
+pub use conv::{Conv2d, Kernel};
+pub use dense::{DenseBackbone, pool};
 pub use heads::{DinoHead, DinoHeadConfig};
 pub use init::Init;
 pub use layers::{BatchNorm, LayerNorm, Linear, Mode};
 pub use pos_embed::{PositionGrid, resample_positions};
+pub use resnet::{ResNet, ResNetArch, ResNetConfig, ResNetError, Stem};
 pub use vit::{Arch, Vit, VitConfig, VitError};

@@ -78,35 +78,45 @@ pub fn load_backbone_into(
 }
 
 /// A backbone's tensors and where they came from.
-struct Loaded {
-    file: PathBuf,
-    network: Network,
-    state: StateDict,
+pub(crate) struct Loaded {
+    pub file: PathBuf,
+    pub network: Network,
+    pub state: StateDict,
 }
 
 impl Loaded {
+    /// A Vision Transformer's tensors.
     fn read(path: &Path, part: Option<Part>) -> Result<Self, TrainError> {
+        Self::read_any(path, part, |family| match family {
+            Family::Vit { .. } => Ok(()),
+            Family::ResNet { .. } => Err("a Vision Transformer"),
+        })
+    }
+
+    /// The tensors of the first network that is asked for; `accept` says of another family what was expected.
+    pub fn read_any(
+        path: &Path,
+        part: Option<Part>,
+        accept: impl Fn(&Family) -> Result<(), &'static str>,
+    ) -> Result<Self, TrainError> {
         let file = resolve_weights(path)?;
         let bytes = fs::read(&file).map_err(|e| TrainError::io(&file, "read the weights", &e))?;
         let fail = |reason: String| TrainError::File { path: file.clone(), reason };
         let weights = Weights::open(&bytes).map_err(|e| fail(e.to_string()))?;
         let network = weights.network(part).map_err(|e| fail(e.to_string()))?;
-        if !matches!(network.family, Family::Vit { .. }) {
+        if let Err(expected) = accept(&network.family) {
             let what = weights.layout().name;
-            return Err(fail(format!(
-                "expected the weights of a Vision Transformer, found {what} ({})",
-                network.family
-            )));
+            return Err(fail(format!("expected the weights of {expected}, found {what} ({})", network.family)));
         }
         let state = weights.backbone(&network).map_err(|e| fail(e.to_string()))?;
         Ok(Self { file, network, state })
     }
 
-    fn fail(&self, reason: String) -> TrainError {
+    pub fn fail(&self, reason: String) -> TrainError {
         TrainError::File { path: self.file.clone(), reason }
     }
 
-    fn describe(&self, arch: &str) -> String {
+    pub fn describe(&self, arch: &str) -> String {
         let what = match self.network.part {
             Some(Part::Teacher) => "teacher backbone",
             Some(Part::Student) => "student backbone",

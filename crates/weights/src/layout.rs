@@ -158,7 +158,7 @@ impl Weights<'_> {
                 format!("there is no {part} in this file; its networks are under {}", prefixes.join(", "))
             }
             _ => format!(
-                "expected the weights of a Vision Transformer; this file holds {}: {} tensors ({}{})",
+                "expected the weights of a Vision Transformer or a ResNet; this file holds {}: {} tensors ({}{})",
                 layout.name,
                 self.entries().len(),
                 first.join(", "),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::prefetch::{Prefetch, worker_pool};
 use super::samples::{BadFile, Samples, fenced};
-use crate::{DataError, Rng, Scratch, Source, ViewPlan};
+use crate::{DataError, Rng, Scratch, Source, ViewPlace, ViewPlan};
 
 /// How batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -73,6 +73,8 @@ pub struct ViewBatch {
     pub indices: Vec<usize>,
     /// The views of the plan in order, consecutive ones of one size together.
     pub groups: Vec<ViewGroup>,
+    /// What every view of every sample shows: by sample, then by view of the plan.
+    pub places: Vec<Vec<ViewPlace>>,
 }
 
 /// Keeps the stream of sample orders apart from others with the same seed.
@@ -223,23 +225,23 @@ impl Shared {
                 .zip(wanted)
                 .map_init(Scratch::default, |scratch, (outs, &index)| {
                     if stop.load(Ordering::Relaxed) {
-                        return Ok(index);
+                        return Ok((index, Vec::new()));
                     }
                     fenced(|| self.samples.source().name(index), || self.sample(epoch, index, scratch, outs))
                 })
                 .collect::<Vec<_>>()
         };
-        let indices: Result<Vec<usize>, DataError> = self.pool.install(work).into_iter().collect();
+        let drawn: Result<Vec<(usize, Vec<ViewPlace>)>, DataError> = self.pool.install(work).into_iter().collect();
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         // Checked after the whole batch, so that the list does not depend on who was fastest.
         self.samples.check_bad()?;
-        let indices = match indices {
+        let (indices, places) = match drawn {
             Err(DataError::TooManyBad { .. }) => return Err(self.samples.too_many_bad()),
-            other => other?,
+            other => other?.into_iter().unzip(),
         };
-        Ok(Some(ViewBatch { epoch, iteration, indices, groups }))
+        Ok(Some(ViewBatch { epoch, iteration, indices, groups, places }))
     }
 
     fn sample(
@@ -248,12 +250,11 @@ impl Shared {
         index: usize,
         scratch: &mut Scratch,
         outs: &mut [&mut [f32]],
-    ) -> Result<usize, DataError> {
+    ) -> Result<(usize, Vec<ViewPlace>), DataError> {
         let seed = self.config.seed;
         let (used, image) = self.samples.get_or_replace(seed, epoch as u64, index)?;
         let mut rng = Rng::for_sample(seed, epoch as u64, index as u64);
-        self.plan.render_all(&image, &mut rng, scratch, outs);
-        Ok(used)
+        Ok((used, self.plan.render_all(&image, &mut rng, scratch, outs)))
     }
 }
 

@@ -8,6 +8,7 @@ mod blur;
 mod colour;
 mod eval;
 mod hue;
+mod moco;
 mod plan;
 mod planes;
 mod render;
@@ -16,6 +17,7 @@ mod sample;
 mod spec;
 
 pub use eval::EvalTransform;
+pub use moco::{MocoViews, ViewPlace};
 pub use plan::{DinoViews, IMAGENET_MEAN, IMAGENET_STD, ViewPlan};
 pub use render::{Scratch, normalise_into};
 pub use resize::{CropBox, Filter, resized_crop};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blur, ColourJitter, Scratch, ViewSpec};
+use super::{Blur, ColourJitter, Scratch, ViewPlace, ViewSpec};
 use crate::{DataError, Image, Rng};
 
 /// Channel means of ImageNet, of levels scaled to 0..1.
@@ -89,12 +89,21 @@ impl ViewPlan {
         groups
     }
 
-    /// Draws and renders every view of an image; `outs` holds one `[3, size, size]` slice per view.
-    pub fn render_all(&self, image: &Image, rng: &mut Rng, scratch: &mut Scratch, outs: &mut [&mut [f32]]) {
-        for (view, out) in self.views.iter().zip(outs) {
+    /// Draws and renders every view of an image; `outs` holds one `[3, size, size]` slice per view. Returns what each
+    /// view shows.
+    pub fn render_all(
+        &self,
+        image: &Image,
+        rng: &mut Rng,
+        scratch: &mut Scratch,
+        outs: &mut [&mut [f32]],
+    ) -> Vec<ViewPlace> {
+        let render = |(view, out): (&ViewSpec, &mut &mut [f32])| {
             let params = view.sample(image.width, image.height, rng);
             view.render_into(image, &params, self.mean, self.std, scratch, out);
-        }
+            ViewPlace::from(&params)
+        };
+        self.views.iter().zip(outs).map(render).collect()
     }
 
     /// Checks every setting.

@@ -1,0 +1,149 @@
+//! `ocelli eval correspondence`.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use ocelli::data::{MocoViews, Rng, Scratch, Source as _, ViewPlace, ViewPlan};
+use ocelli::eval::correspondence::{Pck, nearest};
+use ocelli::methods::ViewBox;
+use ocelli::train::load_dense;
+
+use super::DeviceArgs;
+use super::attention::normalisation;
+use super::images::{self, Named};
+use super::matches::cells_of;
+
+/// Percentage of correct matches (PCK): two augmented views of each image (MoCo v2's augmentation), every cell of one
+/// matched to the most similar cell of the other, counted right within 1 and 2 cells of where the crop says it is.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  ocelli eval correspondence --data scenes --weights runs/first\n  ocelli eval correspondence --data photos --weights densecl.pth random:resnet-50 --images 500 --json"
+)]
+pub struct CorrespondenceArgs {
+    /// A folder of images, records, or `scenes`
+    #[arg(long)]
+    data: String,
+    /// Networks to compare: run folders, checkpoints, backbones (Vision Transformer or ResNet), or `random:ARCH`
+    #[arg(long, num_args = 1.., required = true)]
+    weights: Vec<PathBuf>,
+    /// Images at most, evenly spaced (0: all)
+    #[arg(long, default_value_t = 200)]
+    images: usize,
+    /// Side of the views in pixels
+    #[arg(long, default_value_t = 224)]
+    size: u32,
+    /// Pixels per cell of a ResNet: 32, or 16 or 8 by dilation (0: 32)
+    #[arg(long, default_value_t = 0)]
+    stride: usize,
+    /// Seed of the views: the same seed gives every network the same views
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Heads, where the weights do not tell
+    #[arg(long)]
+    heads: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
+    let inputs = Named::list(std::slice::from_ref(&args.data), args.images)?;
+    let plan = ViewPlan::moco(MocoViews { size_px: args.size, ..MocoViews::default() });
+    plan.validate()?;
+    let device = args.device.open()?;
+    let mut rows = Vec::new();
+    for (i, weights) in args.weights.iter().enumerate() {
+        let net = load_dense(weights, None, args.heads, args.stride, &device.device)?;
+        if !(args.size as usize).is_multiple_of(net.stride_px) {
+            bail!(
+                "--size: expected a multiple of {} px, this network's cells; found {}",
+                net.stride_px,
+                args.size
+            );
+        }
+        let (mean, std) = normalisation(net.run.as_ref());
+        let plan = ViewPlan { mean, std, ..plan.clone() };
+        let bar = images::bar(inputs.len());
+        let (mut pck, mut scratch) = (Pck::default(), Scratch::default());
+        let side = args.size as usize;
+        for index in 0..inputs.len() {
+            let image = inputs.load(index)?;
+            let (mut a, mut b) = (vec![0.0; 3 * side * side], vec![0.0; 3 * side * side]);
+            let mut rng = Rng::for_sample(args.seed, 0, index as u64);
+            let places = plan.render_all(&image, &mut rng, &mut scratch, &mut [&mut a, &mut b]);
+            let [from, to] = [&places[0], &places[1]].map(view_box);
+            let (a, b) =
+                (cells_of(&net, a, [side, side], &device.device), cells_of(&net, b, [side, side], &device.device));
+            let matches = nearest(a.rows, b.rows)?;
+            let truth: Vec<Option<(f32, f32)>> = (0..a.grid[0] * a.grid[1])
+                .map(|cell| to.position_of(from.cell_centre(cell, a.grid), b.grid))
+                .collect();
+            pck.add(&matches, &truth, b.grid);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        if pck.cells == 0 {
+            bail!("{}: no two views of an image overlap; expected more images than {}", args.data, inputs.len());
+        }
+        if args.json {
+            rows.push(json(weights, &net.description, inputs.len(), &pck));
+        } else {
+            if i == 0 {
+                println!("{} pairs of views of {} px on {}", inputs.len(), args.size, device.name);
+                println!("PCK within   1 cell  2 cells   mutual: 1 cell  2 cells  share of cells");
+            }
+            print_row(&net.description, &pck);
+        }
+    }
+    if args.json {
+        println!(
+            "{}",
+            serde_json::json!({ "data": args.data, "size": args.size, "seed": args.seed, "rows": rows })
+        );
+    }
+    Ok(())
+}
+
+fn view_box(place: &ViewPlace) -> ViewBox {
+    let crop = place.crop;
+    ViewBox {
+        left: crop.left as f32,
+        top: crop.top as f32,
+        width: crop.width as f32,
+        height: crop.height as f32,
+        flip: place.flip,
+    }
+}
+
+fn shares(pck: &Pck) -> [f64; 7] {
+    let of = |part: usize, whole: usize| Pck::percent(part as f64, whole);
+    [
+        of(pck.within_1, pck.cells),
+        of(pck.within_2, pck.cells),
+        of(pck.mutual_within_1, pck.mutual),
+        of(pck.mutual_within_2, pck.mutual),
+        of(pck.mutual, pck.cells),
+        Pck::percent(pck.chance_1, pck.cells),
+        Pck::percent(pck.chance_2, pck.cells),
+    ]
+}
+
+fn print_row(description: &str, pck: &Pck) {
+    let [one, two, mutual_one, mutual_two, mutual, chance_one, chance_two] = shares(pck);
+    println!("{description} ({} cells; guessing gets {chance_one:.1} and {chance_two:.1} %)", pck.cells);
+    println!(
+        "           {one:6.1} %  {two:5.1} %          {mutual_one:6.1} %  {mutual_two:5.1} %         {mutual:5.1} %"
+    );
+}
+
+fn json(weights: &std::path::Path, description: &str, images: usize, pck: &Pck) -> serde_json::Value {
+    let [one, two, mutual_one, mutual_two, mutual, chance_one, chance_two] = shares(pck);
+    serde_json::json!({
+        "weights": weights, "network": description, "pairs": images, "cells": pck.cells,
+        "pck_1": one, "pck_2": two, "mutual_pck_1": mutual_one, "mutual_pck_2": mutual_two, "mutual": mutual,
+        "chance_1": chance_one, "chance_2": chance_two,
+    })
+}

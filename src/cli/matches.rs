@@ -1,0 +1,142 @@
+//! `ocelli match`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use burn::tensor::{Device, Tensor, TensorData};
+use clap::Args;
+use ocelli::data::{Image, MocoViews, Rng, ViewPlan, normalise_into};
+use ocelli::eval::correspondence::{Match, MatchPicture, nearest};
+use ocelli::eval::picture::Picture;
+use ocelli::train::{DenseNet, load_dense};
+
+use super::DeviceArgs;
+use super::attention::normalisation;
+use super::images::{self, Named};
+
+/// Nearest neighbours of dense features between two images, or an image and an augmented view of it: lines coloured by
+/// their place in the first image, and the features' three leading components side by side.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  ocelli match one.jpg two.jpg --weights runs/first\n  ocelli match photo.jpg --weights dino_resnet50_pretrain.pth --stride 16 --out match.png"
+)]
+pub struct MatchArgs {
+    /// An image, or `scenes:1`
+    first: String,
+    /// Another; without it, an augmented view of the first
+    second: Option<String>,
+    /// A run folder, a checkpoint, a backbone (Vision Transformer or ResNet), or `random:ARCH`
+    #[arg(long)]
+    weights: PathBuf,
+    /// The picture
+    #[arg(long, default_value = "match.png")]
+    out: PathBuf,
+    /// Every cell's nearest neighbour, not only those that choose each other
+    #[arg(long)]
+    one_way: bool,
+    /// Lines at most, the most similar (0: all)
+    #[arg(long, default_value_t = 60)]
+    lines: usize,
+    /// Long side in pixels (default: as it is, at most 480)
+    #[arg(long, default_value_t = 0)]
+    size: usize,
+    /// Pixels per cell of a ResNet: 32, or 16 or 8 by dilation (0: 32)
+    #[arg(long, default_value_t = 0)]
+    stride: usize,
+    /// Seed of the augmented view
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Heads, where the weights do not tell
+    #[arg(long)]
+    heads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Features of an image's cells.
+pub struct Cells {
+    /// `[rows·columns, dim]`.
+    pub rows: Tensor<2>,
+    /// Rows and columns.
+    pub grid: [usize; 2],
+}
+
+/// Features of the cells of a normalised image `[3, height, width]`.
+pub fn cells_of(net: &DenseNet, pixels: Vec<f32>, [height, width]: [usize; 2], device: &Device) -> Cells {
+    let images = Tensor::from_data(TensorData::new(pixels, [1, 3, height, width]), device);
+    let map = net.feature_map(images);
+    let [_, dim, rows, cols] = map.dims();
+    Cells { rows: map.reshape([dim, rows * cols]).transpose(), grid: [rows, cols] }
+}
+
+/// One side of the picture.
+struct Side {
+    picture: Picture,
+    cells: Cells,
+    values: Vec<f32>,
+}
+
+pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
+    let names: Vec<String> = std::iter::once(&args.first).chain(&args.second).cloned().collect();
+    let inputs = Named::list(&names, 1)?;
+    let device = args.device.open()?;
+    let net = load_dense(&args.weights, None, args.heads, args.stride, &device.device)?;
+    println!("{} on {}", net.description, device.name);
+    let (mean, std) = normalisation(net.run.as_ref());
+    let side = |image: Image| -> anyhow::Result<Side> {
+        let (w, h) = (image.width as usize, image.height as usize);
+        let mut pixels = vec![0.0; 3 * w * h];
+        normalise_into(&image, mean, std, &mut pixels);
+        let cells = cells_of(&net, pixels, [h, w], &device.device);
+        let values = cells.rows.clone().into_data().try_to_vec::<f32>();
+        let values = values.map_err(|e| anyhow::anyhow!("cannot read the features back: {e:?}"))?;
+        Ok(Side { picture: Picture::new(w, h, image.data)?, cells, values })
+    };
+    let first = inputs.input(0)?;
+    let (fitted, _) = images::fit(&first, args.size, net.stride_px)?;
+    let other = match args.second {
+        Some(_) => images::fit(&inputs.input(1)?, args.size, net.stride_px)?.0,
+        None => augmented(&first.image, &fitted, net.stride_px, args.seed),
+    };
+    let (a, b) = (side(fitted)?, side(other)?);
+    let all = nearest(a.cells.rows.clone(), b.cells.rows.clone())?;
+    let kept = strongest(&all, args.one_way, args.lines);
+    if kept.is_empty() {
+        bail!("no two cells choose each other; --one-way draws every cell's nearest neighbour");
+    }
+    let picture = MatchPicture {
+        images: [&a.picture, &b.picture],
+        features: [&a.values, &b.values],
+        grids: [a.cells.grid, b.cells.grid],
+        dim: a.values.len() / (a.cells.grid[0] * a.cells.grid[1]),
+    };
+    let page = picture.render(&kept).context("cannot draw the matches")?;
+    images::write_png(&args.out, page.width(), page.height(), page.data())?;
+    let mutual = all.iter().filter(|m| m.mutual).count();
+    println!(
+        "{} cells, {mutual} of them in mutual matches, {} drawn: {}",
+        all.len(),
+        kept.len(),
+        args.out.display()
+    );
+    Ok(())
+}
+
+/// A view of MoCo v2 at the size of the longer side, whole cells.
+fn augmented(image: &Image, fitted: &Image, cell_px: usize, seed: u64) -> Image {
+    let cell = cell_px as u32;
+    let side = (fitted.width.max(fitted.height) / cell).max(1) * cell;
+    let spec = ViewPlan::moco(MocoViews { size_px: side, ..MocoViews::default() }).views.remove(0);
+    let params = spec.sample(image.width, image.height, &mut Rng::for_sample(seed, 0, 0));
+    spec.render(image, &params)
+}
+
+/// The most similar matches, the best first.
+fn strongest(all: &[Match], one_way: bool, lines: usize) -> Vec<Match> {
+    let mut kept: Vec<Match> = all.iter().filter(|m| one_way || m.mutual).copied().collect();
+    kept.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.from.cmp(&b.from)));
+    if lines > 0 {
+        kept.truncate(lines);
+    }
+    kept
+}

@@ -1,0 +1,208 @@
+//! ResNets against torchvision's.
+
+use burn::tensor::{Tensor, TensorData};
+use ocelli::models::weights::{ModuleState as _, StateDict};
+use ocelli::models::{Init, Mode, ResNet, ResNetArch, ResNetConfig, Stem, params};
+
+use crate::support::{
+    Fixture, Tolerance, as_usize, assert_close, device, fixtures, formula, formula_tensor, golden_folder, values,
+};
+
+/// A ResNet with formula weights.
+fn formula_resnet(config: &ResNetConfig, salt: &str) -> ResNet {
+    let net = config.init(&mut Init::new(0, &device())).unwrap();
+    let mut state = StateDict::default();
+    state.add_module("", &net).unwrap();
+    for (name, tensor) in &mut state.tensors {
+        *tensor = formula_tensor(salt, name, &tensor.shape);
+    }
+    state.load_into(net).unwrap()
+}
+
+fn formula_images(salt: &str, name: &str, shape: [usize; 4]) -> Tensor<4> {
+    let pixels: Vec<f32> = (0..shape.iter().product()).map(|i| formula(salt, name, i) as f32).collect();
+    Tensor::from_data(TensorData::new(pixels, shape), &device())
+}
+
+/// The tolerance of a stage's output or of its mean over cells.
+fn stage_tolerance(f: &Fixture, mode: &str, stage: &str, mean: bool) -> Tolerance {
+    let tolerance = &f.json["tolerance"][mode];
+    match (mode, mean) {
+        ("eval", _) => Tolerance::of(tolerance, &[]),
+        (_, false) => Tolerance::of(&tolerance[stage], &[]),
+        (_, true) => {
+            let whole = Tolerance::of(&tolerance[stage], &[]);
+            Tolerance { atol: whole.atol / 3.0, ..whole }
+        }
+    }
+}
+
+#[test]
+fn resnet_forward() {
+    for name in fixtures("resnet_forward") {
+        let f = Fixture::load(&name);
+        let text = |key: &str| f.config()[key].as_str().unwrap();
+        let arch: ResNetArch = match text("arch") {
+            "wide_resnet50_2" => "wide-resnet-50".parse().unwrap(),
+            arch => arch.replace("resnet", "resnet-").parse().unwrap(),
+        };
+        let config = ResNetConfig::from(arch);
+        assert_eq!(config.num_parameters(), f.usize("num_parameters_without_fc"), "{name}");
+        for case in f.config()["cases"].as_array().unwrap() {
+            let key = case["key"].as_str().unwrap();
+            let mode = case["bn_mode"].as_str().unwrap();
+            let size = |what: &str| as_usize(&case[what], what);
+            // Every case starts from the formula's running statistics.
+            let net = formula_resnet(&config, text("salt"));
+            assert_eq!(params::count(&net), f.usize("num_parameters_without_fc"), "{name}");
+            let shape = [size("batch"), 3, size("height"), size("width")];
+            let images = formula_images(text("salt"), text("input_name"), shape);
+            let how = if mode == "train" { Mode::Train { seed: 0 } } else { Mode::Eval };
+            let check = |what: &str, found: Vec<f32>, tolerance: Tolerance| {
+                let expected = &f.get(&format!("{key}.{what}")).values;
+                assert_close(&format!("{name} {key}.{what}"), &found, expected, tolerance);
+            };
+            let stages = net.stages(images, how);
+            for (i, stage) in stages.iter().enumerate() {
+                let layer = format!("layer{}", i + 1);
+                let all = values(stage.clone());
+                let chosen = f.integers(&format!("{key}.{layer}.index"));
+                let found = chosen.iter().map(|i| all[*i]).collect();
+                check(&format!("{layer}.value"), found, stage_tolerance(&f, mode, &layer, false));
+                let mean = values(stage.clone().flatten::<3>(2, 3).mean_dim(2));
+                check(&format!("{layer}.gap"), mean.clone(), stage_tolerance(&f, mode, &layer, true));
+                if i == 3 {
+                    let whole = &f.json["tolerance"][mode];
+                    let tolerance = if mode == "train" { &whole["pooled"] } else { whole };
+                    check("pooled", mean, Tolerance::of(tolerance, &[]));
+                }
+            }
+            let mut state = StateDict::default();
+            state.add_module("", &net).unwrap();
+            let prefix = format!("{key}.after.");
+            let mut buffers = 0;
+            for (tensor, expected) in f.tensors.tensors.iter().filter(|(n, _)| n.starts_with(&prefix)) {
+                let name = &tensor[prefix.len()..];
+                let (norm, _) = name.rsplit_once('.').unwrap();
+                let tolerance = Tolerance::of(&f.json["tolerance"]["train"][format!("after.{norm}")], &[]);
+                let found = state.get(name).unwrap_or_else(|| panic!("no {name}"));
+                assert_close(tensor, &found.values, &expected.values, tolerance);
+                buffers += 1;
+            }
+            assert_eq!(buffers > 0, mode == "train", "{name} {key}");
+        }
+    }
+}
+
+/// The comparison table's counts, and that the formula behind them counts what is built.
+#[test]
+fn resnet_parameter_counts() {
+    let bytes = std::fs::read(golden_folder().join("bench_reference.json")).unwrap();
+    let table: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let count = |name: &str| {
+        let arch: ResNetArch = name.parse().unwrap();
+        assert_eq!(arch.to_string(), name);
+        ResNetConfig::from(arch).num_parameters()
+    };
+    for (row, name) in [
+        ("RN50", "resnet-50"),
+        ("RN101", "resnet-101"),
+        ("RN50w2", "resnet-50x2"),
+        ("RN50w4", "resnet-50x4"),
+        ("RN50w5", "resnet-50x5"),
+        ("RN200w2", "resnet-200x2"),
+        ("wide_resnet50_2 (torchvision, inner width only)", "wide-resnet-50"),
+        ("RN152w3+SK", "resnet-152x3-sk"),
+        ("RN50+SK", "resnet-50-sk"),
+    ] {
+        let expected = &table["backbones"][row];
+        assert_eq!(count(name), as_usize(&expected["parameters"], row), "{row}");
+        let arch: ResNetArch = name.parse().unwrap();
+        assert_eq!(arch.dim(), as_usize(&expected["feature_dim"], row), "{row}");
+    }
+    // torchvision's own counts without the classifier.
+    assert_eq!(count("resnet-18"), 11_176_512);
+    assert_eq!(count("resnet-34"), 21_284_672);
+    for name in
+        ["resnet-18c8", "resnet-34c6", "resnet-50c8", "wide-resnet-50c8", "resnet-152c4-sk", "resnet-200c2"]
+    {
+        for stem in [Stem::Imagenet, Stem::Cifar] {
+            let config = ResNetConfig { stem, ..name.parse::<ResNetArch>().unwrap().into() };
+            let net = config.init(&mut Init::new(0, &device())).unwrap();
+            assert_eq!(params::count(&net), config.num_parameters(), "{name} {stem:?}");
+            let mut state = StateDict::default();
+            state.add_module("", &net).unwrap();
+            let found = ResNetConfig::of(&state).unwrap();
+            assert_eq!(found.arch, config.arch, "{name}");
+        }
+    }
+    for wrong in
+        ["resnet-51", "resnet-50x0", "resnet-18-sk", "wide-resnet-18", "resnet-50y2", "resnet-50x99999", ""]
+    {
+        assert!(wrong.parse::<ResNetArch>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn resnet_maps_have_the_stride_that_is_asked_for() {
+    let arch: ResNetArch = "resnet-50c4".parse().unwrap();
+    let images = formula_images("", "stride", [2, 3, 70, 64]);
+    let mut pixels = Vec::new();
+    for (output_stride, rows, cols) in [(32, 3, 2), (16, 5, 4), (8, 9, 8)] {
+        let config = ResNetConfig { output_stride, ..arch.into() };
+        let map = formula_resnet(&config, "").stages(images.clone(), Mode::Eval)[3].clone();
+        assert_eq!(map.dims(), [2, arch.dim(), rows, cols]);
+        pixels.push(values(map.slice([0..1, 0..1, 0..1, 0..1]))[0]);
+    }
+    // Dilation keeps what a cell sees: before any zero of the border comes in, the values agree.
+    let inside = formula_images("", "inside", [1, 3, 512, 512]);
+    let at = |output_stride: usize, cell: usize| {
+        let config = ResNetConfig { output_stride, ..arch.into() };
+        let map = formula_resnet(&config, "").stages(inside.clone(), Mode::Eval)[2].clone();
+        values(map.slice([0..1, 0..arch.dim() / 2, cell..cell + 1, cell..cell + 1]))
+    };
+    let tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
+    assert_close("dilated", &at(8, 32), &at(32, 16), tolerance);
+    let cifar = ResNetConfig { stem: Stem::Cifar, ..arch.into() };
+    let map = formula_resnet(&cifar, "").stages(formula_images("", "small", [1, 3, 32, 32]), Mode::Eval);
+    assert_eq!(map[3].dims(), [1, arch.dim(), 4, 4]);
+    let sk = ResNetConfig::from("resnet-50c4-sk".parse::<ResNetArch>().unwrap());
+    assert_eq!(formula_resnet(&sk, "").stages(images, Mode::Eval)[3].dims(), [2, arch.dim(), 3, 2]);
+    for (output_stride, norm_groups) in [(4, 1), (32, 0)] {
+        let config = ResNetConfig { output_stride, norm_groups, ..arch.into() };
+        assert!(config.init(&mut Init::new(0, &device())).is_err());
+    }
+}
+
+/// Shares of a batch are normalised as batches of their own, and the running statistics take the mean.
+#[test]
+fn norm_groups_are_batches_of_their_own() {
+    let arch: ResNetArch = "resnet-18c4".parse().unwrap();
+    let whole = formula_images("", "groups", [6, 3, 32, 32]);
+    let train = Mode::Train { seed: 0 };
+    let net = formula_resnet(&ResNetConfig { norm_groups: 3, ..arch.into() }, "");
+    let together = net.forward(whole.clone(), train);
+    let running = |net: &ResNet| {
+        let mut state = StateDict::default();
+        state.add_module("", net).unwrap();
+        ["bn1.running_mean", "bn1.running_var"].map(|n| state.get(n).unwrap().values.clone())
+    };
+    let mut sums = [vec![0.0f32; 4], vec![0.0f32; 4]];
+    for share in 0..3 {
+        let alone = formula_resnet(&arch.into(), "");
+        let found = alone.forward(whole.clone().narrow(0, 2 * share, 2), train);
+        let expected = values(found);
+        let found = values(together.clone().narrow(0, 2 * share, 2));
+        assert_close("a share", &found, &expected, Tolerance { atol: 1e-5, rtol: 1e-4 });
+        for (sum, part) in sums.iter_mut().zip(running(&alone)) {
+            sum.iter_mut().zip(part).for_each(|(s, p)| *s += p / 3.0);
+        }
+    }
+    for (found, expected) in running(&net).iter().zip(&sums) {
+        assert_close("running statistics", found, expected, Tolerance { atol: 1e-6, rtol: 1e-5 });
+    }
+    // One share of six is another matter.
+    let one = values(formula_resnet(&arch.into(), "").forward(whole, train));
+    let apart = one.iter().zip(values(together)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart > 0.05, "groups make a difference of {apart} only");
+}
