@@ -8,6 +8,7 @@
 mod dino;
 mod ema;
 mod method;
+pub mod optim;
 pub mod schedule;
 
 pub use dino::{Dino, DinoConfig, DinoNet};

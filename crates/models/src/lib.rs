@@ -19,4 +19,4 @@ pub use heads::{DinoHead, DinoHeadConfig};
 pub use init::Init;
 pub use layers::{BatchNorm, LayerNorm, Linear, Mode};
 pub use pos_embed::{PositionGrid, resample_positions};
-pub use vit::{Arch, Vit, VitConfig, VitError};
+pub use vit::{Arch, Trace, Vit, VitConfig, VitError};
