@@ -13,8 +13,11 @@ export function colour(level: number): [number, number, number] {
   return [mix(16), mix(8), mix(0)];
 }
 
-/** Values `[rows·columns]` as a picture of one pixel a patch; cells outside `mask` are see-through. */
-export function heatmap(values: ArrayLike<number>, columns: number, mask?: ArrayLike<number>): ImageData {
+/**
+ * Values `[rows·columns]` as a picture of one pixel a patch; cells outside `mask` are see-through, and with `veil` low ones
+ * nearly so, that the picture below stays to be seen.
+ */
+export function heatmap(values: ArrayLike<number>, columns: number, mask?: ArrayLike<number>, veil = false): ImageData {
   const rows = values.length / columns;
   let [low, high] = [Infinity, -Infinity];
   for (let i = 0; i < values.length; i++) {
@@ -23,8 +26,9 @@ export function heatmap(values: ArrayLike<number>, columns: number, mask?: Array
   }
   const image = new ImageData(columns, rows);
   for (let i = 0; i < values.length; i++) {
-    const [r, g, b] = colour(high > low ? (values[i]! - low) / (high - low) : 0);
-    image.data.set([r, g, b, mask && !mask[i] ? 0 : 255], i * 4);
+    const level = high > low ? (values[i]! - low) / (high - low) : 0;
+    const alpha = mask && !mask[i] ? 0 : veil ? Math.min(1, 0.15 + Math.sqrt(level)) : 1;
+    image.data.set([...colour(level), 255 * alpha], i * 4);
   }
   return image;
 }
@@ -71,7 +75,7 @@ export interface Stage {
   natural: [number, number];
   /** Part of the picture the patches cover, as shares of its sides. */
   covered: [number, number];
-  overlay?: ImageData;
+  overlay?: ImageData | undefined;
   opacity: number;
   smooth?: boolean;
   /** Patches to outline: row, column, colour. */
@@ -92,7 +96,7 @@ export function drawStage(canvas: HTMLCanvasElement, stage: Stage, width = 448):
   const [cw, ch] = [w * stage.covered[0], h * stage.covered[1]];
   if (stage.overlay) {
     // Dimmed first, so that what is not attended to steps back.
-    context.globalAlpha = stage.opacity * 0.5;
+    context.globalAlpha = stage.opacity * 0.45;
     context.fillStyle = '#000';
     context.fillRect(0, 0, w, h);
     context.globalAlpha = stage.opacity;

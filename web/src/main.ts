@@ -55,7 +55,8 @@ async function open(choice: DeviceChoice): Promise<void> {
   };
   const { device } = ocelli;
   facts({
-    Device: device.kind === 'webgpu' ? `WebGPU: ${device.name}${device.software ? ' (software: slow)' : ''}` : `${device.name}; ${device.reason}`,
+    Device: device.kind === 'webgpu' ? `WebGPU: ${device.name}${device.software ? ' (software: slow)' : ''}` : device.name,
+    ...(device.reason ? { Why: device.reason } : {}),
     Opened: ms(performance.now() - began),
     ...Object.fromEntries(Object.entries(device.limits).map(([k, v]) => [k.replace('max', 'Max '), v.toLocaleString('en')])),
   });
@@ -136,7 +137,7 @@ function overlay(): ImageData | undefined {
   if (show === 'match' || !attention) return undefined;
   const values = headValues(head);
   const mass = Number(element<HTMLInputElement>('mass').value) / 100;
-  return heatmap(values, view.columns, mass < 1 ? massMask(values, mass) : undefined);
+  return heatmap(values, view.columns, mass < 1 ? massMask(values, mass) : undefined, true);
 }
 
 function headValues(index: number): Float32Array {

@@ -121,7 +121,7 @@ export class Training {
     view.dispose();
     drawStage(
       element<HTMLCanvasElement>('train-map'),
-      { picture: shown, natural, covered: [1, 1], overlay: heatmap(mean(found.values, found.heads), columns), opacity: 0.8, marks: [], grid: { rows, columns } },
+      { picture: shown, natural, covered: [1, 1], overlay: heatmap(mean(found.values, found.heads), columns, undefined, true), opacity: 0.8, marks: [], grid: { rows, columns } },
       180,
     );
   }

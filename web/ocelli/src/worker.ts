@@ -44,16 +44,18 @@ function opened(): Engine {
 
 async function open(choice: DeviceChoice): Promise<DeviceInfo> {
   await init();
-  const { adapter, reason } = choice === 'cpu' ? { adapter: undefined, reason: 'asked for by name' } : await findAdapter();
-  if (!adapter) {
-    if (choice === 'webgpu') throw new Refusal('device', `WebGPU is not available: ${reason}`);
+  const onCpu = async (reason: string): Promise<DeviceInfo> => {
     engine = await Engine.open(false, false);
     return { kind: 'cpu', name: 'CPU (SIMD wasm)', reason, software: false, limits: {} };
-  }
+  };
+  if (choice === 'cpu') return onCpu('asked for by name');
+  const { adapter, reason } = await findAdapter();
+  if (!adapter && choice === 'webgpu') throw new Refusal('device', `WebGPU is not available: ${reason}`);
+  if (!adapter) return onCpu(reason);
   const about = adapter.info ?? {};
   const words = [about.vendor, about.architecture, about.description].filter(Boolean).join(' ');
   const software = Boolean(about.isFallbackAdapter) || /swiftshader|llvmpipe|lavapipe|software|warp/i.test(words);
-  // A device that goes is told of by the device itself, which the module asks for: this is the one way to it.
+  if (software && choice === 'auto') return onCpu('the only adapter is computed on the CPU, and our CPU path is faster than that');
   watchForLoss(adapter);
   engine = await Engine.open(true, software);
   const limits: Record<string, number> = {};
@@ -64,7 +66,6 @@ async function open(choice: DeviceChoice): Promise<DeviceInfo> {
 }
 
 // WebGPU's types are not in TypeScript's library yet.
-/* eslint-disable-next-line @typescript-eslint/no-explicit-any */
 type Loose = any;
 
 async function findAdapter(): Promise<{ adapter: Loose; reason: string }> {
@@ -78,7 +79,7 @@ async function findAdapter(): Promise<{ adapter: Loose; reason: string }> {
   }
 }
 
-/** Tells the page when the device the module opens is lost. */
+/** Tells the page when the device the module opens is lost: the module asks for it itself, so its request is watched. */
 function watchForLoss(adapter: Loose): void {
   const kind = Object.getPrototypeOf(adapter);
   const request = kind.requestDevice;
