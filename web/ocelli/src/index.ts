@@ -44,7 +44,7 @@ export class Ocelli {
 
   /** Opens WebGPU, else the CPU (`auto`); or the one that is named. */
   static async open(device: DeviceChoice = 'auto'): Promise<Ocelli> {
-    const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'ocelli' });
+    const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'ocelli' });
     const ocelli = new Ocelli(worker);
     try {
       ocelli.device = await ocelli.call('open', [device]);
@@ -77,6 +77,11 @@ export class Ocelli {
   /** One of the built-in scenes. */
   scene(index: number, size = 224): Promise<ImageData> {
     return this.call('scene', [index, size]);
+  }
+
+  /** Bytes of memory the module has taken (without what lies on a GPU). */
+  memory(): Promise<number> {
+    return this.call('memory', []);
   }
 
   /** Ends the worker; what came from it is of no more use. */

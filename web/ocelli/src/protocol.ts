@@ -74,6 +74,7 @@ export interface Calls {
   colours: { args: [number]; result: Uint8Array };
   match: { args: [number, number]; result: { best: Uint32Array; similarity: Float32Array; mutual: Uint8Array } };
   scene: { args: [number, number]; result: ImageData };
+  memory: { args: []; result: number };
   freeView: { args: [number]; result: void };
   freeModel: { args: [number]; result: void };
   session: { args: [string]; result: { session: number; config: string; totalSteps: number; shape: number[] } };

@@ -19,6 +19,7 @@ class Refusal extends Error {
 const MAX_SIDE_PX = 2048;
 
 let engine: Engine | undefined;
+let memory: WebAssembly.Memory | undefined;
 let next = 1;
 const models = new Map<number, Model>();
 const views = new Map<number, Look>();
@@ -43,7 +44,7 @@ function opened(): Engine {
 }
 
 async function open(choice: DeviceChoice): Promise<DeviceInfo> {
-  await init();
+  memory = (await init()).memory;
   const onCpu = async (reason: string): Promise<DeviceInfo> => {
     engine = await Engine.open(false, false);
     return { kind: 'cpu', name: 'CPU (SIMD wasm)', reason, software: false, limits: {} };
@@ -180,6 +181,7 @@ const handlers: Handlers = {
     data.data.set(scene(index, size));
     return data;
   },
+  memory: () => memory?.buffer.byteLength ?? 0,
   freeView(_, view) {
     views.get(view)?.free();
     views.delete(view);
