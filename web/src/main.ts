@@ -96,9 +96,11 @@ async function lookAgain(): Promise<void> {
   const began = performance.now();
   const size = Number(element<HTMLSelectElement>('size').value);
   const seen = await model.look(await copy(picture), { size });
+  // The patch that is looked at stays, as long as there is one: the live view follows the pointer.
+  if (seen.rows !== view?.rows || seen.columns !== view.columns) query = 'cls';
   view?.dispose();
   second?.view.dispose();
-  [view, query, attention, colours, matches] = [seen, 'cls', undefined, undefined, undefined];
+  [view, attention, colours, matches] = [seen, undefined, undefined, undefined];
   if (second) second.view = await model.look(await copy(second.picture), { size });
   await refresh();
   times.push(performance.now() - began);

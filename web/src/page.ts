@@ -1,5 +1,7 @@
 // Small things about the page's elements.
 
+import { OcelliError } from '../ocelli/src/index';
+
 export function element<T extends HTMLElement = HTMLElement>(id: string): T {
   const found = document.getElementById(id);
   if (!found) throw new Error(`the page has no #${id}`);
@@ -13,6 +15,8 @@ export function say(text: string, isError = false): void {
 }
 
 export function sayError(error: unknown): void {
+  // An answer about a picture that was replaced meanwhile.
+  if (error instanceof OcelliError && error.code === 'disposed') return;
   const text = error instanceof Error ? error.message : String(error);
   say(`${text.charAt(0).toUpperCase()}${text.slice(1)}`, true);
 }

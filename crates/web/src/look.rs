@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use burn::tensor::Tensor;
-use ocelli_eval::attention::mass_mask;
 use ocelli_eval::pca::pca_rgb;
 use ocelli_models::Trace;
 use wasm_bindgen::prelude::*;
@@ -104,16 +103,6 @@ impl Look {
         let tokens = self.network.vit.traced_tokens(&self.trace);
         read(tokens.narrow(0, 0, 1).narrow(1, 1, cells)).await
     }
-}
-
-/// Which cells hold the top `mass` (0 to 1) of all values: 1 or 0 for each.
-///
-/// # Errors
-/// `argument` for a mass out of range.
-#[wasm_bindgen(js_name = massMask)]
-pub fn mask_of_mass(values: &[f32], mass: f64) -> Result<Vec<u8>, WebError> {
-    let mask = mass_mask(values, mass).map_err(|_| WebError::argument("mass", "0 to 1", mass))?;
-    Ok(mask.into_iter().map(u8::from).collect())
 }
 
 /// Values off the device, row-major.

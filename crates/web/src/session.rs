@@ -231,7 +231,7 @@ impl Session {
     /// Takes one step on views made elsewhere, crop-major: `globals` `[2·batch, 3, side, side]`, `locals` likewise.
     ///
     /// # Errors
-    /// `argument` for values that do not fit the configuration, `device` as [`Session::train_step`].
+    /// `argument` for values that do not fit the configuration, `device` as `train_step`.
     #[wasm_bindgen(js_name = trainStepOn)]
     pub async fn train_step_on(
         &mut self,
