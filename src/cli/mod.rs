@@ -15,6 +15,7 @@ mod pretrain;
 mod progress;
 mod report;
 mod runs;
+mod serve;
 mod weights;
 
 use std::fmt;
@@ -62,6 +63,8 @@ enum Command {
     Weights(weights::WeightsArgs),
     /// Write a network's weights for other programs
     Export(export::ExportArgs),
+    /// Show the page: attention, features and training in a browser
+    Serve(serve::ServeArgs),
     /// List the devices and say which one would be used
     Devices(DeviceArgs),
     /// List the recipes
@@ -145,6 +148,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Embed(args) => embed::run(&args),
         Command::Weights(args) => weights::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Presets(args) => presets::run(&args),
     }

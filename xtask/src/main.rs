@@ -1,9 +1,11 @@
-//! Tasks of the project: `cargo xtask check | test | wasm | bench`. Each does its own set-up.
+//! Tasks of the project: `cargo xtask check | test | wasm | web | bench`. Each does its own set-up.
 #![allow(clippy::print_stderr)]
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+
+mod web;
 
 /// Crates that must compile for the browser.
 const WASM_CRATES: [&str; 6] =
@@ -14,8 +16,10 @@ cargo xtask TASK
 
   check   formatting, clippy with warnings as errors, documentation
   wasm    the crates the browser uses compile for wasm32-unknown-unknown
-  test    everything: check, wasm, all tests on the CPU, parity through the GPU path
-          (installs a software Vulkan driver on Debian where there is no adapter)
+  web     the browser module and the page with it, in web/dist (needs Node.js 20.19 or later)
+  test    everything: check, wasm, all tests on the CPU, parity through the GPU path, the module in a browser
+          (installs a software Vulkan driver and Chromium on Debian where they are missing)
+  browser the module in a browser alone
   bench   hand-written kernels beside stock burn on the first adapter; the table goes to docs/kernels.md
 
 Environment:
@@ -30,6 +34,8 @@ fn main() -> ExitCode {
     let done = match task.as_str() {
         "check" => check(),
         "wasm" => wasm(),
+        "web" => web::build(),
+        "browser" => web::build().and_then(|()| web::test()),
         "test" => test(),
         "bench" => bench(),
         "" | "help" | "--help" | "-h" => {
@@ -77,11 +83,7 @@ fn check() -> Outcome {
 }
 
 fn wasm() -> Outcome {
-    // Adding a target that is there is a matter of milliseconds.
-    let added = Command::new("rustup").args(["target", "add", "wasm32-unknown-unknown"]).status();
-    if !added.is_ok_and(|s| s.success()) {
-        return Err("cannot add the target: `rustup target add wasm32-unknown-unknown` failed".into());
-    }
+    web::add_target()?;
     let mut args = vec!["check", "--release", "--target", "wasm32-unknown-unknown", "--no-default-features"];
     for name in WASM_CRATES {
         args.extend(["-p", name]);
@@ -110,6 +112,8 @@ fn test() -> Outcome {
         &["test", "--release", "--workspace", "--test", "parity", "--", "dino_loss", "five", "--nocapture"],
         &[envs[0], envs[1], ("OCELLI_TEST_KERNELS", "stock")],
     )?;
+    web::build()?;
+    web::test()?;
     println!("\nall tests passed");
     Ok(())
 }
@@ -118,6 +122,11 @@ fn bench() -> Outcome {
     ensure_vulkan()?;
     let args = ["run", "--release", "--example", "kernels", "--", "gpu", "docs/kernels.md"];
     cargo(&args, &[("XDG_RUNTIME_DIR", &runtime_dir())])
+}
+
+/// A shell's command, through sudo where it is needed.
+fn as_root(command: &str) -> String {
+    format!("if [ \"$(id -u)\" = 0 ]; then {command}; else sudo sh -c '{command}'; fi")
 }
 
 /// Mesa's driver complains on every start where this is unset.
@@ -143,9 +152,8 @@ fn ensure_vulkan() -> Outcome {
         return Ok(());
     }
     println!("\nno graphics adapter: installing Mesa's software Vulkan driver");
-    let install = "apt-get update -qq && apt-get install -y -qq mesa-vulkan-drivers libvulkan1";
-    let as_root = format!("if [ \"$(id -u)\" = 0 ]; then {install}; else sudo sh -c '{install}'; fi");
-    let installed = Command::new("sh").args(["-c", &as_root]).stdin(Stdio::null()).status();
+    let script = as_root("apt-get update -qq && apt-get install -y -qq mesa-vulkan-drivers libvulkan1");
+    let installed = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status();
     if installed.is_ok_and(|s| s.success()) && has_adapter()? {
         return Ok(());
     }

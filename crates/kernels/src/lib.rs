@@ -13,7 +13,7 @@
 mod alloc;
 mod buffer;
 mod gemm;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 pub mod gpu;
 mod mode;
 mod parallel;

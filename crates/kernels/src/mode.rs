@@ -50,7 +50,7 @@ pub fn mode() -> Mode {
 #[derive(PartialEq)]
 enum Place {
     Cpu,
-    #[cfg(feature = "gpu")]
+    #[cfg(feature = "wgsl")]
     Gpu,
     Elsewhere,
 }
@@ -58,7 +58,7 @@ enum Place {
 fn place(kind: &DispatchTensorKind) -> Place {
     match kind {
         DispatchTensorKind::Flex(_) => Place::Cpu,
-        #[cfg(feature = "gpu")]
+        #[cfg(feature = "wgsl")]
         DispatchTensorKind::Cube(_) => Place::Gpu,
         DispatchTensorKind::Autodiff(inner) => place(inner),
         #[allow(unreachable_patterns)] // Other backends are there only with their features.
@@ -74,19 +74,19 @@ pub(crate) fn fused<const D: usize>(tensor: &Tensor<D>) -> bool {
 }
 
 /// Whether a tensor lies on a GPU.
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 pub(crate) fn on_gpu<const D: usize>(tensor: &Tensor<D>) -> bool {
     place(&tensor.clone().into_dispatch().kind) == Place::Gpu
 }
 
 /// Without the feature there is none.
-#[cfg(not(feature = "gpu"))]
+#[cfg(not(feature = "wgsl"))]
 pub(crate) fn on_gpu<const D: usize>(_: &Tensor<D>) -> bool {
     false
 }
 
 /// The description of a tensor like another, with another shape.
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 pub(crate) fn spec<const D: usize>(
     like: &burn::backend::fusion::custom::TensorSpec,
     shape: [usize; D],

@@ -9,14 +9,21 @@ use rand_pcg::Pcg64Mcg;
 
 /// Draws initial values from one seeded stream.
 pub struct Init {
-    rng: Pcg64Mcg,
+    // None: every draw is 0.
+    rng: Option<Pcg64Mcg>,
     device: Device,
 }
 
 impl Init {
     /// A stream for `seed`; parameters are created on `device`.
     pub fn new(seed: u64, device: &Device) -> Self {
-        Self { rng: Pcg64Mcg::seed_from_u64(seed), device: device.clone() }
+        Self { rng: Some(Pcg64Mcg::seed_from_u64(seed)), device: device.clone() }
+    }
+
+    /// Zeros instead of draws: for a network whose values are loaded right after, where drawing millions of them takes
+    /// longer than reading them.
+    pub fn blank(device: &Device) -> Self {
+        Self { rng: None, device: device.clone() }
     }
 
     /// The device parameters are created on.
@@ -34,14 +41,22 @@ impl Init {
                 }
             }
         };
-        let values = (0..shape.iter().product()).map(|_| draw(&mut self.rng)).collect();
+        let count = shape.iter().product();
+        let values = match &mut self.rng {
+            Some(rng) => (0..count).map(|_| draw(rng)).collect(),
+            None => vec![0.0; count],
+        };
         self.param(values, shape)
     }
 
     /// U(−bound, bound). PyTorch's default for linear and convolution layers is bound = 1/√fan_in.
     pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f64) -> Param<Tensor<D>> {
         let draw = |rng: &mut Pcg64Mcg| ((rng.random::<f64>() * 2.0 - 1.0) * bound) as f32;
-        let values = (0..shape.iter().product()).map(|_| draw(&mut self.rng)).collect();
+        let count = shape.iter().product();
+        let values = match &mut self.rng {
+            Some(rng) => (0..count).map(|_| draw(rng)).collect(),
+            None => vec![0.0; count],
+        };
         self.param(values, shape)
     }
 

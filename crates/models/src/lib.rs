@@ -26,4 +26,4 @@ pub use init::Init;
 pub use layers::{BatchNorm, LayerNorm, Linear, Mode};
 pub use pos_embed::{PositionGrid, resample_positions};
 pub use resnet::{ResNet, ResNetArch, ResNetConfig, ResNetError, Stem};
-pub use vit::{Arch, Vit, VitConfig, VitError};
+pub use vit::{Arch, Trace, Vit, VitConfig, VitError};

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 
 mod arch;
 mod block;
+mod shape;
+mod trace;
 
 pub use arch::{Arch, VitError};
 pub(crate) use block::BatchShape;
 use block::Block;
+pub use trace::Trace;
 
 use crate::pos_embed::{PositionGrid, interpolate};
 use crate::{Init, LayerNorm, Mode};

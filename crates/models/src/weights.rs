@@ -90,9 +90,15 @@ fn to_host(param: &FlatParam) -> Result<HostTensor, WeightsError> {
         .into_data()
         .try_to_vec::<f32>()
         .map_err(|e| WeightsError::Device { name: param.name.clone(), reason: format!("{e:?}") })?;
+    Ok(in_file_layout(param, values))
+}
+
+/// A parameter as files have it, its `values` (row-major, in the module's shape) read back by the caller: a browser can
+/// only wait for them.
+pub fn in_file_layout(param: &FlatParam, values: Vec<f32>) -> HostTensor {
     let shape = param.shape.to_vec();
     let values = if is_linear_weight(param) { transpose(&values, shape[0], shape[1]) } else { values };
-    Ok(HostTensor { shape: file_shape(param), values })
+    HostTensor { shape: file_shape(param), values }
 }
 
 /// Row-major `[rows, cols]` to `[cols, rows]`.

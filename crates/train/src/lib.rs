@@ -2,7 +2,6 @@
 //! which shows a run listens to.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-mod adamw;
 mod backbone;
 mod checkpoint;
 pub mod config;
@@ -20,13 +19,13 @@ mod sgd;
 mod trainer;
 mod watch;
 
-pub use adamw::{AdamW, AdamWState, GradientSum, StepRates};
 pub use backbone::{Backbone, load_backbone, load_backbone_into, load_backbone_part, resolve_weights};
 pub use config::RunConfig;
 pub use dense::{DenseNet, load_dense};
 pub use error::TrainError;
 pub use event::{Best, EpochFigures, Event, KnnFigures, RunShape, StepFigures};
 pub use features::{Labelled, eval_transform, extract_features, knn_of, knn_of_pixels, to_tensor};
+pub use ocelli_methods::optim::{AdamW, AdamWState, GradientSum, StepRates};
 pub use pictures::Pictures;
 pub use resnet::{LoadedResNet, load_resnet};
 pub use run_dir::{RunDir, Stored, write_atomically};

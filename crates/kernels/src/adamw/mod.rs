@@ -1,7 +1,7 @@
 //! One optimizer step over a flat parameter.
 
 mod cpu;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 mod gpu;
 mod reference;
 
@@ -44,7 +44,7 @@ impl AdamWStep {
 }
 
 /// What a device implements. Shapes and meaning as in [`adamw`].
-#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait AdamWKernel: Backend {
     /// The new parameter and moments.
     #[fusion(meta = |p, _g, moments, _step| (p.clone(), moments.clone()))]

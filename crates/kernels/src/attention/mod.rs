@@ -2,24 +2,24 @@
 
 mod backward;
 mod cpu;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 mod gpu;
 mod head;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use crate::mode::spec;
 use crate::mode::{fused, on_gpu};
 
 pub use reference::attention as attention_reference;
 
 /// What a device implements.
-#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait AttentionKernel: Backend {
     /// From `qkv [batch, tokens, 3·dim]`: the result `[batch, tokens, dim]` and what the backward
     /// pass wants to know of every row of scores: on the CPU `[batch, heads, 2, tokens]`, its maximum (unscaled) and the
@@ -47,7 +47,7 @@ pub trait AttentionKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait AttentionOps: Backend {
     /// See [`attention`](super::attention()).
     #[fusion(dtype = qkv, shape = Shape::from([qkv[0], qkv[1], qkv[2] / 3]))]

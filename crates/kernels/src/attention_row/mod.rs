@@ -1,23 +1,23 @@
 //! The attention probabilities of one query, for maps.
 
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 mod gpu;
 mod reference;
 
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 use crate::mode::{fused, on_gpu};
 
 pub use reference::attention_row as attention_row_reference;
 
 /// What a GPU implements; elsewhere the reference is as good.
-#[cfg(feature = "gpu")]
-#[backend_extension(Cube, Fusion)]
+#[cfg(feature = "wgsl")]
+#[backend_extension(Cube, Fusion: cfg(feature = "fusion"))]
 pub trait AttentionRowKernel: Backend {
     /// From `qkv [batch, tokens, 3·dim]`: `[batch, heads, tokens]`.
     #[fusion(dtype = qkv, shape = Shape::from([qkv[0], *heads, qkv[1]]))]
@@ -33,7 +33,7 @@ pub fn attention_row(qkv: Tensor<3>, heads: usize, scale: f32, query: usize) -> 
     assert!(heads > 0 && width % (3 * heads) == 0, "attention: {width} columns are not three times {heads} heads");
     assert!(query < tokens, "attention: query {query} of {tokens} tokens");
     let qkv = qkv.inner();
-    #[cfg(feature = "gpu")]
+    #[cfg(feature = "wgsl")]
     {
         let head = width / (3 * heads);
         if fused(&qkv) && on_gpu(&qkv) && !qkv.dims().contains(&0) && head <= 128 && head.is_multiple_of(4) {

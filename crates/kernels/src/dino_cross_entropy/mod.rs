@@ -2,23 +2,23 @@
 
 mod backward;
 mod cpu;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 mod gpu;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
 use crate::mode::fused;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use crate::mode::spec;
 
 pub use reference::dino_cross_entropy as dino_cross_entropy_reference;
 
 /// What a device implements. Shapes and meaning as in [`dino_cross_entropy`].
-#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait DinoCrossEntropyKernel: Backend {
     /// The loss `[1]`.
     #[fusion(dtype = student, shape = Shape::from([1]))]
@@ -48,7 +48,7 @@ pub trait DinoCrossEntropyKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait DinoCrossEntropyOps: Backend {
     /// See [`dino_cross_entropy`](super::dino_cross_entropy()).
     #[fusion(dtype = student, shape = Shape::from([1]))]

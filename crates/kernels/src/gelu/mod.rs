@@ -2,7 +2,7 @@
 
 mod backward;
 mod cpu;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 mod gpu;
 mod reference;
 
@@ -12,12 +12,12 @@ use burn::tensor::Tensor;
 use crate::mode::fused;
 
 pub(crate) use cpu::{activate, activate_and_slope};
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 pub(crate) use gpu::map;
 pub use reference::gelu as gelu_reference;
 
 /// What a device implements.
-#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait GeluKernel: Backend {
     /// From `x [rows, dim]`: `x·Φ(x)`.
     #[fusion(dtype = x, shape = x)]
@@ -28,7 +28,7 @@ pub trait GeluKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait GeluOps: Backend {
     /// See [`gelu`](super::gelu()).
     #[fusion(dtype = x, shape = x)]

@@ -2,7 +2,7 @@
 
 mod backward;
 mod cpu;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 mod gpu;
 mod reference;
 
@@ -10,13 +10,13 @@ use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
 use crate::mode::fused;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use crate::mode::spec;
 
 pub use reference::layer_norm as layer_norm_reference;
 
 /// What a device implements: the two directions, without any graph.
-#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait LayerNormKernel: Backend {
     /// From `x [rows, dim]`, `gamma [dim]`, `beta [dim]`: the result and `[2, rows]`, the mean and the reciprocal of the
     /// standard deviation of every row.
@@ -39,7 +39,7 @@ pub trait LayerNormKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait LayerNormOps: Backend {
     /// See [`layer_norm`](super::layer_norm()).
     #[fusion(dtype = x, shape = x)]

@@ -2,23 +2,23 @@
 
 mod backward;
 mod cpu;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 mod gpu;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
 use crate::mode::fused;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use crate::mode::spec;
 
 pub use reference::linear as linear_reference;
 
 /// What a device implements.
-#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait LinearKernel: Backend {
     /// `x [rows, inputs]·w [inputs, outputs] + b [outputs]`.
     #[fusion(dtype = x, shape = Shape::from([x[0], w[1]]))]
@@ -38,7 +38,7 @@ pub trait LinearKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait LinearOps: Backend {
     /// See [`linear`](super::linear()).
     #[fusion(dtype = x, shape = Shape::from([x[0], w[1]]))]

@@ -2,23 +2,23 @@
 
 mod backward;
 mod cpu;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "wgsl")]
 mod gpu;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use burn::tensor::Shape;
 use burn::tensor::Tensor;
 
 use crate::mode::fused;
-#[cfg(feature = "gpu")]
+#[cfg(feature = "fusion")]
 use crate::mode::spec;
 
 pub use reference::mlp as mlp_reference;
 
 /// What a device implements. Shapes as in [`mlp`].
-#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait MlpKernel: Backend {
     /// The result alone.
     #[fusion(dtype = x, shape = Shape::from([x[0], w2[1]]))]
@@ -56,7 +56,7 @@ pub trait MlpKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait MlpOps: Backend {
     /// See [`mlp`](super::mlp()).
     #[fusion(dtype = x, shape = Shape::from([x[0], w2[1]]))]

@@ -1,0 +1,131 @@
+//! A backbone out of a file's bytes.
+
+use std::rc::Rc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_data::{IMAGENET_MEAN, IMAGENET_STD};
+use ocelli_models::weights::{Family, ModuleState as _, Weights};
+use ocelli_models::{Arch, Init, Vit, VitConfig};
+use serde_json::json;
+use wasm_bindgen::prelude::*;
+
+use crate::picture::{fit, from_rgba, to_tensor};
+use crate::{Engine, Look, WebError};
+
+/// What a look needs of the network it came from.
+pub(crate) struct Network {
+    pub vit: Vit,
+    pub device: Device,
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+/// A loaded network.
+#[wasm_bindgen]
+pub struct Model {
+    network: Rc<Network>,
+    config: VitConfig,
+    format: String,
+    parameters: usize,
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// Reads weights: safetensors, or PyTorch's `.pth`, in DINO's or timm's names. `heads` where the file does not tell (a
+    /// width that is no multiple of 64); `mean` and `std` of the pixels in 0..1, ImageNet's if left out.
+    ///
+    /// # Errors
+    /// `weights` when the bytes are none, hold another network, or contradict themselves; nothing in them is run.
+    pub fn load(
+        engine: &Engine,
+        bytes: &[u8],
+        heads: Option<usize>,
+        mean: Option<Vec<f32>>,
+        std: Option<Vec<f32>>,
+    ) -> Result<Model, WebError> {
+        let weights = Weights::open(bytes)?;
+        let network = weights.network(None)?;
+        if !matches!(network.family, Family::Vit { .. }) {
+            let what = weights.layout().name;
+            let message =
+                format!("expected the weights of a Vision Transformer, found {what} ({})", network.family);
+            return Err(WebError::Weights(message));
+        }
+        let state = weights.backbone(&network)?;
+        let told = state.metadata.get("config").and_then(|c| heads_of_run(c));
+        let config = VitConfig::of_weights(&state, heads.or(told)).map_err(WebError::Weights)?;
+        let vit = config.init(&mut Init::blank(&engine.device))?;
+        let vit = state.load_into(vit)?;
+        let network = Network {
+            vit,
+            device: engine.device.clone(),
+            mean: channels("mean", mean, IMAGENET_MEAN)?,
+            std: channels("std", std, IMAGENET_STD)?,
+        };
+        let parameters = config.num_parameters();
+        Ok(Self { network: Rc::new(network), config, format: weights.format().to_owned(), parameters })
+    }
+
+    /// The network's numbers, as JSON.
+    pub fn describe(&self) -> String {
+        let VitConfig { dim, depth, heads, patch_size_px, image_size_px, .. } = self.config;
+        json!({
+            "arch": Arch { dim, depth, heads, patch_size_px }.to_string(),
+            "dim": dim, "depth": depth, "heads": heads, "patch": patch_size_px, "imageSize": image_size_px,
+            "parameters": self.parameters, "format": self.format,
+        })
+        .to_string()
+    }
+
+    /// Runs a picture through the network, its long side scaled to `long_px` (0 keeps it) and cropped to whole patches.
+    ///
+    /// # Errors
+    /// `image` when bytes and size do not fit together.
+    pub fn look(&self, rgba: &[u8], width: u32, height: u32, long_px: u32) -> Result<Look, WebError> {
+        Look::of(&self.network, rgba, width, height, long_px)
+    }
+
+    /// The same for pixels already normalised, `[batch, 3, height, width]`.
+    ///
+    /// # Errors
+    /// `image` when the number of values does not fit.
+    #[wasm_bindgen(js_name = lookAt)]
+    pub fn look_at(&self, values: Vec<f32>, batch: usize, height: usize, width: usize) -> Result<Look, WebError> {
+        let patch = self.config.patch_size_px;
+        if batch == 0 || values.len() != batch * 3 * height * width || height < patch || width < patch {
+            let expected = format!("[{batch}, 3, {height}, {width}] values, sides of at least {patch}");
+            return Err(WebError::Image(format!("expected {expected}, found {} values", values.len())));
+        }
+        let data = TensorData::new(values, [batch, 3, height, width]);
+        Ok(Look::new(&self.network, Tensor::from_data(data, &self.network.device), width, height))
+    }
+}
+
+impl Look {
+    /// A picture through a network.
+    pub(crate) fn of(
+        network: &Rc<Network>,
+        rgba: &[u8],
+        width: u32,
+        height: u32,
+        long_px: u32,
+    ) -> Result<Self, WebError> {
+        let image = fit(&from_rgba(rgba, width, height)?, long_px, network.vit.patch_size_px());
+        let pixels = to_tensor(&image, network.mean, network.std, &network.device);
+        Ok(Self::new(network, pixels, image.width as usize, image.height as usize))
+    }
+}
+
+/// Heads of the run a checkpoint of ours belongs to, whose configuration is TOML with one key a line.
+fn heads_of_run(config: &str) -> Option<usize> {
+    let line = config.lines().find_map(|l| l.strip_prefix("arch = \"")?.strip_suffix('"'))?;
+    line.parse::<Arch>().ok().map(|arch| arch.heads)
+}
+
+fn channels(what: &'static str, given: Option<Vec<f32>>, default: [f32; 3]) -> Result<[f32; 3], WebError> {
+    let Some(given) = given else { return Ok(default) };
+    let fail = || WebError::argument(what, "three numbers (std above 0)", format!("{given:?}"));
+    let values = <[f32; 3]>::try_from(given.as_slice()).map_err(|_| fail())?;
+    let fine = values.iter().all(|v| v.is_finite() && (what != "std" || *v > 0.0));
+    if fine { Ok(values) } else { Err(fail()) }
+}

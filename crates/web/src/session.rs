@@ -1,0 +1,369 @@
+//! Training in the tab: DINO, step by step, with the native program's method and optimizer.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_data::{DinoViews, Image, Rng, SceneConfig, SceneSource, Scratch, ViewPlan};
+use ocelli_methods::optim::{AdamW, AdamWState, GradientSum, StepRates};
+use ocelli_methods::schedule::Cosine;
+use ocelli_methods::{Dino, DinoConfig, Method as _, StepClock};
+use ocelli_models::weights::{StateDict, in_file_layout, read_safetensors, write_safetensors};
+use ocelli_models::{Arch, params};
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+
+use crate::look::read;
+use crate::model::Network;
+use crate::picture::from_rgba;
+use crate::{Engine, Look, WebError};
+
+const ORDER_STREAM: u64 = 0x4f52_4445;
+
+/// A run in a tab. The names are those of the native configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionConfig {
+    arch: Arch,
+    dino: DinoConfig,
+    views: DinoViews,
+    epochs: usize,
+    steps_per_epoch: usize,
+    batch_size: usize,
+    seed: u64,
+    drop_path: f64,
+    /// Peak learning rate, as it is.
+    lr: f64,
+    min_lr: f64,
+    warmup_epochs: usize,
+    weight_decay: f64,
+    weight_decay_end: f64,
+    clip_grad: f64,
+}
+
+impl Default for SessionConfig {
+    /// Small enough for a laptop's browser: a few million values, pictures of 64 px.
+    fn default() -> Self {
+        let mut dino = DinoConfig { teacher_momentum: 0.99, freeze_last_layer_epochs: 1, ..DinoConfig::default() };
+        (dino.head.out_dim, dino.head.hidden_dim, dino.head.bottleneck_dim) = (1024, 512, 128);
+        let views = DinoViews {
+            global_size_px: 64,
+            local_size_px: 32,
+            local_crops: 4,
+            blur_sigma: Some([0.1, 1.0]),
+            ..DinoViews::default()
+        };
+        Self {
+            arch: Arch { dim: 128, depth: 4, heads: 2, patch_size_px: 8 },
+            dino,
+            views,
+            epochs: 20,
+            steps_per_epoch: 50,
+            batch_size: 16,
+            seed: 0,
+            drop_path: 0.0,
+            lr: 5e-4,
+            min_lr: 1e-6,
+            warmup_epochs: 2,
+            weight_decay: 0.04,
+            weight_decay_end: 0.4,
+            clip_grad: 3.0,
+        }
+    }
+}
+
+impl SessionConfig {
+    fn check(&self) -> Result<(), WebError> {
+        let within =
+            |what: &'static str, value: usize, low: usize, high: usize| match (low..=high).contains(&value) {
+                true => Ok(()),
+                false => Err(WebError::argument(what, format!("{low} to {high}"), value)),
+            };
+        let patch = self.arch.patch_size_px;
+        within("epochs", self.epochs, 1, 100_000)?;
+        within("steps_per_epoch", self.steps_per_epoch, 1, 100_000)?;
+        within("batch_size", self.batch_size, 1, 1024)?;
+        within("views.global_size_px", self.views.global_size_px as usize, patch, 512)?;
+        within("views.local_size_px", self.views.local_size_px as usize, patch, 512)?;
+        within("views.local_crops", self.views.local_crops, 0, 32)?;
+        within("dino.head.out_dim", self.dino.head.out_dim, 2, 1 << 17)?;
+        for (what, value) in [
+            ("lr", self.lr),
+            ("min_lr", self.min_lr),
+            ("weight_decay", self.weight_decay),
+            ("weight_decay_end", self.weight_decay_end),
+            ("clip_grad", self.clip_grad),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(WebError::argument(what, "a number of at least 0", value));
+            }
+        }
+        Ok(ViewPlan::dino(self.views).validate()?)
+    }
+}
+
+/// What a step tells.
+#[derive(Serialize)]
+struct Figures {
+    step: usize,
+    epoch: usize,
+    loss: f32,
+    teacher_entropy: f32,
+    kl: f32,
+    feature_std: f32,
+    gradient_norm: f32,
+    max_parameter_gradient_norm: f32,
+    lr: f64,
+    weight_decay: f64,
+    momentum: f64,
+    /// ln K: the loss of a teacher that says nothing.
+    ln_k: f64,
+}
+
+/// A network in training with its pictures.
+#[wasm_bindgen]
+pub struct Session {
+    config: SessionConfig,
+    plan: ViewPlan,
+    device: Device,
+    method: Dino,
+    optimizer: AdamWState,
+    images: Vec<Image>,
+    step: usize,
+}
+
+#[wasm_bindgen]
+impl Session {
+    /// A new run; `config` is JSON, what is left out has its default.
+    ///
+    /// # Errors
+    /// `argument` for a value that is unknown or out of range.
+    #[wasm_bindgen(constructor)]
+    pub fn new(engine: &Engine, config: &str) -> Result<Session, WebError> {
+        let config: SessionConfig = serde_json::from_str(config)
+            .map_err(|e| WebError::argument("config", "a training configuration", e.to_string()))?;
+        config.check()?;
+        let vit = config.arch.config(config.views.global_size_px as usize, config.drop_path);
+        let method = Dino::new(&config.dino, &vit, config.seed, &engine.device)?;
+        Ok(Self {
+            plan: ViewPlan::dino(config.views),
+            device: engine.device.clone(),
+            optimizer: AdamWState::new(AdamW::default()),
+            images: Vec::new(),
+            step: 0,
+            method,
+            config,
+        })
+    }
+
+    /// The configuration with every default filled in, as JSON.
+    pub fn config(&self) -> Result<String, WebError> {
+        serde_json::to_string(&self.config).map_err(|e| WebError::argument("config", "JSON", e.to_string()))
+    }
+
+    /// Width, blocks and heads of the network.
+    pub fn shape(&self) -> Vec<usize> {
+        let Arch { dim, depth, heads, .. } = self.config.arch;
+        vec![dim, depth, heads]
+    }
+
+    /// Starts from a checkpoint's student, teacher and centre (safetensors).
+    ///
+    /// # Errors
+    /// `weights` when they are of another configuration; nothing is changed then.
+    #[wasm_bindgen(js_name = loadState)]
+    pub fn load_state(&mut self, bytes: &[u8]) -> Result<(), WebError> {
+        Ok(self.method.load_state(&read_safetensors(bytes)?)?)
+    }
+
+    /// Adds a picture to train on, `[height, width, 4]` bytes.
+    ///
+    /// # Errors
+    /// `image` when bytes and size do not fit together.
+    #[wasm_bindgen(js_name = addImage)]
+    pub fn add_image(&mut self, rgba: &[u8], width: u32, height: u32) -> Result<(), WebError> {
+        self.images.push(from_rgba(rgba, width, height)?);
+        Ok(())
+    }
+
+    /// Adds built-in scenes.
+    ///
+    /// # Errors
+    /// `image` for none, or a size out of range.
+    #[wasm_bindgen(js_name = addScenes)]
+    pub fn add_scenes(&mut self, count: usize, size_px: u32) -> Result<(), WebError> {
+        let source = SceneSource::new(SceneConfig { count, size_px, ..SceneConfig::default() })?;
+        self.images.extend((0..count).map(|i| source.scene(i).image));
+        Ok(())
+    }
+
+    /// Pictures to train on.
+    #[wasm_bindgen(getter)]
+    pub fn images(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Steps done.
+    #[wasm_bindgen(getter)]
+    pub fn steps(&self) -> usize {
+        self.step
+    }
+
+    /// Steps of the whole run.
+    #[wasm_bindgen(getter, js_name = totalSteps)]
+    pub fn total_steps(&self) -> usize {
+        self.config.epochs * self.config.steps_per_epoch
+    }
+
+    /// Takes one step on a batch of the pictures and returns its figures, as JSON.
+    ///
+    /// # Errors
+    /// `argument` without pictures, `device` when reading fails or a figure is not finite.
+    #[wasm_bindgen(js_name = trainStep)]
+    pub async fn train_step(&mut self) -> Result<String, WebError> {
+        if self.images.is_empty() {
+            return Err(WebError::argument("pictures", "at least one", 0));
+        }
+        let views = self.views();
+        self.advance(&views, self.config.batch_size).await
+    }
+
+    /// Takes one step on views made elsewhere, crop-major: `globals` `[2·batch, 3, side, side]`, `locals` likewise.
+    ///
+    /// # Errors
+    /// `argument` for values that do not fit the configuration, `device` as `train_step`.
+    #[wasm_bindgen(js_name = trainStepOn)]
+    pub async fn train_step_on(
+        &mut self,
+        globals: Vec<f32>,
+        locals: Vec<f32>,
+        batch: usize,
+    ) -> Result<String, WebError> {
+        let mut views = Vec::new();
+        for ((side, range), values) in self.plan.groups().into_iter().zip([globals, locals]) {
+            let shape = [range.len() * batch, 3, side as usize, side as usize];
+            if batch == 0 || values.len() != shape.iter().product::<usize>() {
+                return Err(WebError::argument("views", format!("{shape:?}"), format!("{} values", values.len())));
+            }
+            views.push(Tensor::from_data(TensorData::new(values, shape), &self.device));
+        }
+        self.advance(&views, batch).await
+    }
+
+    /// A picture seen by the teacher as it is now.
+    ///
+    /// # Errors
+    /// `image` when bytes and size do not fit together.
+    pub fn look(&self, rgba: &[u8], width: u32, height: u32, long_px: u32) -> Result<Look, WebError> {
+        let network = Network {
+            vit: self.method.teacher().backbone.clone(),
+            device: self.device.clone(),
+            mean: self.plan.mean,
+            std: self.plan.std,
+        };
+        Look::of(&Rc::new(network), rgba, width, height, long_px)
+    }
+
+    /// The teacher's backbone as a safetensors file, which the native program loads.
+    ///
+    /// # Errors
+    /// `device` when reading fails.
+    pub async fn weights(&self) -> Result<Vec<u8>, WebError> {
+        let metadata = BTreeMap::from([("steps_done".to_owned(), self.step.to_string())]);
+        let mut state = StateDict { tensors: Vec::new(), metadata };
+        for param in params::collect(&self.method.teacher().backbone) {
+            let values = read(param.values.clone()).await?;
+            state.tensors.push((param.name.clone(), in_file_layout(&param, values)));
+        }
+        Ok(write_safetensors(&state)?)
+    }
+}
+
+impl Session {
+    /// The views of this step's pictures: which, and how they are cut, follows from the seed and the step alone.
+    fn views(&self) -> Vec<Tensor<4>> {
+        let (batch, count) = (self.config.batch_size, self.images.len());
+        let groups = self.plan.groups();
+        let mut data: Vec<Vec<f32>> =
+            groups.iter().map(|(side, r)| vec![0.0; r.len() * batch * 3 * (side * side) as usize]).collect();
+        let mut scratch = Scratch::default();
+        for slot in 0..batch {
+            // Rounds through all pictures, each in an order of its own.
+            let position = self.step * batch + slot;
+            let (round, place) = (position / count, position % count);
+            let mut order: Vec<usize> = (0..count).collect();
+            Rng::from_words(&[ORDER_STREAM, self.config.seed, round as u64]).shuffle(&mut order);
+            let mut rng = Rng::for_sample(self.config.seed, round as u64, order[place] as u64);
+            let image = &self.images[order[place]];
+            for ((side, range), data) in groups.iter().zip(&mut data) {
+                let size = 3 * (side * side) as usize;
+                for (i, view) in self.plan.views[range.clone()].iter().enumerate() {
+                    let params = view.sample(image.width, image.height, &mut rng);
+                    let out = &mut data[(i * batch + slot) * size..][..size];
+                    view.render_into(image, &params, self.plan.mean, self.plan.std, &mut scratch, out);
+                }
+            }
+        }
+        groups
+            .iter()
+            .zip(data)
+            .map(|((side, range), data)| {
+                let shape = [range.len() * batch, 3, *side as usize, *side as usize];
+                Tensor::from_data(TensorData::new(data, shape), &self.device)
+            })
+            .collect()
+    }
+
+    /// One step of the native trainer, and its figures.
+    async fn advance(&mut self, views: &[Tensor<4>], batch: usize) -> Result<String, WebError> {
+        let (c, step) = (&self.config, self.step);
+        let (per_epoch, total) = (c.steps_per_epoch, c.epochs * c.steps_per_epoch);
+        let momentum = Cosine::new(c.dino.teacher_momentum, 1.0, total).at(step);
+        let clock = StepClock { epoch: step / per_epoch, iteration: step, micro_batch: 0, momentum, seed: c.seed };
+        let rates = StepRates {
+            lr: Cosine::new(c.lr, c.min_lr, total).with_warmup(c.warmup_epochs * per_epoch).at(step),
+            weight_decay: Cosine::new(c.weight_decay, c.weight_decay_end, total).at(step),
+            clip: c.clip_grad,
+        };
+        let ln_k = (c.dino.head.out_dim as f64).ln();
+
+        let output = self.method.loss(views, batch, &clock);
+        let mut raw = output.loss.backward();
+        let mut gradients = GradientSum::default();
+        gradients.add(params::take_gradients(self.method.net(), &mut raw), 1.0);
+        let mut figures: Vec<Tensor<1>> = output.scalars.into_iter().map(|(_, value)| value).collect();
+        figures.extend(gradients.norms().map(|(all, largest)| [all, largest]).into_iter().flatten());
+        let (optimizer, method) = (&mut self.optimizer, &mut self.method);
+        gradients.drop_where(|name| method.is_frozen(name, clock.epoch));
+        method.update_net(|net| optimizer.step(net, &gradients, &rates));
+        method.after_step(&clock);
+        self.step += 1;
+
+        let found = read(Tensor::cat(figures, 0)).await?;
+        let &[loss, teacher_entropy, kl, feature_std, gradient_norm, max_parameter_gradient_norm] = &found[..]
+        else {
+            return Err(WebError::Device(format!("expected six figures of a step, found {}", found.len())));
+        };
+        if !(loss.is_finite() && gradient_norm.is_finite()) {
+            return Err(WebError::Device(format!(
+                "the loss is {loss} and the gradient's norm {gradient_norm} after {} steps; a lower lr helps",
+                self.step
+            )));
+        }
+        let figures = Figures {
+            step,
+            epoch: clock.epoch,
+            loss,
+            teacher_entropy,
+            kl,
+            feature_std,
+            gradient_norm,
+            max_parameter_gradient_norm,
+            lr: rates.lr,
+            weight_decay: rates.weight_decay,
+            momentum,
+            ln_k,
+        };
+        serde_json::to_string(&figures).map_err(|e| WebError::Device(e.to_string()))
+    }
+}

@@ -1,0 +1,107 @@
+// What the page and the worker say to each other.
+
+/** Programs can rely on these; messages are for people. */
+export type ErrorCode = 'weights' | 'image' | 'argument' | 'device' | 'network' | 'aborted' | 'disposed' | 'fault';
+
+export type DeviceChoice = 'auto' | 'webgpu' | 'cpu';
+
+export interface DeviceInfo {
+  /** Where it computes. */
+  kind: 'webgpu' | 'cpu';
+  /** The adapter, as far as the browser tells. */
+  name: string;
+  /** Why not WebGPU, where it computes on the CPU. */
+  reason: string;
+  /** A program that plays graphics hardware. */
+  software: boolean;
+  /** Limits of the adapter. */
+  limits: Record<string, number>;
+}
+
+export interface ModelInfo {
+  /** Such as `vit-s/16`. */
+  arch: string;
+  dim: number;
+  depth: number;
+  heads: number;
+  /** Patch side, pixels. */
+  patch: number;
+  /** Image side the position embeddings belong to, pixels. */
+  imageSize: number;
+  parameters: number;
+  format: string;
+}
+
+export interface ViewInfo {
+  view: number;
+  /** Pixels the network saw. */
+  width: number;
+  height: number;
+  /** Patches. */
+  rows: number;
+  columns: number;
+}
+
+export interface StepFigures {
+  step: number;
+  epoch: number;
+  loss: number;
+  teacher_entropy: number;
+  kl: number;
+  feature_std: number;
+  gradient_norm: number;
+  max_parameter_gradient_norm: number;
+  lr: number;
+  weight_decay: number;
+  momentum: number;
+  ln_k: number;
+}
+
+export interface LoadOptions {
+  heads?: number;
+  mean?: [number, number, number];
+  std?: [number, number, number];
+}
+
+/** Everything the worker does: arguments and result. */
+export interface Calls {
+  open: { args: [DeviceChoice]; result: DeviceInfo };
+  load: { args: [ArrayBuffer | Blob | string, LoadOptions]; result: ModelInfo & { model: number } };
+  look: { args: [number, ImageBitmap | ImageData, number]; result: ViewInfo };
+  lookAt: { args: [number, Float32Array, number, number, number]; result: ViewInfo };
+  attention: { args: [number, number, number]; result: Float32Array };
+  tokens: { args: [number]; result: Float32Array };
+  colours: { args: [number]; result: Uint8Array };
+  match: { args: [number, number]; result: { best: Uint32Array; similarity: Float32Array; mutual: Uint8Array } };
+  scene: { args: [number, number]; result: ImageData };
+  memory: { args: []; result: number };
+  freeView: { args: [number]; result: void };
+  freeModel: { args: [number]; result: void };
+  session: { args: [string]; result: { session: number; config: string; totalSteps: number; shape: number[] } };
+  sessionState: { args: [number, ArrayBuffer]; result: void };
+  sessionImage: { args: [number, ImageBitmap | ImageData]; result: number };
+  sessionScenes: { args: [number, number, number]; result: number };
+  step: { args: [number]; result: StepFigures };
+  stepOn: { args: [number, Float32Array, Float32Array, number]; result: StepFigures };
+  sessionLook: { args: [number, ImageBitmap | ImageData, number]; result: ViewInfo };
+  sessionWeights: { args: [number]; result: Uint8Array };
+  freeSession: { args: [number]; result: void };
+}
+
+export type Call = keyof Calls;
+
+export interface Request {
+  id: number;
+  call: Call;
+  args: unknown[];
+}
+
+export interface Cancel {
+  cancel: number;
+}
+
+export type Reply =
+  | { id: number; value: unknown }
+  | { id: number; error: { code: ErrorCode; message: string } }
+  | { id: number; progress: { loaded: number; total: number } }
+  | { lost: string };

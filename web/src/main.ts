@@ -1,0 +1,460 @@
+// The page: one picture, one network, and what can be asked of the two.
+
+import { Ocelli, OcelliError, type Attention, type DeviceChoice, type OcelliModel, type OcelliView } from '../ocelli/src/index';
+import { drawStage, heatmap, massMask, mean, patchColours, thumbnail } from './draw';
+import { element, facts, ms, say, sayError } from './page';
+import { Training } from './training';
+
+type Picture = ImageBitmap | ImageData | HTMLVideoElement;
+type Show = 'attention' | 'colours' | 'match';
+
+const stage = element<HTMLCanvasElement>('stage');
+const other = element<HTMLCanvasElement>('other');
+
+let ocelli: Ocelli | undefined;
+let model: OcelliModel | undefined;
+let view: OcelliView | undefined;
+let picture: Picture | undefined;
+let second: { picture: Picture; view: OcelliView } | undefined;
+let attention: Attention | undefined;
+let colours: Uint8Array | undefined;
+let matches: Awaited<ReturnType<OcelliView['match']>> | undefined;
+let show: Show = 'attention';
+let query: number | 'cls' = 'cls';
+let head = -1; // -1: their mean
+let camera: MediaStream | undefined;
+let weights: string | Blob = './models/scenes.safetensors';
+const times: number[] = [];
+
+const sizeOf = (p: Picture): [number, number] => (p instanceof HTMLVideoElement ? [p.videoWidth, p.videoHeight] : [p.width, p.height]);
+
+/** What can be drawn on a canvas. */
+const drawables = new WeakMap<ImageData, HTMLCanvasElement>();
+function drawable(p: Picture): CanvasImageSource {
+  if (!(p instanceof ImageData)) return p;
+  let found = drawables.get(p);
+  if (!found) drawables.set(p, (found = thumbnail(p)));
+  return found;
+}
+
+/** A copy for the worker, which takes what it is given. */
+const copy = (p: Picture) => (p instanceof ImageData ? Promise.resolve(p) : createImageBitmap(p));
+
+async function open(choice: DeviceChoice): Promise<void> {
+  say('Opening the device…');
+  training.reset();
+  ocelli?.dispose();
+  ocelli = model = view = undefined;
+  second = matches = undefined;
+  const began = performance.now();
+  ocelli = await Ocelli.open(choice);
+  ocelli.onLost = (error) => {
+    sayError(error);
+    say(`${error.message}. Choose a device to go on.`, true);
+    ocelli = model = view = undefined;
+  };
+  const { device } = ocelli;
+  facts({
+    Device: device.kind === 'webgpu' ? `WebGPU: ${device.name}${device.software ? ' (software: slow)' : ''}` : device.name,
+    ...(device.reason ? { Why: device.reason } : {}),
+    Opened: ms(performance.now() - began),
+    ...Object.fromEntries(Object.entries(device.limits).map(([k, v]) => [k.replace('max', 'Max '), v.toLocaleString('en')])),
+  });
+  training.use(ocelli, () => (picture ? copy(picture) : undefined));
+}
+
+async function loadModel(): Promise<void> {
+  if (!ocelli) return;
+  const bar = element<HTMLProgressElement>('progress');
+  const began = performance.now();
+  say('Loading the network…');
+  try {
+    const loaded = await ocelli.load(weights, {
+      onProgress: ({ loaded: n, total }) => {
+        bar.hidden = false;
+        if (total) bar.value = n / total;
+        else bar.removeAttribute('value');
+      },
+    });
+    model?.free();
+    model = loaded;
+  } finally {
+    bar.hidden = true;
+  }
+  const { info } = model;
+  facts({ Network: `${info.arch}, ${(info.parameters / 1e6).toFixed(1)} M values (${info.format})`, Loaded: ms(performance.now() - began) });
+  const layer = element<HTMLInputElement>('layer');
+  layer.max = layer.value = String(info.depth);
+  head = -1;
+  times.length = 0;
+  await lookAgain();
+}
+
+/** Once through the network, then whatever is shown. */
+async function lookAgain(): Promise<void> {
+  if (!model || !picture) return;
+  const began = performance.now();
+  const size = Number(element<HTMLSelectElement>('size').value);
+  const seen = await model.look(await copy(picture), { size });
+  // The patch that is looked at stays, as long as there is one: the live view follows the pointer.
+  if (seen.rows !== view?.rows || seen.columns !== view.columns) query = 'cls';
+  view?.dispose();
+  second?.view.dispose();
+  [view, attention, colours, matches] = [seen, undefined, undefined, undefined];
+  if (second) second.view = await model.look(await copy(second.picture), { size });
+  await refresh();
+  times.push(performance.now() - began);
+  const sorted = [...times.slice(1)].sort((a, b) => a - b);
+  facts({
+    'First result': ms(times[0]!),
+    'Median after it': sorted.length ? ms(sorted[sorted.length >> 1]!) : '–',
+    Seen: `${view.width} × ${view.height} px, ${view.rows} × ${view.columns} patches`,
+  });
+  say('Ready.');
+}
+
+let asked = 0;
+/** Fetches what the current view needs, and draws it. Answers to older questions are dropped. */
+async function refresh(): Promise<void> {
+  if (!view || !model) return;
+  const [now, current] = [++asked, view];
+  if (show === 'attention') {
+    const layer = Number(element<HTMLInputElement>('layer').value) - 1;
+    const found = await current.attention({ layer, query });
+    if (now !== asked) return;
+    attention = found;
+  } else if (show === 'colours') {
+    colours ??= await current.colours();
+  } else if (second) {
+    matches ??= await current.match(second.view);
+  }
+  if (now !== asked || current !== view) return;
+  drawHeads();
+  draw();
+}
+
+function overlay(): ImageData | undefined {
+  if (!view) return undefined;
+  if (show === 'colours') return colours && patchColours(colours, view.columns);
+  if (show === 'match' || !attention) return undefined;
+  const values = headValues(head);
+  const mass = Number(element<HTMLInputElement>('mass').value) / 100;
+  return heatmap(values, view.columns, mass < 1 ? massMask(values, mass) : undefined, true);
+}
+
+function headValues(index: number): Float32Array {
+  const { values, heads, rows, columns } = attention!;
+  return index < 0 ? mean(values, heads) : values.subarray(index * rows * columns, (index + 1) * rows * columns);
+}
+
+const place = (index: number, columns: number) => ({ row: Math.floor(index / columns), column: index % columns });
+
+function draw(): void {
+  if (!picture || !view) return;
+  const opacity = Number(element<HTMLInputElement>('opacity').value) / 100;
+  const frame = (p: Picture, v: OcelliView) => {
+    const natural = sizeOf(p);
+    const size = Number(element<HTMLSelectElement>('size').value);
+    const scale = size / Math.max(...natural);
+    const covered = natural.map((n, i) => Math.min(1, [v.width, v.height][i]! / Math.max(1, Math.floor(n * scale)))) as [number, number];
+    return { picture: drawable(p), natural, covered, opacity, grid: { rows: v.rows, columns: v.columns } };
+  };
+  const marks = query === 'cls' ? [] : [{ ...place(query, view.columns), colour: '#fff' }];
+  drawStage(stage, { ...frame(picture, view), overlay: overlay(), marks });
+  other.hidden = !(show === 'match' && second);
+  if (!second || show !== 'match') return;
+  const found = matches && query !== 'cls' ? [{ ...place(matches.best[query]!, second.view.columns), colour: matches.mutual[query] ? '#7dff9a' : '#ffd24a' }] : [];
+  drawStage(other, { ...frame(second.picture, second.view), marks: found });
+}
+
+function drawHeads(): void {
+  const list = element('heads');
+  list.hidden = show !== 'attention';
+  if (!attention || list.hidden) return;
+  const { heads, columns } = attention;
+  if (list.childElementCount !== heads + 1) {
+    list.replaceChildren(
+      ...Array.from({ length: heads + 1 }, (_, i) => {
+        const button = document.createElement('button');
+        button.type = 'button';
+        button.dataset.head = String(i - 1);
+        button.addEventListener('click', () => {
+          head = i - 1;
+          drawHeads();
+          draw();
+        });
+        return button;
+      }),
+    );
+  }
+  for (const button of list.querySelectorAll('button')) {
+    const index = Number(button.dataset.head);
+    const name = index < 0 ? 'Mean' : `Head ${index + 1}`;
+    button.replaceChildren(thumbnail(heatmap(headValues(index), columns)), name);
+    button.setAttribute('aria-pressed', String(index === head));
+  }
+}
+
+function readout(): void {
+  const out = element('readout');
+  if (!view) return;
+  const words = (index: number, columns: number) => {
+    const { row, column } = place(index, columns);
+    return `row ${row + 1}, column ${column + 1}`;
+  };
+  if (show === 'match') {
+    if (!second) out.textContent = 'Choose a second picture, then point at a patch of the first.';
+    else if (query === 'cls' || !matches) out.textContent = 'Point at a patch to find it in the other picture.';
+    else out.textContent = `The patch in ${words(query, view.columns)} looks most like ${words(matches.best[query]!, second.view.columns)} there (cosine ${matches.similarity[query]!.toFixed(2)}${matches.mutual[query] ? ', both ways' : ''}).`;
+    return;
+  }
+  if (show === 'colours') {
+    out.textContent = 'Patches of one colour have similar features.';
+    return;
+  }
+  if (!attention) return;
+  const values = headValues(head);
+  const best = values.indexOf(Math.max(...values));
+  const who = query === 'cls' ? 'The class token' : `The patch in ${words(query, view.columns)}`;
+  out.textContent = `${who} attends most to the patch in ${words(best, view.columns)} (${(100 * values[best]!).toFixed(1)} %).`;
+}
+
+let busy = false;
+let wanted: number | 'cls' | undefined;
+/** Follows the pointer: the latest patch asked for, one question at a time. */
+async function choose(patch: number | 'cls'): Promise<void> {
+  wanted = patch;
+  if (busy) return;
+  busy = true;
+  try {
+    while (wanted !== undefined && wanted !== query) {
+      query = wanted;
+      wanted = undefined;
+      if (show !== 'match') await refresh();
+      else draw();
+      readout();
+    }
+    wanted = undefined;
+  } catch (error) {
+    sayError(error);
+  } finally {
+    busy = false;
+  }
+}
+
+function patchAt(event: PointerEvent): number | undefined {
+  if (!view) return undefined;
+  const box = stage.getBoundingClientRect();
+  const column = Math.floor(((event.clientX - box.left) / box.width) * view.columns);
+  const row = Math.floor(((event.clientY - box.top) / box.height) * view.rows);
+  return row >= 0 && row < view.rows && column >= 0 && column < view.columns ? row * view.columns + column : undefined;
+}
+
+async function setPicture(next: Picture | Blob, name: string): Promise<void> {
+  let ready: Picture;
+  try {
+    ready = next instanceof Blob ? await createImageBitmap(next) : next;
+  } catch {
+    throw new OcelliError('image', `${name} is no picture this browser can read`);
+  }
+  picture = ready;
+  await lookAgain();
+  readout();
+}
+
+async function setSecond(file: Blob): Promise<void> {
+  if (!model) return;
+  const ready = await createImageBitmap(file).catch(() => {
+    throw new OcelliError('image', 'this is no picture the browser can read');
+  });
+  second?.view.dispose();
+  second = { picture: ready, view: await model.look(await copy(ready), { size: Number(element<HTMLSelectElement>('size').value) }) };
+  matches = undefined;
+  await refresh();
+  readout();
+}
+
+async function toggleCamera(): Promise<void> {
+  const button = element('webcam');
+  if (camera) {
+    camera.getTracks().forEach((track) => track.stop());
+    camera = undefined;
+    button.setAttribute('aria-pressed', 'false');
+    if (picture instanceof HTMLVideoElement) {
+      const last = await createImageBitmap(picture);
+      picture = last;
+    }
+    return;
+  }
+  try {
+    camera = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
+  } catch (error) {
+    throw new OcelliError('image', `the camera cannot be used: ${error instanceof Error ? error.message : error}`);
+  }
+  button.setAttribute('aria-pressed', 'true');
+  const video = document.createElement('video');
+  [video.muted, video.playsInline, video.srcObject] = [true, true, camera];
+  await video.play();
+  picture = video;
+  times.length = 0;
+  const mine = camera;
+  while (camera === mine && model) {
+    const began = performance.now();
+    await lookAgain();
+    say(`Live: ${(1000 / (performance.now() - began)).toFixed(1)} pictures a second.`);
+    await new Promise((next) => requestAnimationFrame(next));
+  }
+}
+
+function save(): void {
+  const sides = show === 'match' && second ? [stage, other] : [stage];
+  const canvas = document.createElement('canvas');
+  canvas.width = sides.reduce((n, c) => n + c.width, 8 * (sides.length - 1));
+  canvas.height = Math.max(...sides.map((c) => c.height));
+  let x = 0;
+  for (const side of sides) {
+    canvas.getContext('2d')!.drawImage(side, x, 0);
+    x += side.width + 8;
+  }
+  canvas.toBlob((blob) => {
+    if (!blob) return;
+    const link = document.createElement('a');
+    [link.href, link.download] = [URL.createObjectURL(blob), `ocelli-${show}.png`];
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }, 'image/png');
+}
+
+/** Runs what a control asks for; whatever goes wrong is said, and the page goes on. */
+function on<K extends keyof HTMLElementEventMap>(target: HTMLElement, kind: K, run: (event: HTMLElementEventMap[K]) => unknown): void {
+  target.addEventListener(kind, (event) => {
+    Promise.resolve().then(() => run(event)).catch(sayError);
+  });
+}
+
+const training = new Training(async (bytes) => {
+  weights = new Blob([bytes as BlobPart]);
+  await loadModel();
+  readout();
+});
+
+function connect(): void {
+  on(element('file'), 'change', (event) => {
+    const file = (event.target as HTMLInputElement).files?.[0];
+    return file && setPicture(file, file.name);
+  });
+  on(element('second'), 'change', (event) => {
+    const file = (event.target as HTMLInputElement).files?.[0];
+    return file && setSecond(file);
+  });
+  on(element('webcam'), 'click', toggleCamera);
+  on(element('save'), 'click', save);
+  on(element('size'), 'change', lookAgain);
+  on(element('device'), 'change', async () => {
+    await open(element<HTMLSelectElement>('device').value as DeviceChoice);
+    await loadModel();
+  });
+  on(element('model'), 'change', () => {
+    const choice = element<HTMLSelectElement>('model').value;
+    element('url-form').hidden = choice !== 'url';
+    element('weights').hidden = choice !== 'file';
+    if (choice !== 'scenes') return undefined;
+    weights = './models/scenes.safetensors';
+    return loadModel();
+  });
+  on(element('weights'), 'change', (event) => {
+    const file = (event.target as HTMLInputElement).files?.[0];
+    if (!file) return undefined;
+    weights = file;
+    return loadModel();
+  });
+  on(element('url-form'), 'submit', (event) => {
+    event.preventDefault();
+    weights = element<HTMLInputElement>('url').value;
+    return loadModel();
+  });
+  on(element('layer'), 'input', async () => {
+    element('layer-out').textContent = element<HTMLInputElement>('layer').value;
+    await refresh();
+    readout();
+  });
+  for (const [id, unit] of [['mass', '%'], ['opacity', '%']] as const) {
+    on(element(id), 'input', () => {
+      const { value } = element<HTMLInputElement>(id);
+      element(`${id}-out`).textContent = id === 'mass' && value === '100' ? 'all' : `${value} ${unit}`;
+      draw();
+    });
+  }
+  for (const radio of document.querySelectorAll<HTMLInputElement>('input[name=show]')) {
+    on(radio, 'change', async () => {
+      show = radio.value as Show;
+      element('map-title').textContent = { attention: 'Attention', colours: 'Features', match: 'Matching' }[show];
+      element('second-label').hidden = show !== 'match';
+      await refresh();
+      readout();
+    });
+  }
+  on(stage, 'pointermove', (event) => choose(patchAt(event) ?? 'cls'));
+  on(stage, 'pointerdown', (event) => choose(patchAt(event) ?? 'cls'));
+  on(stage, 'pointerleave', () => choose('cls'));
+  stage.addEventListener('keydown', (event) => {
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (!view || !(step || event.key === 'Escape')) return;
+    event.preventDefault();
+    if (!step) return void choose('cls');
+    const at = query === 'cls' ? { row: view.rows >> 1, column: view.columns >> 1 } : place(query, view.columns);
+    const row = Math.min(view.rows - 1, Math.max(0, at.row + step[0]!));
+    const column = Math.min(view.columns - 1, Math.max(0, at.column + step[1]!));
+    void choose(row * view.columns + column);
+  });
+  on(document.body, 'dragover', (event) => {
+    document.body.classList.add('dropping');
+    return event;
+  });
+  document.body.addEventListener('dragover', (event) => event.preventDefault());
+  document.body.addEventListener('dragleave', () => document.body.classList.remove('dropping'));
+  document.body.addEventListener('drop', (event) => {
+    event.preventDefault();
+    document.body.classList.remove('dropping');
+    const file = event.dataTransfer?.files[0];
+    if (!file) return;
+    const isWeights = /\.(safetensors|pth|pt|tar)$/i.test(file.name);
+    if (isWeights) weights = file;
+    (isWeights ? loadModel() : setPicture(file, file.name)).catch(sayError);
+  });
+  document.addEventListener('paste', (event) => {
+    const file = [...(event.clipboardData?.files ?? [])].find((f) => f.type.startsWith('image/'));
+    if (file) setPicture(file, 'what was pasted').catch(sayError);
+  });
+}
+
+async function scenes(): Promise<void> {
+  if (!ocelli) return;
+  const list = element('scenes');
+  for (let i = 0; i < 8; i++) {
+    const image = await ocelli.scene(i, 224);
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.setAttribute('aria-label', `Scene ${i + 1}`);
+    button.append(thumbnail(drawable(image)));
+    on(button, 'click', () => setPicture(image, `scene ${i + 1}`));
+    list.append(button);
+    if (i === 0) picture ??= image;
+  }
+}
+
+async function start(): Promise<void> {
+  connect();
+  try {
+    await open('auto');
+  } catch (error) {
+    sayError(error);
+    await open('cpu');
+  }
+  await scenes();
+  await loadModel();
+  element('layer-out').textContent = element<HTMLInputElement>('layer').value;
+  readout();
+}
+
+start().catch(sayError);

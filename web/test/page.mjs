@@ -1,0 +1,174 @@
+// The page itself, in a real browser on the CPU path: every control, wrong input, no request elsewhere, both colour schemes.
+// OCELLI_SHOTS names a folder for pictures of it.
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { launch, serve } from './browser.mjs';
+
+const web = dirname(dirname(fileURLToPath(import.meta.url)));
+const dist = join(web, 'dist');
+if (!existsSync(join(dist, 'index.html'))) throw new Error(`nothing in ${dist}: run \`cargo xtask web\` first`);
+const shots = process.env.OCELLI_SHOTS;
+if (shots) mkdirSync(shots, { recursive: true });
+
+const { server, url } = await serve(dist);
+const browser = await launch();
+const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, permissions: ['camera'], acceptDownloads: true });
+const page = await context.newPage();
+const complaints = [];
+const elsewhere = [];
+page.on('pageerror', (error) => complaints.push(String(error)));
+page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+page.on('request', (request) => {
+  if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(url)) elsewhere.push(request.url());
+});
+// The only adapter here is a software one, so the page chooses the CPU by itself; run.mjs computes on WebGPU.
+
+let failed = 0;
+async function check(name, run) {
+  const start = Date.now();
+  try {
+    await run();
+    console.log(`ok    page: ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL  page: ${name}\n      ${error.message}`);
+  }
+}
+const text = (id) => page.locator(`#${id}`).textContent();
+const ready = (what = /Ready/) => page.waitForFunction((source) => new RegExp(source, 'i').test(document.getElementById('status').textContent), what.source, { timeout: 30_000 });
+const assert = (fine, what) => { if (!fine) throw new Error(what); };
+const pixels = (id) => page.evaluate((id) => document.getElementById(id).toDataURL(), id);
+const shot = (name) => shots && page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+
+const choose = (selector, name, mimeType, buffer) => page.locator(selector).setInputFiles({ name, mimeType, buffer });
+/** A picture of given size, made by the browser. */
+const painted = async (width, height) => Buffer.from((await page.evaluate(async ({ width, height }) => {
+  const canvas = new OffscreenCanvas(width, height);
+  const c = canvas.getContext('2d');
+  c.fillStyle = '#264'; c.fillRect(0, 0, width, height);
+  c.fillStyle = '#fc4'; c.beginPath(); c.arc(width * 0.3, height * 0.4, Math.min(width, height) * 0.2, 0, 7); c.fill();
+  const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/jpeg' })).arrayBuffer());
+  let s = ''; for (const b of bytes) s += String.fromCharCode(b); return btoa(s);
+}, { width, height })), 'base64');
+
+await check('starts with a network, a picture and a map', async () => {
+  await page.goto(url);
+  await ready();
+  assert(/CPU/.test(await text('facts')) && /vit-96x4x3\/8/.test(await text('facts')), await text('facts'));
+  assert((await page.locator('#heads button').count()) === 4, 'three heads and their mean');
+  assert((await page.locator('#scenes button').count()) === 8, 'eight scenes');
+  assert(/class token attends most/.test(await text('readout')), await text('readout'));
+});
+await shot('desktop-light');
+
+await check('pointing at a patch and the arrow keys show what it attends to', async () => {
+  const before = await pixels('stage');
+  await page.locator('#stage').hover({ position: { x: 100, y: 120 } });
+  await page.waitForFunction(() => /The patch in row/.test(document.getElementById('readout').textContent));
+  assert((await pixels('stage')) !== before, 'the picture did not change');
+  await page.locator('#stage').focus();
+  const first = await text('readout');
+  await page.keyboard.press('ArrowRight');
+  await page.waitForFunction((t) => document.getElementById('readout').textContent !== t, first);
+  await page.keyboard.press('Escape');
+  await page.waitForFunction(() => /class token/.test(document.getElementById('readout').textContent));
+});
+
+await check('block, head, share and overlay change the picture', async () => {
+  await page.mouse.move(0, 0);
+  const set = (id, value) => page.locator(`#${id}`).fill(String(value));
+  for (const change of [() => set('layer', 1), () => page.locator('#heads button').nth(2).click(), () => set('mass', 40), () => set('opacity', 20)]) {
+    const before = await pixels('stage');
+    await change();
+    await page.waitForFunction((b) => document.getElementById('stage').toDataURL() !== b, before, { timeout: 10_000 });
+  }
+  assert((await page.locator('#heads button[aria-pressed=true]').textContent()) === 'Head 2', 'the chosen head is marked');
+  for (const [id, value] of [['layer', 4], ['mass', 100], ['opacity', 70]]) await set(id, value);
+});
+
+await check('features as colours', async () => {
+  await page.locator('input[value=colours]').check();
+  await page.waitForFunction(() => /similar features/.test(document.getElementById('readout').textContent));
+  await shot('features');
+});
+
+await check('two pictures are matched', async () => {
+  await page.locator('input[value=match]').check();
+  await choose('#second', 'second.jpg', 'image/jpeg', await painted(300, 200));
+  await page.waitForFunction(() => !document.getElementById('other').hidden);
+  await page.locator('#stage').hover({ position: { x: 60, y: 60 } });
+  await page.waitForFunction(() => /looks most like row/.test(document.getElementById('readout').textContent));
+  await shot('matching');
+  await page.locator('input[value=attention]').check();
+});
+
+await check('pictures: oblong, and of 24 megapixels', async () => {
+  for (const [width, height, patches] of [[500, 200, /11 × 28 patches/], [6000, 4000, /18 × 28 patches/]]) {
+    await choose('#file', 'p.jpg', 'image/jpeg', await painted(width, height));
+    await page.waitForFunction((s) => new RegExp(s).test(document.getElementById('facts').textContent), patches.source, { timeout: 60_000 });
+    await ready();
+  }
+});
+
+await check('wrong files are refused in words, and the page goes on', async () => {
+  const letters = Buffer.from('not what was expected');
+  await choose('#file', 'notes.txt', 'text/plain', letters);
+  await ready(/notes.txt is no picture/);
+  await page.locator('#model').selectOption('file');
+  await choose('#weights', 'notes.pth', 'application/octet-stream', letters);
+  await ready(/Expected weights/);
+  const whole = readFileSync(join(web, 'public/models/scenes.safetensors'));
+  await choose('#weights', 'cut.safetensors', 'application/octet-stream', whole.subarray(0, 200_000));
+  await ready(/safetensors/);
+  await choose('#weights', 'whole.safetensors', 'application/octet-stream', whole);
+  await ready();
+});
+
+await check('the webcam runs and stops', async () => {
+  await page.locator('#webcam').click();
+  await ready(/Live: /);
+  await page.locator('#webcam').click();
+  await page.locator('#scenes button').nth(3).click();
+  await ready();
+  assert((await page.locator('#webcam').getAttribute('aria-pressed')) === 'false', 'still on');
+});
+
+await check('saves a picture', async () => {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#save').click()]);
+  const bytes = readFileSync(await download.path());
+  assert(download.suggestedFilename() === 'ocelli-attention.png' && bytes.subarray(1, 4).toString() === 'PNG', 'no PNG');
+});
+
+await check('trains, pauses, and looks with what it trained', async () => {
+  await page.locator('#train').click();
+  await page.waitForFunction(() => Number(/Step (\d+)/.exec(document.getElementById('train-out').textContent)?.[1]) >= 3, undefined, { timeout: 120_000 });
+  await page.locator('#train').click();
+  await page.waitForFunction(() => document.getElementById('train').textContent === 'Go on', undefined, { timeout: 30_000 });
+  await shot('trained');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#download').click()]);
+  const bytes = readFileSync(await download.path());
+  assert(bytes.subarray(8, 9).toString() === '{', 'no safetensors file');
+  await page.locator('#use').click();
+  await page.waitForFunction(() => /vit-128x4x2\/8/.test(document.getElementById('facts').textContent), undefined, { timeout: 30_000 });
+  await ready();
+});
+
+for (const [name, width, scheme] of [['desktop-dark', 1280, 'dark'], ['phone-light', 390, 'light'], ['phone-dark', 390, 'dark']]) {
+  await check(`fits ${width} px (${scheme})`, async () => {
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.setViewportSize({ width, height: 844 });
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert(overflow <= 0, `${overflow} px too wide`);
+    await shot(name);
+  });
+}
+
+await check('nothing was asked for elsewhere, nothing complained', async () => {
+  assert(elsewhere.length === 0, elsewhere.join(' '));
+  assert(complaints.length === 0, complaints.join('\n      '));
+});
+
+await browser.close();
+server.close();
+process.exit(failed === 0 ? 0 : 1);

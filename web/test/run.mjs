@@ -1,0 +1,331 @@
+// The module in a real browser: the fixtures of tests/golden on WebGPU and on the CPU, real weights where OCELLI_DATA names them,
+// and what must not work. `node test/run.mjs [words of a test's name]`; needs `cargo xtask web` before.
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { launch, serve } from './browser.mjs';
+import { assertClose, fixture, formula, formulaVit, readSafetensors, writeSafetensors } from './fixtures.mjs';
+
+const web = dirname(dirname(fileURLToPath(import.meta.url)));
+const golden = process.env.OCELLI_GOLDEN ?? join(web, '../tests/golden');
+const dist = join(web, 'dist');
+if (!existsSync(join(dist, 'test.html'))) throw new Error(`nothing in ${dist}: run \`cargo xtask web\` first`);
+
+const memory = new Map();
+const { server, url } = await serve(dist, memory);
+const browser = await launch();
+const context = await browser.newContext();
+const page = await context.newPage();
+const complaints = [];
+page.on('pageerror', (error) => complaints.push(String(error)));
+await page.goto(`${url}/test.html`);
+
+memory.set('/memory/formula.safetensors', formulaVit(fixture(golden, 'vit_forward_vitti16').config));
+
+const tests = [];
+const test = (name, run) => tests.push({ name, run });
+const kinds = ['cpu', 'webgpu'];
+
+/** Runs in the page; typed arrays go there and back as base64, which playwright carries fastest. */
+const inPage = (run, argument) => page.evaluate(run, argument);
+const f32 = (text) => new Float32Array(Uint8Array.from(Buffer.from(text, 'base64')).buffer);
+const text = (values) => Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString('base64');
+
+await page.evaluate(() => {
+  window.toText = async (values) => {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    const url = await new Promise((done) => {
+      const reader = new FileReader();
+      reader.onload = () => done(reader.result);
+      reader.readAsDataURL(new Blob([bytes]));
+    });
+    return url.slice(url.indexOf(',') + 1);
+  };
+  window.fromText = async (base64) => new Float32Array(await (await fetch(`data:application/octet-stream;base64,${base64}`)).arrayBuffer());
+  window.engines = {};
+  window.engine = (kind) => (window.engines[kind] ??= window.ocelli.Ocelli.open(kind));
+});
+
+for (const kind of kinds) {
+  test(`${kind}: vit_forward of ViT-Ti matches the reference`, async () => {
+    const f = fixture(golden, 'vit_forward_vitti16');
+    const { salt, batch, depth, heads, embed_dim: dim } = f.config;
+    const tolerance = f.json.tolerance.fp32_gpu;
+    // Software WebGPU takes seconds a picture: the square and the oblong one on the small side.
+    for (const size of f.config.sizes.filter((s) => kind === 'cpu' || s.key !== '224x224')) {
+      const { width, height, key } = size;
+      const input = Float32Array.from(formula(salt, f.config.input_name, batch * 3 * height * width));
+      const patchRows = Object.keys(f.tensors).filter((n) => n.startsWith(`${key}.attn_row_patch`)).map((n) => Number(n.slice(key.length + 15)));
+      const found = await inPage(async ({ kind, input, batch, height, width, depth, patchRows }) => {
+        window.model ??= {};
+        window.model[kind] ??= await (await window.engine(kind)).load('/memory/formula.safetensors');
+        const view = await window.model[kind].lookAt(await window.fromText(input), batch, height, width);
+        const rows = {};
+        for (const patch of patchRows) rows[patch] = await window.toText(await view.rawAttention(depth - 1, 1 + patch));
+        const out = {
+          info: window.model[kind].info,
+          tokens: await window.toText(await view.tokens()),
+          cls: await window.toText(await view.rawAttention(depth - 1, 0)),
+          rows,
+        };
+        view.dispose();
+        return out;
+      }, { kind, input: text(input), batch, height, width, depth, patchRows });
+      if (found.info.arch !== 'vit-ti/16' || found.info.parameters !== f.config.num_parameters) throw new Error(JSON.stringify(found.info));
+      const tokens = f32(found.tokens);
+      const perImage = tokens.length / batch;
+      const cls = Float32Array.from({ length: batch * dim }, (_, i) => tokens[Math.floor(i / dim) * perImage + (i % dim)]);
+      const near = tolerance['cls/patch_tokens/last4_cls/mean_patch'];
+      assertClose(`${key}.cls`, cls, f.tensors[`${key}.cls`].values, near);
+      const chosen = Array.from(f.tensors[`${key}.patch_index`].values, Number);
+      const patches = Float32Array.from({ length: batch * chosen.length * dim }, (_, i) => {
+        const image = Math.floor(i / (chosen.length * dim));
+        const patch = chosen[Math.floor(i / dim) % chosen.length];
+        return tokens[image * perImage + (1 + patch) * dim + (i % dim)];
+      });
+      assertClose(`${key}.patch_tokens`, patches, f.tensors[`${key}.patch_tokens`].values, near);
+      assertClose(`${key}.attn_cls`, f32(found.cls), f.tensors[`${key}.attn_cls`].values, tolerance.attn);
+      if (f32(found.cls).length !== batch * heads * (perImage / dim)) throw new Error('attention has another shape');
+      for (const patch of patchRows) {
+        assertClose(`${key}.attn_row_patch${patch}`, f32(found.rows[patch]), f.tensors[`${key}.attn_row_patch${patch}`].values, tolerance.attn);
+      }
+    }
+  });
+
+  // One of the two is enough on software WebGPU, where each takes most of a minute.
+  for (const name of kind === 'cpu' ? ['norm_last', 'free_last'] : ['norm_last']) {
+    test(`${kind}: five training steps match the reference (${name})`, async () => {
+      const f = fixture(golden, `dino_train_${name}`);
+      const crops = fixture(golden, f.config.crops_file).tensors;
+      const c = f.config;
+      const config = {
+        arch: `vit-${c.dim}x${c.depth}x${c.heads}/${c.patch}`, epochs: c.epochs, steps_per_epoch: c.nit, batch_size: c.batch,
+        views: { global_size_px: c.img, local_size_px: crops['step0.crop2'].shape.at(-1), local_crops: c.nlocal },
+        lr: c.lr, min_lr: c.min_lr, warmup_epochs: c.lr_warmup_epochs, weight_decay: c.wd, weight_decay_end: c.wd_end, clip_grad: c.clip,
+        dino: {
+          head: { out_dim: c.out_dim, hidden_dim: c.hidden, bottleneck_dim: c.bottleneck, norm_last_layer: c.norm_last_layer },
+          warmup_teacher_temp: c.temp0, teacher_temp: c.temp, warmup_teacher_temp_epochs: c.temp_warm,
+          teacher_momentum: c.mom, freeze_last_layer_epochs: c.freeze,
+        },
+      };
+      const initial = Object.entries(f.tensors).filter(([n]) => n.startsWith('init.')).map(([n, t]) => [n.slice(5), t])
+        .filter(([n]) => !(c.norm_last_layer && n === 'head.last_layer.weight_g'));
+      const state = ['student', 'teacher'].flatMap((who) => initial.map(([n, t]) => [`${who}.${n}`, t.shape, t.values]));
+      state.push(['dino_loss.center', [1, c.out_dim], new Float32Array(c.out_dim)]);
+      memory.set('/memory/state.safetensors', writeSafetensors(state));
+      const join = (step, from, to) => {
+        const parts = [];
+        for (let v = from; v < to; v++) parts.push(crops[`step${step}.crop${v}`].values);
+        const out = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
+        let at = 0;
+        for (const part of parts) { out.set(part, at); at += part.length; }
+        return text(out);
+      };
+      const steps = Array.from({ length: c.steps }, (_, step) => ({ globals: join(step, 0, 2), locals: join(step, 2, 2 + c.nlocal) }));
+      const found = await inPage(async ({ kind, config, steps, batch }) => {
+        const session = await (await window.engine(kind)).session(config);
+        await session.loadState(await (await fetch('/memory/state.safetensors')).arrayBuffer());
+        const figures = [];
+        for (const { globals, locals } of steps) figures.push(await session.stepOn(await window.fromText(globals), await window.fromText(locals), batch));
+        const weights = await window.toText(await session.weights());
+        session.dispose();
+        return { figures, weights };
+      }, { kind, config, steps, batch: c.batch });
+      assertClose('loss', found.figures.map((s) => s.loss), f.tensors.loss.values, { atol: 0, ...f.json.tolerance.loss });
+      for (const [ours, theirs] of [['lr', 'lr'], ['weight_decay', 'wd'], ['momentum', 'momentum']]) {
+        assertClose(theirs, found.figures.map((s) => s[ours]), f.json.expected[theirs].slice(0, c.steps), { atol: 1e-12, rtol: 1e-10 });
+      }
+      // What is downloaded is a whole backbone, in the names the native program reads.
+      const saved = readSafetensors(Buffer.from(found.weights, 'base64'));
+      const wanted = initial.map(([n]) => n).filter((n) => n.startsWith('backbone.')).map((n) => n.slice(9)).sort();
+      if (Object.keys(saved).sort().join() !== wanted.join()) throw new Error(`saved ${Object.keys(saved)}`);
+      // And it is the reference's teacher: entries whose true gradient is zero are rounding noise that Adam blows up (the
+      // fixture's note says how far and how many).
+      const { atol, rtol } = f.json.tolerance.params;
+      const far = 2 * found.figures.reduce((sum, step) => sum + step.lr, 0);
+      for (const [name, { values }] of Object.entries(saved)) {
+        const expected = f.tensors[`teacher.after${c.steps}.backbone.${name}`].values;
+        const isKey = (i) => name.endsWith('attn.qkv.bias') && i >= c.dim && i < 2 * c.dim;
+        let odd = 0;
+        values.forEach((v, i) => {
+          const apart = Math.abs(v - expected[i]);
+          if (isKey(i) || apart <= atol + rtol * Math.abs(expected[i])) return;
+          if (!(apart <= far)) throw new Error(`${name}[${i}]: expected ${expected[i]}, found ${v}`);
+          odd += 1;
+        });
+        if (odd > 0.001 * values.length) throw new Error(`${name}: ${odd} of ${values.length} values are off`);
+      }
+    });
+  }
+}
+
+const data = process.env.OCELLI_DATA && join(process.env.OCELLI_DATA, 'vit-tiny-in1k');
+if (data && existsSync(data)) {
+  for (const kind of kinds) {
+    for (const file of ['vit_tiny_patch16_224.fp16.safetensors', 'vit_tiny_patch16_224.fp16.backbone.pth']) {
+      test(`${kind}: real weights reproduce their reference (${file})`, async () => {
+        memory.set('/memory/real', readFileSync(join(data, file)));
+        const expected = readSafetensors(readFileSync(join(data, 'golden/expected.safetensors')));
+        for (const name of kind === 'cpu' ? ['chelsea', 'coffee'] : ['chelsea']) {
+          memory.set(`/memory/${name}.png`, readFileSync(join(data, `golden/${name}.png`)));
+          const found = await inPage(async ({ kind, name }) => {
+            const model = await (await window.engine(kind)).load('/memory/real', { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] });
+            const view = await model.look(await (await fetch(`/memory/${name}.png`)).blob(), { size: 0 });
+            const { values } = await view.attention();
+            const out = { tokens: await window.toText(await view.tokens()), attention: await window.toText(values) };
+            view.dispose();
+            model.free();
+            return out;
+          }, { kind, name });
+          const tokens = f32(found.tokens);
+          assertClose(`${name}.cls`, tokens.subarray(0, 192), expected[`${name}.cls`].values, { atol: 2e-3, rtol: 2e-3 });
+          assertClose(`${name}.cls_attention`, f32(found.attention), expected[`${name}.cls_attention`].values, { atol: 2e-3 });
+          assertClose(`${name}.patches`, tokens.subarray(192, 9 * 192), expected[`${name}.patch_tokens_first8`].values, { atol: 2e-3, rtol: 2e-3 });
+        }
+      });
+    }
+  }
+} else {
+  console.log('skipped: OCELLI_DATA names no folder with vit-tiny-in1k');
+}
+
+test('what is wrong is told by its code, and the worker goes on', async () => {
+  memory.set('/memory/cut.safetensors', memory.get('/memory/formula.safetensors').subarray(0, 100_000));
+  memory.set('/memory/text.txt', Buffer.from('these are no weights'));
+  const found = await inPage(async () => {
+    const engine = await window.engine('cpu');
+    const code = async (run) => { try { await run(); return 'none'; } catch (e) { return e.code ?? String(e); } };
+    const model = await engine.load('/memory/formula.safetensors');
+    const aborted = new AbortController();
+    const late = code(() => engine.load('/memory/formula.safetensors', { signal: aborted.signal }));
+    aborted.abort();
+    const view = await model.look(await engine.scene(0, 96));
+    const codes = {
+      late: await late,
+      cut: await code(() => engine.load('/memory/cut.safetensors')),
+      text: await code(() => engine.load(new Blob(['these are no weights']))),
+      nowhere: await code(() => engine.load('/memory/nothing-there')),
+      picture: await code(() => model.look(new Blob(['this is no picture']))),
+      layer: await code(() => view.attention({ layer: 99 })),
+      head: await code(() => view.attention({ heads: [7] })),
+      query: await code(() => view.attention({ query: 10_000 })),
+      config: await code(() => engine.session({ no_such_key: 1 })),
+      empty: await code(async () => (await engine.session()).step()),
+    };
+    view.dispose();
+    codes.gone = await code(() => view.colours());
+    const again = await model.look(await engine.scene(1, 96));
+    codes.after = (await again.colours()).length;
+    const same = await again.match(again);
+    codes.itself = same.best.every((j, i) => j === i) && same.mutual.every((m) => m === 1);
+    return codes;
+  });
+  const expected = {
+    late: 'aborted', cut: 'weights', text: 'weights', nowhere: 'network', picture: 'image', layer: 'argument', head: 'argument',
+    query: 'argument', config: 'argument', empty: 'argument', gone: 'disposed', after: 36 * 3, itself: true,
+  };
+  if (JSON.stringify(found) !== JSON.stringify(expected)) throw new Error(`expected ${JSON.stringify(expected)}, found ${JSON.stringify(found)}`);
+});
+
+test('the package works without a bundler, twice at once', async () => {
+  const plain = await serve(join(web, 'ocelli'), memory);
+  const pages = await Promise.all([context.newPage(), context.newPage()]);
+  memory.set('/page.html', Buffer.from('<!doctype html><title>x</title>'));
+  const shapes = await Promise.all(pages.map(async (page) => {
+    await page.goto(`${plain.url}/page.html`);
+    return page.evaluate(async () => {
+      const { Ocelli } = await import('/dist/index.js');
+      const ocelli = await Ocelli.open('cpu');
+      const model = await ocelli.load('/memory/formula.safetensors');
+      const { heads, rows, columns, values } = await model.attention(await ocelli.scene(2, 64), { query: 3, heads: [0, 2] });
+      const sum = values.reduce((a, b) => a + b, 0);
+      ocelli.dispose();
+      return [heads, rows, columns, values.length, sum > 1 && sum < 2];
+    });
+  }));
+  for (const page of pages) await page.close();
+  plain.server.close();
+  if (JSON.stringify(shapes) !== '[[2,4,4,32,true],[2,4,4,32,true]]') throw new Error(JSON.stringify(shapes));
+});
+
+test('fifty looks and a hundred training steps without memory growth', async () => {
+  const sizes = await inPage(async () => {
+    const engine = await window.ocelli.Ocelli.open('cpu');
+    const model = await engine.load('/memory/formula.safetensors');
+    const image = await engine.scene(0, 96);
+    const look = async () => {
+      const view = await model.look(image);
+      await view.attention();
+      view.dispose();
+    };
+    const config = { arch: 'vit-64x2x1/8', batch_size: 2, views: { global_size_px: 32, local_size_px: 16, local_crops: 2 }, dino: { head: { out_dim: 64, hidden_dim: 64, bottleneck_dim: 32 } } };
+    const session = await engine.session(config);
+    await session.addScenes(4, 48);
+    for (let i = 0; i < 5; i++) { await look(); await session.step(); }
+    const before = await engine.memory();
+    for (let i = 0; i < 50; i++) await look();
+    let last;
+    for (let i = 0; i < 100; i++) last = await session.step();
+    const after = await engine.memory();
+    engine.dispose();
+    return { before, after, finite: Number.isFinite(last.loss), step: last.step };
+  });
+  // The module's memory never shrinks; a leak of one picture's tensors each time would be tens of megabytes.
+  if (!(sizes.after - sizes.before <= 4 << 20 && sizes.finite && sizes.step === 104)) throw new Error(JSON.stringify(sizes));
+});
+
+test('a lost graphics device is told of, and another engine works', async () => {
+  const before = new Set(page.workers());
+  await inPage(async () => {
+    window.lost = await window.ocelli.Ocelli.open('webgpu');
+    window.told = new Promise((resolve) => (window.lost.onLost = (error) => resolve(error.code)));
+  });
+  // The module keeps its device to itself; it shows itself when it works.
+  const worker = page.workers().find((w) => !before.has(w));
+  await worker.evaluate(() => {
+    const make = GPUDevice.prototype.createCommandEncoder;
+    GPUDevice.prototype.createCommandEncoder = function (...args) {
+      globalThis.device = this;
+      return make.apply(this, args);
+    };
+  });
+  await inPage(async () => {
+    const model = await window.lost.load('/memory/formula.safetensors');
+    await model.embed(await window.lost.scene(0, 32));
+  });
+  await worker.evaluate(() => globalThis.device.destroy()).catch(() => undefined);
+  const found = await inPage(async () => {
+    const told = await Promise.race([window.told, new Promise((late) => setTimeout(late, 20_000, 'nobody told'))]);
+    const after = await window.lost.load('/memory/formula.safetensors').then(() => 'works', (error) => error.code);
+    const other = await window.ocelli.Ocelli.open('auto');
+    const model = await other.load('/memory/formula.safetensors');
+    const { length } = await model.embed(await other.scene(0, 64));
+    other.dispose();
+    return [told, after, length];
+  });
+  if (found.join() !== 'device,device,192') throw new Error(found.join());
+});
+
+const words = process.argv.slice(2);
+let failed = 0;
+const began = Date.now();
+const chosen = tests.filter((t) => words.every((w) => t.name.includes(w)));
+if (chosen.length === 0) throw new Error(`no test's name has ${words.join(' ')}`);
+for (const { name, run } of chosen) {
+  const start = Date.now();
+  try {
+    await run();
+    console.log(`ok    ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL  ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)\n      ${error.message}`);
+  }
+}
+if (complaints.length > 0) {
+  failed += 1;
+  console.log(`FAIL  the page complained:\n      ${complaints.join('\n      ')}`);
+}
+await browser.close();
+server.close();
+console.log(`${chosen.length} browser tests, ${failed} failed, ${((Date.now() - began) / 1000).toFixed(0)} s`);
+process.exit(failed === 0 ? 0 : 1);
