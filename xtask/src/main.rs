@@ -93,7 +93,6 @@ fn wasm() -> Outcome {
 
 fn test() -> Outcome {
     check()?;
-    wasm()?;
     cargo(&["test", "--release", "--workspace"], &[])?;
     ensure_vulkan()?;
     let runtime = runtime_dir();

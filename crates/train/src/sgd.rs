@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use ocelli_models::params::{self, FlatParam};
 use ocelli_models::weights::{HostTensor, StateDict};
 
-use crate::adamw::GradientSum;
+use ocelli_methods::optim::GradientSum;
 
 /// How a gradient becomes a step. All keep one buffer per parameter: momentum·buffer + direction.
 #[derive(Debug, Clone, Copy, PartialEq)]
