@@ -17,7 +17,7 @@ cargo xtask TASK
   check   formatting, clippy with warnings as errors, documentation
   wasm    the crates the browser uses compile for wasm32-unknown-unknown
   web     the browser module and the page with it, in web/dist (needs Node.js 20.19 or later)
-  test    everything: check, wasm, all tests on the CPU, parity through the GPU path, the module in a browser
+  test    everything: check, all tests on the CPU, parity through the GPU path, the module in a browser
           (installs a software Vulkan driver and Chromium on Debian where they are missing)
   browser the module in a browser alone
   bench   hand-written kernels beside stock burn on the first adapter; the table goes to docs/kernels.md
