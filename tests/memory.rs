@@ -1,4 +1,4 @@
-//! Training keeps its memory: the resident set of the ten steps up to step 50 and up to step 300 within 2 %.
+//! Training keeps its memory: the largest resident set of the fifty steps after step 50 and up to step 300 within 2 %.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -38,12 +38,13 @@ fn three_hundred_steps_keep_their_memory() {
     .map(str::to_owned);
     let config = config::resolve(Some("demo"), None, &sets).unwrap();
     let mut trainer = Trainer::new(&config, &support::device(), &source, None).unwrap();
+    // Fifty steps each: a loader that was held up by other work has fewer batches in memory for a while.
     let mut at = [0.0f64; 2];
     trainer
         .run(None, &mut |event| {
             match event {
-                Event::Tick { step: 41..=50 } => at[0] = at[0].max(resident_bytes()),
-                Event::Tick { step: 291..=300 } => at[1] = at[1].max(resident_bytes()),
+                Event::Tick { step: 51..=100 } => at[0] = at[0].max(resident_bytes()),
+                Event::Tick { step: 251..=300 } => at[1] = at[1].max(resident_bytes()),
                 _ => {}
             }
             Ok(())
