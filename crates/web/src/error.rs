@@ -84,6 +84,7 @@ impl From<MethodError> for WebError {
     fn from(error: MethodError) -> Self {
         match error {
             MethodError::Vit(e) => e.into(),
+            MethodError::ResNet(e) => Self::Weights(e.to_string()),
             MethodError::Weights(e) => e.into(),
             MethodError::Value { key, expected, found } => {
                 Self::Argument { what: key, expected: expected.into(), found }
