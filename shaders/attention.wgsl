@@ -1,9 +1,14 @@
 {# softmax(Q·Kᵀ·scale)·V, forward: each invocation owns a few queries of one head and walks over the keys once, with a
    running maximum and sum (Dao et al. 2022); nothing of size tokens² is stored.
 
-   Settings: head (numbers of a head, a multiple of 4), queries, shared (keys and values through workgroup memory), group. #}
+   Settings: head (numbers of a head, a multiple of 4), queries, shared (keys and values through workgroup memory), group,
+   lanes (not 0: of a subgroup, which is the workgroup; each invocation loads one key and hands it round), wide (see
+   vec4_parts). #}
 {%- set vecs = head // 4 %}
-@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
+{%- set block = queries * group if shared or lanes else queries %}
+{%- from "vec4_parts.wgsl" import four, vec4_of, unpack %}
+{{ unpack(wide) }}
+@group(0) @binding(0) var<storage, read_write> qkv: array<{{ four(wide) }}>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
 // [batch, heads, tokens]: the log-sum-exp of every row of scaled scores.
 @group(0) @binding(2) var<storage, read_write> lse: array<f32>;
@@ -23,14 +28,13 @@ fn main(
     let tokens = sizes[0];
     let heads = sizes[1];
     let scale = bitcast<f32>(sizes[3]);
-    {%- if shared %}
+    let blocks = (tokens + {{ block - 1 }}u) / {{ block }}u;
+    {%- if shared or lanes %}
     // A workgroup stays within one head.
-    let blocks = (tokens + {{ queries * group - 1 }}u) / {{ queries * group }}u;
     let work = wid.y * groups.x + wid.x;
     let bh = work / blocks;
     let first = ((work % blocks) * {{ group }}u + lid) * {{ queries }}u;
     {%- else %}
-    let blocks = (tokens + {{ queries - 1 }}u) / {{ queries }}u;
     let work = (wid.y * groups.x + wid.x) * {{ group }}u + lid;
     let bh = work / blocks;
     let first = (work % blocks) * {{ queries }}u;
@@ -48,7 +52,7 @@ fn main(
     {%- for i in range(queries) %}
     let at{{ i }} = q0 + min(first + {{ i }}u, tokens - 1u) * row;
     {%- for d in range(vecs) %}
-    let q{{ i }}_{{ d }} = qkv[at{{ i }} + {{ d }}u] * scale;
+    let q{{ i }}_{{ d }} = {{ vec4_of("qkv[at" ~ i ~ " + " ~ d ~ "u]", wide) }} * scale;
     var o{{ i }}_{{ d }} = vec4<f32>(0.0);
     {%- endfor %}
     var m{{ i }} = -3.0e38;
@@ -83,8 +87,8 @@ fn main(
         workgroupBarrier();
         for (var i = lid; i < {{ 16 * vecs }}u; i += {{ group }}u) {
             let token = min(t + i / {{ vecs }}u, tokens - 1u) * row + i % {{ vecs }}u;
-            ks[i] = qkv[k0 + token];
-            vs[i] = qkv[v0 + token];
+            ks[i] = {{ vec4_of("qkv[k0 + token]", wide) }};
+            vs[i] = {{ vec4_of("qkv[v0 + token]", wide) }};
         }
         workgroupBarrier();
         let here = min(KEYS, tokens - t);
@@ -92,9 +96,23 @@ fn main(
             {{- step(k_at, v_at) }}
         }
     }
+    {%- elif lanes %}
+    {%- macro k_at(d) %}subgroupShuffle(own_k{{ d }}, j){% endmacro %}
+    {%- macro v_at(d) %}subgroupShuffle(own_v{{ d }}, j){% endmacro %}
+    for (var t = 0u; t < tokens; t += {{ lanes }}u) {
+        let own = min(t + lid, tokens - 1u) * row;
+        {%- for d in range(vecs) %}
+        let own_k{{ d }} = {{ vec4_of("qkv[k0 + own + " ~ d ~ "u]", wide) }};
+        let own_v{{ d }} = {{ vec4_of("qkv[v0 + own + " ~ d ~ "u]", wide) }};
+        {%- endfor %}
+        let here = min({{ lanes }}u, tokens - t);
+        for (var j = 0u; j < here; j += 1u) {
+            {{- step(k_at, v_at) }}
+        }
+    }
     {%- else %}
-    {%- macro k_at(d) %}qkv[k0 + j * row + {{ d }}u]{% endmacro %}
-    {%- macro v_at(d) %}qkv[v0 + j * row + {{ d }}u]{% endmacro %}
+    {%- macro k_at(d) %}{{ vec4_of("qkv[k0 + j * row + " ~ d ~ "u]", wide) }}{% endmacro %}
+    {%- macro v_at(d) %}{{ vec4_of("qkv[v0 + j * row + " ~ d ~ "u]", wide) }}{% endmacro %}
     for (var j = 0u; j < tokens; j += 1u) {
         {{- step(k_at, v_at) }}
     }

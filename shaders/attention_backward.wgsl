@@ -1,10 +1,14 @@
 {# The gradient of attention, with the probabilities computed again from the log-sum-exp. Either of queries (each invocation
    owns a few queries and walks over the keys) or of keys and values (it owns a few keys and walks over the queries).
 
-   Settings: head, of ("queries" | "keys"), own (queries or keys of an invocation), shared, group. #}
+   Settings: head, of ("queries" | "keys"), own (queries or keys of an invocation), shared, group, lanes, wide (as in
+   attention). #}
 {%- set vecs = head // 4 %}
-@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> dy: array<vec4<f32>>;
+{%- set block = own * group if shared or lanes else own %}
+{%- from "vec4_parts.wgsl" import four, vec4_of, unpack %}
+{{ unpack(wide) }}
+@group(0) @binding(0) var<storage, read_write> qkv: array<{{ four(wide) }}>;
+@group(0) @binding(1) var<storage, read_write> dy: array<{{ four(wide) }}>;
 @group(0) @binding(2) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(3) var<storage, read_write> delta: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dqkv: array<vec4<f32>>;
@@ -24,13 +28,12 @@ fn main(
     let tokens = sizes[0];
     let heads = sizes[1];
     let scale = bitcast<f32>(sizes[3]);
-    {%- if shared %}
-    let blocks = (tokens + {{ own * group - 1 }}u) / {{ own * group }}u;
+    let blocks = (tokens + {{ block - 1 }}u) / {{ block }}u;
+    {%- if shared or lanes %}
     let work = wid.y * groups.x + wid.x;
     let bh = work / blocks;
     let first = ((work % blocks) * {{ group }}u + lid) * {{ own }}u;
     {%- else %}
-    let blocks = (tokens + {{ own - 1 }}u) / {{ own }}u;
     let work = (wid.y * groups.x + wid.x) * {{ group }}u + lid;
     let bh = work / blocks;
     let first = (work % blocks) * {{ own }}u;
@@ -51,8 +54,8 @@ fn main(
     {%- for i in range(own) %}
     let t{{ i }} = min(first + {{ i }}u, tokens - 1u);
     {%- for d in range(vecs) %}
-    let q{{ i }}_{{ d }} = qkv[q0 + t{{ i }} * row + {{ d }}u] * scale;
-    let g{{ i }}_{{ d }} = dy[dy0 + t{{ i }} * width + {{ d }}u];
+    let q{{ i }}_{{ d }} = {{ vec4_of("qkv[q0 + t" ~ i ~ " * row + " ~ d ~ "u]", wide) }} * scale;
+    let g{{ i }}_{{ d }} = {{ vec4_of("dy[dy0 + t" ~ i ~ " * width + " ~ d ~ "u]", wide) }};
     var dq{{ i }}_{{ d }} = vec4<f32>(0.0);
     {%- endfor %}
     let l{{ i }} = lse[stat0 + t{{ i }}];
@@ -80,15 +83,20 @@ fn main(
     {%- for i in range(own) %}
     let t{{ i }} = min(first + {{ i }}u, tokens - 1u);
     {%- for d in range(vecs) %}
-    let k{{ i }}_{{ d }} = qkv[k0 + t{{ i }} * row + {{ d }}u] * scale;
-    let v{{ i }}_{{ d }} = qkv[v0 + t{{ i }} * row + {{ d }}u];
+    let k{{ i }}_{{ d }} = {{ vec4_of("qkv[k0 + t" ~ i ~ " * row + " ~ d ~ "u]", wide) }} * scale;
+    let v{{ i }}_{{ d }} = {{ vec4_of("qkv[v0 + t" ~ i ~ " * row + " ~ d ~ "u]", wide) }};
     var dk{{ i }}_{{ d }} = vec4<f32>(0.0);
     var dv{{ i }}_{{ d }} = vec4<f32>(0.0);
     {%- endfor %}
     {%- endfor %}
     {%- macro step(a, b, j) %}
+        {%- if lanes %}
+        let l = subgroupShuffle(own_l, {{ j }});
+        let e = subgroupShuffle(own_e, {{ j }});
+        {%- else %}
         let l = lse[stat0 + {{ j }}];
         let e = delta[stat0 + {{ j }}];
+        {%- endif %}
         {%- for d in range(vecs) %}
         let q_{{ d }} = {{ a(d) }};
         let g_{{ d }} = {{ b(d) }};
@@ -120,8 +128,8 @@ fn main(
         workgroupBarrier();
         for (var i = lid; i < {{ 16 * vecs }}u; i += {{ group }}u) {
             let token = min(t + i / {{ vecs }}u, tokens - 1u);
-            as_[i] = {{ over_a }}token * row + i % {{ vecs }}u];
-            bs_[i] = {{ over_b }}token * {{ b_row }} + i % {{ vecs }}u];
+            as_[i] = {{ vec4_of(over_a ~ "token * row + i % " ~ vecs ~ "u]", wide) }};
+            bs_[i] = {{ vec4_of(over_b ~ "token * " ~ b_row ~ " + i % " ~ vecs ~ "u]", wide) }};
         }
         workgroupBarrier();
         let here = min(STEP, tokens - t);
@@ -129,9 +137,27 @@ fn main(
             {{- step(a_at, b_at, "t + j") }}
         }
     }
+    {%- elif lanes %}
+    {%- macro a_at(d) %}subgroupShuffle(own_a{{ d }}, j){% endmacro %}
+    {%- macro b_at(d) %}subgroupShuffle(own_b{{ d }}, j){% endmacro %}
+    for (var t = 0u; t < tokens; t += {{ lanes }}u) {
+        let own = min(t + lid, tokens - 1u);
+        {%- if of == "keys" %}
+        let own_l = lse[stat0 + own];
+        let own_e = delta[stat0 + own];
+        {%- endif %}
+        {%- for d in range(vecs) %}
+        let own_a{{ d }} = {{ vec4_of(over_a ~ "own * row + " ~ d ~ "u]", wide) }};
+        let own_b{{ d }} = {{ vec4_of(over_b ~ "own * " ~ b_row ~ " + " ~ d ~ "u]", wide) }};
+        {%- endfor %}
+        let here = min({{ lanes }}u, tokens - t);
+        for (var j = 0u; j < here; j += 1u) {
+            {{- step(a_at, b_at, "j") }}
+        }
+    }
     {%- else %}
-    {%- macro a_at(d) %}{{ over_a }}j * row + {{ d }}u]{% endmacro %}
-    {%- macro b_at(d) %}{{ over_b }}j * {{ b_row }} + {{ d }}u]{% endmacro %}
+    {%- macro a_at(d) %}{{ vec4_of(over_a ~ "j * row + " ~ d ~ "u]", wide) }}{% endmacro %}
+    {%- macro b_at(d) %}{{ vec4_of(over_b ~ "j * " ~ b_row ~ " + " ~ d ~ "u]", wide) }}{% endmacro %}
     for (var j = 0u; j < tokens; j += 1u) {
         {{- step(a_at, b_at, "j") }}
     }

@@ -1,11 +1,13 @@
 {# What both families of the matrix product share: bindings, guarded loads, the end of a tile.
 
    Settings: layout "nn" | "nt" | "tn"; a_vec, b_vec, c_vec (rows of that matrix are whole vec4);
-   ending "plain" | "bias" | "bias_gelu" | "bias_gelu_keep" | "slope". #}
+   ending "plain" | "bias" | "bias_gelu" | "bias_gelu_keep" | "slope"; wide (vec4 of a and b are read as two 64-bit numbers:
+   where a load of any width costs the same, that is half the cost). #}
 {%- set extra = {"plain": 0, "bias": 1, "bias_gelu": 1, "bias_gelu_keep": 2, "slope": 1}[ending] %}
 {%- set c_elem = "vec4<f32>" if c_vec else "f32" %}
-@group(0) @binding(0) var<storage, read_write> a: array<{{ "vec4<f32>" if a_vec else "f32" }}>;
-@group(0) @binding(1) var<storage, read_write> b: array<{{ "vec4<f32>" if b_vec else "f32" }}>;
+{%- from "vec4_parts.wgsl" import four, vec4_of, unpack %}
+@group(0) @binding(0) var<storage, read_write> a: array<{{ four(wide) if a_vec else "f32" }}>;
+@group(0) @binding(1) var<storage, read_write> b: array<{{ four(wide) if b_vec else "f32" }}>;
 @group(0) @binding(2) var<storage, read_write> c: array<{{ c_elem }}>;
 {% if ending == "slope" -%}
 @group(0) @binding(3) var<storage, read_write> before: array<{{ c_elem }}>;
@@ -18,14 +20,23 @@
 // m, n, k; k of one split.
 @group(0) @binding({{ 3 + extra }}) var<storage, read_write> sizes: array<u32, 4>;
 
-{% if not a_vec -%}
+{{ unpack(wide and (a_vec or b_vec)) }}
+{%- if a_vec -%}
+fn a_at(i: u32) -> vec4<f32> {
+    return {{ vec4_of("a[i]", wide) }};
+}
+{% else -%}
 fn load_a(base: u32, at: u32, end: u32) -> vec4<f32> {
     let last = max(end, 1u) - 1u;
     let v = vec4<f32>(a[base + min(at, last)], a[base + min(at + 1u, last)], a[base + min(at + 2u, last)], a[base + min(at + 3u, last)]);
     return select(vec4<f32>(0.0), v, vec4<u32>(at, at + 1u, at + 2u, at + 3u) < vec4<u32>(end));
 }
 {% endif %}
-{%- if not b_vec -%}
+{%- if b_vec -%}
+fn b_at(i: u32) -> vec4<f32> {
+    return {{ vec4_of("b[i]", wide) }};
+}
+{% else -%}
 fn load_b(base: u32, at: u32, end: u32) -> vec4<f32> {
     let last = max(end, 1u) - 1u;
     let v = vec4<f32>(b[base + min(at, last)], b[base + min(at + 1u, last)], b[base + min(at + 2u, last)], b[base + min(at + 3u, last)]);

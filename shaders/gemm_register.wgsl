@@ -51,10 +51,10 @@ fn main(
     {%- if layout == "tn" %}
     for (var k = begin; k < to; k += 1u) {
         {%- for i in range(rows // 4) %}
-        let a{{ i }} = {% if a_vec %}a[(k * m + a_col{{ i }}) / 4u]{% else %}load_a(k * m, a_col{{ i }}, m){% endif %};
+        let a{{ i }} = {% if a_vec %}a_at((k * m + a_col{{ i }}) / 4u){% else %}load_a(k * m, a_col{{ i }}, m){% endif %};
         {%- endfor %}
         {%- for j in range(columns) %}
-        let b{{ j }} = {% if b_vec %}b[(k * n + b_col{{ j }}) / 4u]{% else %}load_b(k * n, b_col{{ j }}, n){% endif %};
+        let b{{ j }} = {% if b_vec %}b_at((k * n + b_col{{ j }}) / 4u){% else %}load_b(k * n, b_col{{ j }}, n){% endif %};
         {%- endfor %}
         {%- for i in range(rows) %}{% for j in range(columns) %}
         s{{ i }}_{{ j }} = fma(vec4<f32>(a{{ i // 4 }}.{{ lane[i % 4] }}), b{{ j }}, s{{ i }}_{{ j }});
@@ -63,11 +63,11 @@ fn main(
     {%- else %}
     for (var k = begin; k < to; k += 4u) {
         {%- for i in range(rows) %}
-        let a{{ i }} = {% if a_vec %}a[(a_row{{ i }} + k) / 4u]{% else %}load_a(a_row{{ i }}, k, to){% endif %};
+        let a{{ i }} = {% if a_vec %}a_at((a_row{{ i }} + k) / 4u){% else %}load_a(a_row{{ i }}, k, to){% endif %};
         {%- endfor %}
         {%- if layout == "nt" %}
         {%- for j in range(columns) %}{% for part in range(4) %}
-        let t{{ j }}_{{ part }} = {% if b_vec %}b[(b_row{{ j }}_{{ part }} + k) / 4u]{% else %}load_b(b_row{{ j }}_{{ part }}, k, to){% endif %};
+        let t{{ j }}_{{ part }} = {% if b_vec %}b_at((b_row{{ j }}_{{ part }} + k) / 4u){% else %}load_b(b_row{{ j }}_{{ part }}, k, to){% endif %};
         {%- endfor %}{% endfor %}
         {%- endif %}
         {%- for kk in range(4) %}
@@ -79,7 +79,7 @@ fn main(
             {%- endif %}
             {%- for j in range(columns) %}
             {%- if layout == "nn" %}
-            let b{{ j }} = {% if b_vec %}b[(kb + b_col{{ j }}) / 4u]{% else %}load_b(kb, b_col{{ j }}, n){% endif %};
+            let b{{ j }} = {% if b_vec %}b_at((kb + b_col{{ j }}) / 4u){% else %}load_b(kb, b_col{{ j }}, n){% endif %};
             {%- else %}
             let b{{ j }} = vec4<f32>({% for part in range(4) %}t{{ j }}_{{ part }}.{{ lane[kk] }}{{ ", " if part < 3 }}{% endfor %});
             {%- endif %}

@@ -80,6 +80,10 @@ pub struct Adapter {
     pub max_workgroup_memory_bytes: u32,
     /// Threads of a workgroup.
     pub max_workgroup_threads: u32,
+    /// Invocations of a subgroup, where subgroup operations are there and every subgroup has as many; else 0.
+    pub subgroup_lanes: u32,
+    /// Whether shaders may use 64-bit integers.
+    pub shader_int64: bool,
     #[cfg(feature = "gpu")]
     device_kind: burn::tensor::DeviceKind,
     #[cfg(feature = "gpu")]
@@ -114,7 +118,8 @@ pub fn adapters() -> Vec<Adapter> {
     ] {
         let mut counts = [0usize; 5];
         for adapter in pollster::block_on(instance.enumerate_adapters(backends)) {
-            let (info, limits) = (adapter.get_info(), adapter.limits());
+            let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+            let even = info.subgroup_min_size == info.subgroup_max_size;
             let kind = match info.device_type {
                 wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
                 wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
@@ -132,6 +137,11 @@ pub fn adapters() -> Vec<Adapter> {
                 max_storage_buffer_bytes: limits.max_storage_buffer_binding_size,
                 max_workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
                 max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
+                subgroup_lanes: match features.contains(wgpu::Features::SUBGROUP) && even {
+                    true => info.subgroup_min_size,
+                    false => 0,
+                },
+                shader_int64: features.contains(wgpu::Features::SHADER_INT64),
                 device_kind: match kind {
                     AdapterKind::Discrete => DeviceKind::DiscreteGpu(index),
                     AdapterKind::Integrated => DeviceKind::IntegratedGpu(index),
@@ -198,7 +208,7 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen, TrainError> {
 fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError> {
     use std::sync::Mutex;
 
-    use ocelli_kernels::gpu::{Family, set_family};
+    use ocelli_kernels::gpu::{Caps, Family, set_caps};
     // The runtime of an adapter starts once in a process; asking again gives the same device.
     static OPENED: Mutex<Vec<(String, Device)>> = Mutex::new(Vec::new());
     let name = format!("{} ({})", adapter.name, adapter.api);
@@ -211,7 +221,11 @@ fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError>
             if software {
                 tune_quickly();
             }
-            set_family(if software { Family::Software } else { Family::Hardware });
+            set_caps(Caps {
+                family: if software { Family::Software } else { Family::Hardware },
+                lanes: adapter.subgroup_lanes as usize,
+                int64: adapter.shader_int64,
+            });
             let device = Device::wgpu_options()
                 .device_kind(adapter.device_kind.clone())
                 .graphics_api(adapter.graphics_api)

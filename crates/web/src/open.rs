@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use burn::tensor::Device;
 use ocelli_data::{SceneConfig, SceneSource};
-use ocelli_kernels::gpu::{Family, set_family};
+use ocelli_kernels::gpu::{Caps, Family, set_caps};
 use wasm_bindgen::prelude::*;
 
 use crate::WebError;
@@ -32,7 +32,7 @@ impl Engine {
         if !gpu {
             return Ok(Self { device: Device::flex(), gpu });
         }
-        set_family(if software { Family::Software } else { Family::Hardware });
+        set_caps(Caps::plain(if software { Family::Software } else { Family::Hardware }));
         let device = Device::wgpu_options().init_async().await;
         let device = device.map_err(|e| WebError::Device(format!("WebGPU cannot be opened: {e}")))?;
         Ok(Self { device, gpu })

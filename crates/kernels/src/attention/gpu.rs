@@ -3,30 +3,45 @@
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 
 use super::{AttentionKernel, AttentionOps};
-use crate::gpu::{Launch, contiguous, empty, size, software};
+use crate::gpu::{Family, Launch, Setting, caps, contiguous, empty, size, software, wide};
 
-/// How the rows of a head are divided: rows of an invocation, invocations of a workgroup, and whether a workgroup shares
-/// what it walks over.
+/// How the rows of a head are divided.
 struct Plan {
+    /// Rows of an invocation.
     own: usize,
+    /// Invocations of a workgroup.
     group: usize,
+    /// Whether a workgroup shares what it walks over through its memory.
     shared: bool,
+    /// Or else its one subgroup through registers: of so many invocations, or 0.
+    lanes: usize,
 }
 
 impl Plan {
     fn of(software_rows: usize) -> Self {
-        match software() {
-            true => Self { own: software_rows, group: 8, shared: false },
-            false => Self { own: 1, group: 64, shared: true },
+        let caps = caps();
+        match (caps.family, caps.lanes) {
+            (Family::Hardware, _) => Self { own: 1, group: 64, shared: true, lanes: 0 },
+            (Family::Software, lanes @ (4 | 8)) => Self { own: software_rows, group: lanes, shared: false, lanes },
+            (Family::Software, _) => Self { own: software_rows, group: 8, shared: false, lanes: 0 },
         }
     }
 
     /// Workgroups for so many heads of so many tokens.
     fn groups(&self, heads: usize, tokens: usize) -> usize {
-        match self.shared {
+        match self.shared || self.lanes > 0 {
             true => heads * tokens.div_ceil(self.own * self.group),
             false => (heads * tokens.div_ceil(self.own)).div_ceil(self.group),
         }
+    }
+
+    fn settings(&self) -> [(&'static str, Setting); 4] {
+        [
+            ("shared", self.shared.into()),
+            ("group", self.group.into()),
+            ("lanes", self.lanes.into()),
+            ("wide", wide().into()),
+        ]
     }
 }
 
@@ -50,12 +65,7 @@ impl AttentionKernel for CubeBackend {
         let plan = Plan::of(4);
         Launch {
             shader: "attention",
-            settings: &[
-                ("head", head.into()),
-                ("queries", plan.own.into()),
-                ("shared", plan.shared.into()),
-                ("group", plan.group.into()),
-            ],
+            settings: &[&[("head", head.into()), ("queries", plan.own.into())], &plan.settings()[..]].concat(),
             group: plan.group,
             groups: (plan.groups(batch * heads, tokens), 1),
             buffers: &[&qkv, &y, &lse],
@@ -93,12 +103,10 @@ impl AttentionKernel for CubeBackend {
             Launch {
                 shader: "attention_backward",
                 settings: &[
-                    ("head", head.into()),
-                    ("of", of.into()),
-                    ("own", plan.own.into()),
-                    ("shared", plan.shared.into()),
-                    ("group", plan.group.into()),
-                ],
+                    &[("head", head.into()), ("of", of.into()), ("own", plan.own.into())],
+                    &plan.settings()[..],
+                ]
+                .concat(),
                 group: plan.group,
                 groups: (plan.groups(batch * heads, tokens), 1),
                 buffers: &[&qkv, &dy, &lse, &delta, &dqkv],

@@ -2,7 +2,7 @@
 
 use burn::backend::wgpu::CubeTensor;
 
-use super::caps::software;
+use super::caps::{Family, caps, software, wide};
 use super::launch::{Launch, empty, reshaped, sum_rows};
 use super::template::Setting;
 
@@ -42,12 +42,14 @@ pub(crate) struct Gemm<'a> {
     pub ending: Ending<'a>,
 }
 
-/// The tile of one workgroup and how many invocations compute it.
+/// A tile of the result and who computes it.
 struct Tile {
     shader: &'static str,
     rows: usize,
     /// In vec4.
     columns: usize,
+    /// Invocations that share a tile.
+    lanes: usize,
     group: usize,
     /// Tiles of a workgroup.
     tiles: usize,
@@ -55,13 +57,20 @@ struct Tile {
 
 impl Tile {
     fn of(m: usize, n: usize) -> Self {
-        if !software() {
-            return Self { shader: "gemm_shared", rows: 64, columns: 16, group: 64, tiles: 1 };
+        let caps = caps();
+        if caps.family == Family::Hardware {
+            return Self { shader: "gemm_shared", rows: 64, columns: 16, lanes: 64, group: 64, tiles: 1 };
         }
-        // Measured on lavapipe (docs/kernels.md): larger tiles are no faster and take seconds more to compile.
+        // Measured on lavapipe (docs/kernels.md): larger tiles are little faster and take seconds more to compile.
+        let lanes = caps.lanes;
+        if matches!(lanes, 4 | 8) {
+            let rows = if m > 8 { 32 } else { 8 };
+            let columns = n.div_ceil(4 * lanes).clamp(1, 2) * lanes;
+            return Self { shader: "gemm_subgroup", rows, columns, lanes, group: lanes, tiles: 1 };
+        }
         let rows = if m > 4 { 8 } else { 4 };
         let columns = n.div_ceil(4).clamp(1, 4);
-        Self { shader: "gemm_register", rows, columns, group: 8, tiles: 8 }
+        Self { shader: "gemm_register", rows, columns, lanes: 1, group: 8, tiles: 8 }
     }
 
     fn count(&self, m: usize, n: usize) -> usize {
@@ -113,13 +122,20 @@ fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, span: usize)
         ("b_vec", whole(b_row)),
         ("c_vec", whole(n)),
         ("ending", ending.into()),
+        ("wide", wide().into()),
     ];
-    if tile.shader == "gemm_register" {
-        settings.extend([
+    match tile.shader {
+        "gemm_register" => settings.extend([
             ("rows", tile.rows.into()),
             ("columns", tile.columns.into()),
             ("group", tile.group.into()),
-        ]);
+        ]),
+        "gemm_subgroup" => settings.extend([
+            ("rows", tile.rows.into()),
+            ("columns", (tile.columns / tile.lanes).into()),
+            ("lanes", tile.lanes.into()),
+        ]),
+        _ => {}
     }
     let mut buffers = vec![g.a, g.b, c];
     buffers.extend(extra);

@@ -27,12 +27,14 @@ shaders!(
     "gemm_parts",
     "gemm_register",
     "gemm_shared",
+    "gemm_subgroup",
     "layer_norm",
     "layer_norm_weights",
     "reduce_parts",
     "softmax_stats",
     "square_sums",
     "sum_rows",
+    "vec4_parts",
 );
 
 /// The value of one setting of a template.

@@ -8,13 +8,19 @@ pub fn cpu() -> Device {
 }
 
 /// The device under test, with a graph: `OCELLI_TEST_DEVICE` (cpu, gpu, gpu:N), else the CPU. With
-/// `OCELLI_TEST_FAMILY=hardware` a software adapter runs the kernels for hardware, slowly.
+/// `OCELLI_TEST_FAMILY=hardware` a software adapter runs the kernels for hardware, slowly; with `plain` those for software
+/// adapters without anything optional, as in a browser.
 pub fn device() -> Device {
     let name = std::env::var("OCELLI_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     let device = ocelli_train::device::open(name.parse().unwrap()).unwrap().device.autodiff();
     #[cfg(feature = "gpu")]
-    if std::env::var("OCELLI_TEST_FAMILY").is_ok_and(|f| f == "hardware") {
-        ocelli_kernels::gpu::set_family(ocelli_kernels::gpu::Family::Hardware);
+    {
+        use ocelli_kernels::gpu::{Caps, Family, set_caps};
+        match std::env::var("OCELLI_TEST_FAMILY").as_deref() {
+            Ok("hardware") => set_caps(Caps::plain(Family::Hardware)),
+            Ok("plain") => set_caps(Caps::plain(Family::Software)),
+            _ => {}
+        }
     }
     device
 }

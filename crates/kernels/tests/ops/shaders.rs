@@ -1,8 +1,9 @@
-//! Every template in every setting the code asks for is WGSL that naga accepts with no optional capability: no GPU needed.
+//! Every template in every setting the code asks for is WGSL that naga accepts: no GPU needed. Optional capabilities are
+//! there for what `Caps` names.
 
 use std::collections::BTreeSet;
 
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use ocelli_kernels::gpu::{Setting, expand, shaders};
 
 /// A setting's name and the values it takes.
@@ -28,6 +29,7 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("b_vec", flags()),
             ("c_vec", flags()),
             ("ending", names(&["plain", "bias", "bias_gelu", "bias_gelu_keep", "slope"])),
+            ("wide", flags()),
         ]
     };
     Some(match shader {
@@ -37,6 +39,8 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("queries", numbers(&[1, 4])),
             ("shared", flags()),
             ("group", numbers(&[8, 64])),
+            ("lanes", numbers(&[0, 8])),
+            ("wide", flags()),
         ],
         "attention_backward" => vec![
             ("head", numbers(&[4, 32, 64])),
@@ -44,6 +48,8 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("own", numbers(&[1, 2])),
             ("shared", flags()),
             ("group", numbers(&[8, 64])),
+            ("lanes", numbers(&[0, 8])),
+            ("wide", flags()),
         ],
         "attention_row" => {
             vec![("head", numbers(&[4, 32, 64])), ("shared", flags()), ("group", numbers(&[4, 64]))]
@@ -56,6 +62,11 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             axes.extend([("rows", numbers(&[4, 16])), ("columns", numbers(&[1, 4])), ("group", numbers(&[8]))]);
             axes
         }
+        "gemm_subgroup" => {
+            let mut axes = gemm();
+            axes.extend([("rows", numbers(&[8, 32])), ("columns", numbers(&[2])), ("lanes", numbers(&[4, 8]))]);
+            axes
+        }
         "gemm_shared" => gemm(),
         "layer_norm" => {
             vec![("vec", flags()), ("backward", flags()), ("shared", flags()), ("group", numbers(&[8, 64]))]
@@ -65,7 +76,7 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             vec![("vec", flags()), ("centred", flags()), ("shared", flags()), ("group", numbers(&[4, 256]))]
         }
         // Parts of others.
-        "gelu_parts" | "gemm_parts" | "reduce_parts" => return None,
+        "gelu_parts" | "gemm_parts" | "reduce_parts" | "vec4_parts" => return None,
         other => panic!("shaders/{other}.wgsl has no settings in this test"),
     })
 }
@@ -75,6 +86,14 @@ fn combinations(axes: &[Axis]) -> Vec<Vec<(&'static str, Setting)>> {
     axes.iter().fold(vec![vec![]], |all, (name, values)| {
         all.iter().flat_map(|head| values.iter().map(move |v| [&head[..], &[(*name, *v)]].concat())).collect()
     })
+}
+
+/// What a text needs of a device beyond what every browser has.
+fn capabilities(text: &str) -> Capabilities {
+    let mut needed = Capabilities::empty();
+    needed.set(Capabilities::SUBGROUP, text.contains("subgroup"));
+    needed.set(Capabilities::SHADER_INT64, text.contains("u64"));
+    needed
 }
 
 #[test]
@@ -88,7 +107,11 @@ fn every_expansion_is_valid() {
             }
             let module = naga::front::wgsl::parse_str(&text)
                 .unwrap_or_else(|e| panic!("{name} {settings:?}\n{}", e.emit_to_string(&text)));
-            if let Err(e) = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module) {
+            if let Err(e) = Validator::new(ValidationFlags::all(), capabilities(&text))
+                .subgroup_stages(ShaderStages::COMPUTE)
+                .subgroup_operations(SubgroupOperationSet::all())
+                .validate(&module)
+            {
                 panic!("{name} {settings:?}\n{}", e.emit_to_string(&text));
             }
             // An unused binding would vanish from the pipeline's automatic layout, and binding it would fail.
