@@ -33,6 +33,8 @@ shaders!(
     "softmax_stats",
     "square_sums",
     "sum_rows",
+    "topk",
+    "views",
 );
 
 /// The value of one setting of a template.
