@@ -10,7 +10,9 @@ use std::error::Error;
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use ocelli::kernels::{Mode, attention, dino_cross_entropy, layer_norm, linear, mlp, set_mode};
+use ocelli::kernels::{
+    AdamWStep, Mode, adamw_ema, attention, dino_cross_entropy, layer_norm, linear, mlp, set_mode, similarity_topk,
+};
 use ocelli::methods::{Dino, DinoConfig, Method as _, StepClock};
 use ocelli::models::{Arch, Init, Vit, params};
 use ocelli::train::{AdamW, AdamWState, GradientSum, StepRates, device};
@@ -24,6 +26,8 @@ struct Row {
     name: String,
     /// Floating-point operations, where there is a fair count.
     flops: f64,
+    /// Otherwise bytes that must come from memory or go there, 0 where nobody would count them.
+    bytes: f64,
     work: Box<dyn FnMut()>,
 }
 
@@ -40,6 +44,7 @@ fn finish(x: Tensor<1>) {
 fn operation<const D: usize>(
     name: &str,
     flops: f64,
+    bytes: [f64; 2],
     x: &Tensor<D>,
     rest: impl Fn(Tensor<D>) -> Tensor<D> + Clone + 'static,
 ) -> [Row; 2] {
@@ -50,11 +55,13 @@ fn operation<const D: usize>(
         Row {
             name: format!("{name}, forward"),
             flops,
+            bytes: bytes[0],
             work: Box::new(move || finish(forward(plain.clone()).sum())),
         },
         Row {
             name: format!("{name}, forward and backward"),
             flops: 3.0 * flops,
+            bytes: bytes[1],
             work: Box::new(move || {
                 let x = x.clone().require_grad();
                 let grads = rest(x.clone()).powi_scalar(2).sum().backward();
@@ -74,6 +81,7 @@ fn operations(plain: &Device) -> Vec<Row> {
         rows.extend(operation(
             &format!("linear {m}×{k}×{n}"),
             2.0 * (m * k * n) as f64,
+            [0.0; 2],
             &random([m, k], &tracked),
             move |x: Tensor<2>| {
                 let same = x.is_autodiff();
@@ -88,21 +96,31 @@ fn operations(plain: &Device) -> Vec<Row> {
         rows.extend(operation(
             &format!("attention {batch}×{tokens}, {heads} heads of 64"),
             4.0 * (batch * heads * tokens * tokens * 64) as f64,
+            [0.0; 2],
             &random([batch, tokens, 3 * dim], &tracked),
             move |x: Tensor<3>| attention(x, heads, 0.125),
         ));
     }
     let (g, b) = (random([384], &tracked), random([384], &tracked));
-    rows.extend(operation("layer norm 1576×384", 0.0, &random([1576, 384], &tracked), move |x: Tensor<2>| {
-        let of = |t: &Tensor<1>| if x.is_autodiff() { t.clone().require_grad() } else { t.clone().inner() };
-        let (g, b) = (of(&g), of(&b));
-        layer_norm(x, g, b, 1e-6)
-    }));
+    // One reads and one written forward; two and one more back.
+    let norm_bytes = [2.0, 5.0].map(|passes| passes * 4.0 * (1576 * 384) as f64);
+    rows.extend(operation(
+        "layer norm 1576×384",
+        0.0,
+        norm_bytes,
+        &random([1576, 384], &tracked),
+        move |x: Tensor<2>| {
+            let of = |t: &Tensor<1>| if x.is_autodiff() { t.clone().require_grad() } else { t.clone().inner() };
+            let (g, b) = (of(&g), of(&b));
+            layer_norm(x, g, b, 1e-6)
+        },
+    ));
     let w = [random([384, 1536], &tracked), random([1536, 384], &tracked)];
     let b = [random([1536], &tracked), random([384], &tracked)];
     rows.extend(operation(
         "mlp 788×384×1536",
         4.0 * (788 * 384 * 1536) as f64,
+        [0.0; 2],
         &random([788, 384], &tracked),
         move |x: Tensor<2>| {
             let same = x.is_autodiff();
@@ -117,6 +135,7 @@ fn operations(plain: &Device) -> Vec<Row> {
     rows.push(Row {
         name: "DINO loss 8 views × 16, K = 4096, forward and backward".into(),
         flops: 0.0,
+        bytes: 4.0 * ((2 * views + 2) * batch * k) as f64,
         work: Box::new(move || {
             let s = student.clone().require_grad();
             let loss = dino_cross_entropy(s.clone(), teacher.clone(), centre.clone(), 0.1, 0.04, views);
@@ -125,7 +144,40 @@ fn operations(plain: &Device) -> Vec<Row> {
             }
         }),
     });
+    rows.push(optimizer(plain));
+    rows.push(nearest(plain));
     rows
+}
+
+/// A step of AdamW with a teacher that follows, over four million parameters.
+fn optimizer(plain: &Device) -> Row {
+    let n = 1 << 22;
+    let mut state = Some((random([n], plain), Tensor::zeros([2, n], plain), random([n], plain)));
+    let gradient = random([n], plain);
+    let step = AdamWStep { clip: 3.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, keep: 0.999, lr: 1e-3, step: 5 };
+    Row {
+        name: "AdamW with EMA, 4.2 million parameters".into(),
+        flops: 0.0,
+        // Parameter, follower and both moments to and fro, the gradient twice.
+        bytes: 4.0 * (10 * n) as f64,
+        work: Box::new(move || {
+            let Some((p, moments, follower)) = state.take() else { return };
+            let (p, moments, follower) = adamw_ema(p, gradient.clone(), moments, follower, 0.996, step);
+            finish(follower.clone().slice_dim(0, 0..1));
+            state = Some((p, moments, follower));
+        }),
+    }
+}
+
+/// The neighbours of a chunk of k-NN evaluation.
+fn nearest(plain: &Device) -> Row {
+    let (queries, bank) = (random([512, 384], plain), random([8192, 384], plain));
+    Row {
+        name: "20 nearest of 8192×384 for 512 queries".into(),
+        flops: 2.0 * (512 * 8192 * 384) as f64,
+        bytes: 0.0,
+        work: Box::new(move || finish(similarity_topk(queries.clone(), bank.clone(), 20, 4096).0.sum())),
+    }
 }
 
 fn vit(name: &str, px: usize, device: &Device) -> Result<Vit, Box<dyn Error>> {
@@ -147,6 +199,7 @@ fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
         rows.push(Row {
             name: format!("ViT-S/16 at 224 px, batch {batch}: inference"),
             flops: vit_flops(batch),
+            bytes: 0.0,
             work: Box::new(move || {
                 finish(net.forward(x.clone(), ocelli::models::Mode::Eval).slice_dim(0, 0..1).sum());
             }),
@@ -154,6 +207,7 @@ fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
         rows.push(Row {
             name: format!("ViT-S/16 at 224 px, batch {batch}: training step"),
             flops: 3.0 * vit_flops(batch),
+            bytes: 0.0,
             work: training_step("vit-s/16", batch, plain)?,
         });
     }
@@ -174,7 +228,7 @@ fn training_step(name: &str, batch: usize, plain: &Device) -> Result<Box<dyn FnM
         let mut gradients = GradientSum::default();
         gradients.add(params::take_gradients(&before, &mut raw), 1.0);
         let rates = StepRates { lr: 1e-4, weight_decay: 0.04, clip: 3.0 };
-        let after = adamw.step(before, &gradients, &rates);
+        let (after, _) = adamw.step_with(before, None, gradients, &rates);
         let some = params::collect(&after).swap_remove(0).values;
         net = Some(after);
         finish(loss.inner());
@@ -216,6 +270,7 @@ fn dino_step(plain: &Device) -> Result<Row, Box<dyn Error>> {
     Ok(Row {
         name: "DINO step, ViT 192×6×3/8, 2 × 64 px + 6 × 32 px, batch 16, K = 4096".into(),
         flops: 0.0,
+        bytes: 0.0,
         work: Box::new(move || {
             let clock = StepClock { epoch: 1, iteration: 0, micro_batch: 0, momentum: 0.99, seed: 0 };
             let output = method.loss(&views, batch, &clock);
@@ -223,7 +278,7 @@ fn dino_step(plain: &Device) -> Result<Row, Box<dyn Error>> {
             let mut gradients = GradientSum::default();
             gradients.add(params::take_gradients(method.net(), &mut raw), 1.0);
             let rates = StepRates { lr: 1e-5, weight_decay: 0.04, clip: 3.0 };
-            method.update_net(|net| adamw.step(net, &gradients, &rates));
+            method.update_with_follower(&clock, |net, follower| adamw.step_with(net, follower, gradients, &rates));
             method.after_step(&clock);
             finish(output.loss.inner());
             finish(method.centre().slice_dim(1, 0..1).flatten(0, 1));
@@ -257,8 +312,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     rows.extend(networks(&chosen.device)?);
     rows.retain(|r| r.name.contains(wanted));
 
-    let mut table = String::from(
-        "| work | WGSL | stock | WGSL is | WGSL GFLOP/s | first use WGSL | first use stock |\n|---|---|---|---|---|---|---|\n",
+    let peak = Peak::of(&chosen.device);
+    let mut table = format!(
+        "{peak}\n| work | WGSL | stock | WGSL is | WGSL does | of the peak | first use WGSL | first use stock |\n\
+         |---|---|---|---|---|---|---|---|\n"
     );
     println!("{}", chosen.name);
     print!("{table}");
@@ -283,7 +340,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         let [ours, stock] = times.map(median);
-        let rate = if row.flops > 0.0 { format!("{:.1}", row.flops / ours * 1e-9) } else { "–".into() };
+        let rate = peak.rate(row, ours);
         let line = format!(
             "| {} | {:.2} ms | {:.2} ms | {:.2}× | {rate} | {:.1} s | {:.1} s |\n",
             row.name,
@@ -306,6 +363,60 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::fs::write(path, with_table(&text, &chosen.name, &table))?;
     }
     Ok(())
+}
+
+/// What the device does at most, as burn measures it: operations and bytes a second, where it tells.
+struct Peak {
+    flops: Option<f64>,
+    bytes: Option<f64>,
+}
+
+impl Peak {
+    #[cfg(feature = "gpu")]
+    fn of(device: &Device) -> Self {
+        use burn::cubecl::ir::{ElemType, FloatKind};
+        use burn::cubecl::throughput::MemorySpec;
+        use burn::tensor::{MemoryAccess, ThroughputKey, ThroughputMode};
+        let keys = [
+            ThroughputMode::ComputeDirect { dtype: ElemType::Float(FloatKind::F32) },
+            ThroughputMode::Memory(MemorySpec::new(MemoryAccess::Copy, 128 << 20)),
+        ]
+        .map(|mode| ThroughputKey { mode });
+        let found = device.performance_stats(&keys);
+        let value = |i: usize| found.get(i).and_then(|stat| stat.value.ok());
+        Self {
+            flops: value(0).map(|v| v.ops_per_s()).filter(|v| v.is_finite()),
+            bytes: value(1).map(|v| v.bytes_per_s(&keys[1])).filter(|v| v.is_finite()),
+        }
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn of(_: &Device) -> Self {
+        Self { flops: None, bytes: None }
+    }
+
+    /// Two cells: what is achieved, and which share of the peak that is.
+    fn rate(&self, row: &Row, seconds: f64) -> String {
+        let (does, unit, peak) = match (row.flops > 0.0, row.bytes > 0.0) {
+            (true, _) => (row.flops / seconds, "GFLOP/s", self.flops),
+            (false, true) => (row.bytes / seconds, "GB/s", self.bytes),
+            (false, false) => return "– | –".into(),
+        };
+        let share = peak.map_or("–".into(), |peak| format!("{:.0} %", 100.0 * does / peak));
+        format!("{:.1} {unit} | {share}", does * 1e-9)
+    }
+}
+
+impl std::fmt::Display for Peak {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let of = |value: Option<f64>, unit| value.map_or("not told".into(), |v| format!("{:.1} {unit}", v * 1e-9));
+        writeln!(
+            f,
+            "Peak as burn measures it: {} in f32, {} copying.",
+            of(self.flops, "GFLOP/s"),
+            of(self.bytes, "GB/s")
+        )
+    }
 }
 
 /// The text with this adapter's table in place of the one it had, or at the end.

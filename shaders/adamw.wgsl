@@ -1,17 +1,19 @@
-{# One AdamW step over a flat parameter: clip by its own norm, moments, decoupled decay (Loshchilov & Hutter 2019), with
-   every number read and written once. Settings: vec, each (elements of an invocation), group. #}
+{# One AdamW step over a flat parameter, in place: clip by its own norm, moments, decoupled decay (Loshchilov & Hutter 2019)
+   and, with ema, the moving average that follows the parameter; every number read and written once.
+   Settings: vec, each (elements of an invocation), ema, group. #}
 {%- set elem = "vec4<f32>" if vec else "f32" %}
 @group(0) @binding(0) var<storage, read_write> p: array<{{ elem }}>;
 @group(0) @binding(1) var<storage, read_write> g: array<{{ elem }}>;
-// All first moments, then all second ones (browsers guarantee eight buffers).
+// All first moments, then all second ones.
 @group(0) @binding(2) var<storage, read_write> moments: array<{{ elem }}>;
 // Sums of squares of the gradient's spans.
 @group(0) @binding(3) var<storage, read_write> squares: array<f32>;
-@group(0) @binding(4) var<storage, read_write> next: array<{{ elem }}>;
-@group(0) @binding(5) var<storage, read_write> next_moments: array<{{ elem }}>;
+{% if ema -%}
+@group(0) @binding(4) var<storage, read_write> follower: array<{{ elem }}>;
+{% endif -%}
 // elements, spans; bits of: clip, β1, β2, ε, what decay leaves, lr / correction of the first moment,
-// 1 / √correction of the second.
-@group(0) @binding(6) var<storage, read_write> sizes: array<u32, 12>;
+// 1 / √correction of the second, 1 − β2, the follower's momentum m, 1 − m.
+@group(0) @binding({{ 5 if ema else 4 }}) var<storage, read_write> sizes: array<u32, 12>;
 
 @compute @workgroup_size({{ group }})
 fn main(
@@ -32,6 +34,11 @@ fn main(
     let keep = bitcast<f32>(sizes[6]);
     let rate = bitcast<f32>(sizes[7]);
     let unbias = bitcast<f32>(sizes[8]);
+    let rest2 = bitcast<f32>(sizes[9]);
+    {%- if ema %}
+    let momentum = bitcast<f32>(sizes[10]);
+    let share = bitcast<f32>(sizes[11]);
+    {%- endif %}
     var factor = 1.0;
     if (clip > 0.0) {
         var sum = 0.0;
@@ -43,9 +50,13 @@ fn main(
     for (var i = begin; i < min(begin + {{ each }}u, elements); i += 1u) {
         let gradient = g[i] * factor;
         let m = moments[i] * beta1 + gradient * (1.0 - beta1);
-        let v = moments[elements + i] * beta2 + gradient * gradient * (1.0 - beta2);
-        next_moments[i] = m;
-        next_moments[elements + i] = v;
-        next[i] = p[i] * keep - m / (sqrt(v) * unbias + epsilon) * rate;
+        let v = moments[elements + i] * beta2 + gradient * gradient * rest2;
+        moments[i] = m;
+        moments[elements + i] = v;
+        let next = p[i] * keep - m / (sqrt(v) * unbias + epsilon) * rate;
+        p[i] = next;
+        {%- if ema %}
+        follower[i] = follower[i] * momentum + next * share;
+        {%- endif %}
     }
 }

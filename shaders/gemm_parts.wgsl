@@ -1,9 +1,8 @@
 {# What both families of the matrix product share: bindings, guarded loads, the end of a tile.
 
    Settings: layout "nn" | "nt" | "tn"; a_vec, b_vec, c_vec (rows of that matrix are whole vec4);
-   ending "plain" | "bias" | "bias_gelu" | "bias_gelu_keep" | "slope"; wide (vec4 of a and b are read as two 64-bit numbers:
-   where a load of any width costs the same, that is half the cost). #}
-{%- set extra = {"plain": 0, "bias": 1, "bias_gelu": 1, "bias_gelu_keep": 2, "slope": 1}[ending] %}
+   ending "plain" | "bias" | "bias_residual" | "bias_gelu" | "bias_gelu_keep" | "slope"; wide (see vec4_parts, of a and b). #}
+{%- set extra = {"plain": 0, "bias": 1, "bias_residual": 2, "bias_gelu": 1, "bias_gelu_keep": 2, "slope": 1}[ending] %}
 {%- set c_elem = "vec4<f32>" if c_vec else "f32" %}
 {%- from "vec4_parts.wgsl" import four, vec4_of, unpack %}
 @group(0) @binding(0) var<storage, read_write> a: array<{{ four(wide) if a_vec else "f32" }}>;
@@ -15,7 +14,7 @@
 @group(0) @binding(3) var<storage, read_write> bias: array<{{ c_elem }}>;
 {% endif %}
 {%- if extra == 2 -%}
-@group(0) @binding(4) var<storage, read_write> kept: array<{{ c_elem }}>;
+@group(0) @binding(4) var<storage, read_write> {{ "residual" if ending == "bias_residual" else "kept" }}: array<{{ c_elem }}>;
 {% endif -%}
 // m, n, k; k of one split.
 @group(0) @binding({{ 3 + extra }}) var<storage, read_write> sizes: array<u32, 4>;
@@ -65,6 +64,8 @@ fn finish(sum: vec4<f32>, row: u32, col: u32, n: u32, base: u32) {
     c[i] = sum;
     {%- elif ending == "bias" -%}
     c[i] = sum + bias4(col, n);
+    {%- elif ending == "bias_residual" -%}
+    c[i] = sum + bias4(col, n) + residual[i];
     {%- elif ending == "bias_gelu" -%}
     c[i] = gelu(sum + bias4(col, n));
     {%- elif ending == "bias_gelu_keep" -%}
@@ -86,8 +87,8 @@ fn finish(sum: vec4<f32>, row: u32, col: u32, n: u32, base: u32) {
     let y = {{ "gelu(h)" if "gelu" in ending else "h" }};
     {%- for part in range(4) %}
     if (col + {{ part }}u < n) {
-        c[at + {{ part }}u] = y[{{ part }}];
-        {%- if extra == 2 %}
+        c[at + {{ part }}u] = y[{{ part }}]{{ " + residual[at + " ~ part ~ "u]" if ending == "bias_residual" }};
+        {%- if ending == "bias_gelu_keep" %}
         kept[at + {{ part }}u] = h[{{ part }}];
         {%- endif %}
     }

@@ -1,6 +1,6 @@
 {# Layer normalisation, forward or backward to x. One row for each invocation, or (shared) for each workgroup.
 
-   Settings: vec, backward, shared, group. #}
+   Settings: vec, backward, past (something is added to the gradient of x), shared, group. #}
 {%- set elem = "vec4<f32>" if vec else "f32" %}
 @group(0) @binding(0) var<storage, read_write> x: array<{{ elem }}>;
 @group(0) @binding(1) var<storage, read_write> gamma: array<{{ elem }}>;
@@ -13,8 +13,11 @@
 {%- endif %}
 // Mean of every row, then the reciprocal of its standard deviation.
 @group(0) @binding(4) var<storage, read_write> stats: array<f32>;
+{% if past -%}
+@group(0) @binding(5) var<storage, read_write> past: array<{{ elem }}>;
+{% endif -%}
 // rows, dim, elements of a row, bits of epsilon.
-@group(0) @binding(5) var<storage, read_write> sizes: array<u32, 4>;
+@group(0) @binding({{ 6 if past else 5 }}) var<storage, read_write> sizes: array<u32, 4>;
 
 fn total(v: {{ elem }}) -> f32 { return {{ "dot(v, vec4<f32>(1.0))" if vec else "v" }}; }
 
@@ -72,7 +75,7 @@ fn main(
     let sums = all_of(lid, vec2<f32>(total(plain), total(along))) / dim;
     for (var i = first; i < width; i += step) {
         let g = dy[base + i] * gamma[i];
-        dx[base + i] = rstd * (g - sums.x - (x[base + i] - mean) * rstd * sums.y);
+        dx[base + i] = {{ "past[base + i] + " if past }}rstd * (g - sums.x - (x[base + i] - mean) * rstd * sums.y);
     }
     {%- else %}
     var sum = {{ elem }}(0.0);

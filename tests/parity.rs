@@ -281,7 +281,7 @@ fn training_steps(f: &Fixture) {
         let mut sum = GradientSum::default();
         sum.add(gradients, 1.0);
         sum.drop_where(|n| dino.is_frozen(n, clock.epoch));
-        dino.update_net(|net| optimizer.step(net, &sum, &rates));
+        dino.update_with_follower(&clock, |net, teacher| optimizer.step_with(net, teacher, sum, &rates));
         dino.after_step(&clock);
 
         let k = config.head.out_dim;

@@ -12,6 +12,7 @@
 
 mod alloc;
 mod buffer;
+mod choice;
 mod gemm;
 #[cfg(feature = "wgsl")]
 pub mod gpu;
@@ -22,19 +23,28 @@ mod simd;
 pub mod adamw;
 pub mod attention;
 pub mod attention_row;
+pub mod branch;
 pub mod dino_cross_entropy;
 pub mod gelu;
 pub mod layer_norm;
 pub mod linear;
 pub mod mlp;
+pub mod similarity_topk;
+#[cfg(feature = "wgsl")]
+pub mod views;
 
-pub use adamw::{AdamWStep, adamw};
+pub use adamw::{AdamWStep, adamw, adamw_ema};
 pub use alloc::release_memory;
 pub use attention::attention;
 pub use attention_row::attention_row;
+pub use branch::{attention_branch, mlp_branch};
+pub use choice::{choices_file, keep_choices};
 pub use dino_cross_entropy::dino_cross_entropy;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
-pub use linear::linear;
+pub use linear::{linear, linear_residual};
 pub use mlp::mlp;
 pub use mode::{Mode, mode, set_mode};
+pub use similarity_topk::similarity_topk;
+#[cfg(feature = "wgsl")]
+pub use views::views;

@@ -4,7 +4,9 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use burn::backend::DispatchTensorKind;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::choice::{self, Class};
 
 static MODE: AtomicU8 = AtomicU8::new(0);
 
@@ -71,6 +73,38 @@ pub(crate) fn fused<const D: usize>(tensor: &Tensor<D>) -> bool {
     mode() != Mode::Stock
         && tensor.dtype() == DType::F32
         && place(&tensor.clone().into_dispatch().kind) != Place::Elsewhere
+}
+
+/// Whether this crate's kernel is the choice for an operation that burn has a way of its own for: on a GPU in
+/// [`Mode::Auto`], the faster one. `rows` and `map` (inputs, outputs) say how large it is. `run` runs it on a device with
+/// numbers of its own, with this crate's kernel or without.
+pub(crate) fn preferred<const D: usize>(
+    operation: &'static str,
+    x: &Tensor<D>,
+    rows: usize,
+    map: [usize; 2],
+    run: impl Fn(&Device, bool) -> Tensor<2>,
+) -> bool {
+    if mode() != Mode::Auto || !on_gpu(x) {
+        return true;
+    }
+    let (device, training) = (x.device(), x.is_autodiff());
+    let class = Class { operation, sizes: [rows.next_power_of_two(), map[0], map[1]], training };
+    choice::ours(class, || {
+        choice::compare(|ours| {
+            let y = run(&device, ours);
+            if training {
+                let _ = y.sum().backward();
+            }
+            let _ = device.sync();
+        })
+    })
+}
+
+/// Numbers to measure with, that have a gradient where the device keeps a graph.
+pub(crate) fn leaf<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    let ones = Tensor::ones(shape, device);
+    if ones.is_autodiff() { ones.require_grad() } else { ones }
 }
 
 /// Whether a tensor lies on a GPU.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ema_update;
 use crate::method::{LossOutput, Method, MethodError, StepClock};
+use crate::optim::Follower;
 use crate::schedule::TeacherTemperature;
 
 /// DINO's own constants; defaults are the reference's.
@@ -96,6 +97,8 @@ pub struct Dino {
     // Absent only while the optimizer holds it.
     student: Option<DinoNet>,
     teacher: Option<DinoNet>,
+    /// Whether the optimizer has moved the teacher in this step.
+    teacher_moved: bool,
     centre: Tensor<2>,
     teacher_mean: Option<(Tensor<2>, usize)>,
 }
@@ -117,6 +120,7 @@ impl Dino {
             config: config.clone(),
             student: Some(student),
             teacher: Some(teacher),
+            teacher_moved: false,
             teacher_mean: None,
         })
     }
@@ -201,6 +205,18 @@ impl Method for Dino {
         self.student = self.student.take().map(step);
     }
 
+    fn update_with_follower(
+        &mut self,
+        clock: &StepClock,
+        step: impl FnOnce(DinoNet, Option<Follower<DinoNet>>) -> (DinoNet, Option<DinoNet>),
+    ) {
+        let student = present(self.student.take());
+        let teacher = present(self.teacher.take());
+        let (student, teacher) = step(student, Some(Follower { net: teacher, momentum: clock.momentum }));
+        self.teacher_moved = true;
+        (self.student, self.teacher) = (Some(student), teacher);
+    }
+
     fn loss(&mut self, views: &[Tensor<4>], batch: usize, clock: &StepClock) -> LossOutput {
         let (student, teacher, features) = self.outputs(views, batch, clock.step_seed());
         let temperature = self.teacher_temperature(clock.epoch);
@@ -238,6 +254,9 @@ impl Method for Dino {
         if let Some((sum, n)) = self.teacher_mean.take() {
             let m = self.config.centre_momentum;
             self.centre = self.centre.clone() * m + sum * ((1.0 - m) / n as f64);
+        }
+        if std::mem::take(&mut self.teacher_moved) {
+            return;
         }
         let student = present(self.student.as_ref());
         self.teacher = self.teacher.take().map(|teacher| ema_update(teacher, student, clock.momentum));

@@ -5,6 +5,8 @@ use burn::tensor::Tensor;
 use ocelli_models::weights::{StateDict, WeightsError};
 use ocelli_models::{ResNetError, VitError};
 
+use crate::optim::Follower;
+
 /// The schedules' values for one optimizer step. Several micro-batches of one step share it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepClock {
@@ -73,6 +75,18 @@ pub trait Method {
 
     /// Replaces the trained network by `step` of it (the optimizer's step).
     fn update_net(&mut self, step: impl FnOnce(Self::Net) -> Self::Net);
+
+    /// The same for an optimizer that moves in one pass what follows the network: `step` gets both, and gives both back.
+    /// [`Method::after_step`] does not move it again. Without something that moves after every step it is
+    /// [`Method::update_net`].
+    fn update_with_follower(
+        &mut self,
+        clock: &StepClock,
+        step: impl FnOnce(Self::Net, Option<Follower<Self::Net>>) -> (Self::Net, Option<Self::Net>),
+    ) {
+        let _ = clock;
+        self.update_net(|net| step(net, None).0);
+    }
 
     /// The loss of one micro-batch. `views` are `[views·batch, 3, side, side]`, one tensor per crop size, crop-major,
     /// global crops first; `batch` is the number of images.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use ocelli_kernels::{AdamWStep, adamw};
+use ocelli_kernels::{AdamWStep, adamw, adamw_ema};
 use ocelli_models::params::{self, FlatParam};
 use ocelli_models::weights::{HostTensor, StateDict};
 
@@ -49,8 +49,17 @@ pub struct AdamWState {
     moments: HashMap<String, Moments>,
 }
 
+/// A network that is the moving average of the trained one: after a step m·follower + (1 − m)·network, parameter by
+/// parameter; running statistics stay its own.
+pub struct Follower<M> {
+    /// The network that follows.
+    pub net: M,
+    /// m.
+    pub momentum: f64,
+}
+
 /// Gradients of one optimizer step by parameter name, flattened: micro-batches add up here.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct GradientSum {
     sum: HashMap<String, Tensor<1>>,
 }
@@ -100,23 +109,80 @@ impl AdamWState {
 
     /// One step over every parameter that has a gradient.
     pub fn step<M: Module>(&mut self, module: M, gradients: &GradientSum, rates: &StepRates) -> M {
-        params::replace(module, |param| {
-            let gradient = gradients.get(&param.name)?;
-            Some(self.step_parameter(param, gradient.clone(), rates))
-        })
+        self.step_with(module, None, gradients.clone(), rates).0
     }
 
-    fn step_parameter(&mut self, param: &FlatParam, gradient: Tensor<1>, rates: &StepRates) -> Tensor<1> {
+    /// [`AdamWState::step`], and in the same pass over the memory the network that follows. A parameter without a gradient
+    /// stays as it is, and is followed all the same. Gradients are given up one by one, so that their memory serves again.
+    pub fn step_with<M: Module>(
+        &mut self,
+        module: M,
+        follower: Option<Follower<M>>,
+        mut gradients: GradientSum,
+        rates: &StepRates,
+    ) -> (M, Option<M>) {
+        let (module, params) = params::take(module);
+        let momentum = follower.as_ref().map_or(0.0, |f| f.momentum);
+        let (follower, followers) = match follower.map(|f| params::take(f.net)) {
+            Some((net, params)) => (Some(net), params),
+            None => (None, Vec::new()),
+        };
+        let mut place = HashMap::new();
+        // None while a pass moves it.
+        let mut moved: Vec<Option<Tensor<1>>> = Vec::with_capacity(followers.len());
+        for param in followers {
+            if param.trainable {
+                place.insert(param.name, moved.len());
+            }
+            moved.push(Some(param.values));
+        }
+        let mut stepped = Vec::with_capacity(params.len());
+        for param in params {
+            let place = if param.trainable { place.get(&param.name) } else { None };
+            let behind = place.and_then(|i| moved[*i].take()).map(|values| (values, momentum));
+            let (values, behind) = match gradients.sum.remove(&param.name) {
+                Some(gradient) => self.step_parameter(param, gradient, behind, rates),
+                None => {
+                    let behind = behind.map(|(values, m)| values * m + param.values.clone() * (1.0 - m));
+                    (param.values, behind)
+                }
+            };
+            stepped.push(values);
+            if let Some(i) = place {
+                moved[*i] = behind;
+            }
+        }
+        let followed = follower.map(|net| net.fill(moved.into_iter().flatten().collect()));
+        (module.fill(stepped), followed)
+    }
+
+    fn step_parameter(
+        &mut self,
+        param: FlatParam,
+        gradient: Tensor<1>,
+        follower: Option<(Tensor<1>, f64)>,
+        rates: &StepRates,
+    ) -> (Tensor<1>, Option<Tensor<1>>) {
         let AdamW { beta1, beta2, epsilon } = self.config;
+        let keep = if param.is_regularised() { 1.0 - rates.lr * rates.weight_decay } else { 1.0 };
         let (moments, steps) = match self.moments.remove(&param.name) {
             Some(m) => (m.values, m.steps + 1),
             None => (Tensor::zeros([2, gradient.dims()[0]], &gradient.device()), 1),
         };
-        let keep = if param.is_regularised() { 1.0 - rates.lr * rates.weight_decay } else { 1.0 };
         let step = AdamWStep { clip: rates.clip, beta1, beta2, epsilon, keep, lr: rates.lr, step: steps as i32 };
-        let (next, values) = adamw(param.values.clone(), gradient, moments, step);
-        self.moments.insert(param.name.clone(), Moments { values, steps });
-        next
+        let FlatParam { name, values: p, .. } = param;
+        let (next, values, follower) = match follower {
+            Some((follower, momentum)) => {
+                let (p, moments, follower) = adamw_ema(p, gradient, moments, follower, momentum, step);
+                (p, moments, Some(follower))
+            }
+            None => {
+                let (p, moments) = adamw(p, gradient, moments, step);
+                (p, moments, None)
+            }
+        };
+        self.moments.insert(name, Moments { values, steps });
+        (next, follower)
     }
 
     /// The moments as named tensors: `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`.

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::Tensor;
 use burn::tensor::module::{batch_norm, batch_norm_train};
+use ocelli_kernels::branch::{Map, Norm};
 
 use crate::Init;
 
@@ -38,6 +39,11 @@ impl Linear {
         ocelli_kernels::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
     }
 
+    /// Weight and bias, where there is one.
+    pub(crate) fn weights(&self) -> Option<Map> {
+        Some(Map { weight: self.weight.val(), bias: self.bias.as_ref()?.val() })
+    }
+
     /// The columns `start..start + len` of the output only.
     pub fn forward_columns(&self, x: Tensor<2>, start: usize, len: usize) -> Tensor<2> {
         let weight = self.weight.val().narrow(1, start, len);
@@ -61,6 +67,11 @@ impl LayerNorm {
     /// γ = 1, β = 0.
     pub fn new(dim: usize, epsilon: f64, init: &mut Init) -> Self {
         Self { weight: init.constant([dim], 1.0), bias: init.constant([dim], 0.0), epsilon }
+    }
+
+    /// γ, β, ε.
+    pub(crate) fn weights(&self) -> Norm {
+        Norm { gamma: self.weight.val(), beta: self.bias.val(), epsilon: self.epsilon as f32 }
     }
 
     /// `[rows, dim]` to the same shape.

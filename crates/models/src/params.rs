@@ -142,6 +142,79 @@ pub fn replace<M: Module>(module: M, replace: impl FnMut(&FlatParam) -> Option<T
     module.map(&mut Replace { path: Path::default(), replace, marker: PhantomData })
 }
 
+/// A module whose values were taken out by [`take`].
+#[derive(Debug)]
+pub struct Emptied<M> {
+    module: M,
+    shapes: Vec<Shape>,
+}
+
+/// Takes the values out of a module, so that whoever gets them holds them alone and may write to their memory; the module
+/// waits for [`Emptied::fill`].
+pub fn take<M: Module>(module: M) -> (Emptied<M>, Vec<FlatParam>) {
+    struct Take {
+        path: Path,
+        empty: Option<Tensor<1>>,
+        out: Vec<FlatParam>,
+    }
+    impl ModuleMapper for Take {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.enter(name);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let name = self.path.name();
+            let (id, tensor, mapper) = param.consume();
+            let (autodiff, require_grad) = (tensor.is_autodiff(), tensor.is_require_grad());
+            let shape = tensor.shape();
+            let values = tensor.inner().flatten(0, D - 1);
+            let empty = self.empty.get_or_insert_with(|| Tensor::zeros([1], &values.device()));
+            let empty: Tensor<D> = empty.clone().reshape([1; D]);
+            self.out.push(FlatParam { trainable: !is_running(&name), shape, values, name });
+            let empty = if autodiff { empty.autodiff().set_require_grad(require_grad) } else { empty };
+            Param::from_mapped_value(id, empty, mapper)
+        }
+    }
+    let mut mapper = Take { path: Path::default(), empty: None, out: Vec::new() };
+    let module = module.map(&mut mapper);
+    let shapes = mapper.out.iter().map(|p| p.shape.clone()).collect();
+    (Emptied { module, shapes }, mapper.out)
+}
+
+impl<M: Module> Emptied<M> {
+    /// The module with these values, `[len]` each, in the order [`take`] gave them.
+    ///
+    /// # Panics
+    /// When there are fewer values than parameters.
+    pub fn fill(self, values: Vec<Tensor<1>>) -> M {
+        struct Fill<I> {
+            values: I,
+        }
+        impl<I: Iterator<Item = (Tensor<1>, Shape)>> ModuleMapper for Fill<I> {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let (id, empty, mapper) = param.consume();
+                let (values, shape) = next(&mut self.values);
+                let values: Tensor<D> = values.reshape(shape);
+                let values = match empty.is_autodiff() {
+                    true => values.autodiff().set_require_grad(empty.is_require_grad()),
+                    false => values,
+                };
+                Param::from_mapped_value(id, values, mapper)
+            }
+        }
+        assert!(values.len() == self.shapes.len(), "{} values for {} parameters", values.len(), self.shapes.len());
+        self.module.map(&mut Fill { values: values.into_iter().zip(self.shapes) })
+    }
+}
+
+/// As many as there are parameters, so there is another.
+#[allow(clippy::expect_used)]
+fn next<T>(values: &mut impl Iterator<Item = T>) -> T {
+    values.next().expect("a value for every parameter")
+}
+
 /// Number of trainable values in a module.
 pub fn count<M: Module>(module: &M) -> usize {
     collect(module).iter().filter(|p| p.trainable).map(|p| p.shape.num_elements()).sum()

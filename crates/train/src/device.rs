@@ -209,6 +209,7 @@ fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError>
     use std::sync::Mutex;
 
     use ocelli_kernels::gpu::{Caps, Family, set_caps};
+    use ocelli_kernels::{choices_file, keep_choices};
     // The runtime of an adapter starts once in a process; asking again gives the same device.
     static OPENED: Mutex<Vec<(String, Device)>> = Mutex::new(Vec::new());
     let name = format!("{} ({})", adapter.name, adapter.api);
@@ -226,6 +227,10 @@ fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError>
                 lanes: adapter.subgroup_lanes as usize,
                 int64: adapter.shader_int64,
             });
+            if !software {
+                // The fastest kernel of a card is a question to the card. A software adapter would take minutes to answer.
+                keep_choices(&format!("{name} {}", adapter.driver), choices_file());
+            }
             let device = Device::wgpu_options()
                 .device_kind(adapter.device_kind.clone())
                 .graphics_api(adapter.graphics_api)
@@ -258,4 +263,12 @@ fn tune_quickly() {
 #[cfg(not(feature = "gpu"))]
 fn open_adapter(adapter: &Adapter, _: String) -> Result<Chosen, TrainError> {
     Err(TrainError::Device(format!("cannot open {}: built without the gpu feature", adapter.name)))
+}
+
+/// The GPU of `OCELLI_TEST_DEVICE`, if it names one.
+#[cfg(all(test, feature = "gpu"))]
+pub(crate) fn test_gpu() -> Option<Device> {
+    let name = std::env::var("OCELLI_TEST_DEVICE").ok()?;
+    let chosen = open(name.parse().ok()?).ok()?;
+    (!chosen.is_cpu).then_some(chosen.device)
 }

@@ -11,6 +11,8 @@ mod error;
 mod event;
 mod features;
 mod fence;
+#[cfg(feature = "gpu")]
+pub mod gpu_views;
 mod means;
 mod pictures;
 mod resnet;

@@ -335,7 +335,7 @@ impl Session {
         figures.extend(gradients.norms().map(|(all, largest)| [all, largest]).into_iter().flatten());
         let (optimizer, method) = (&mut self.optimizer, &mut self.method);
         gradients.drop_where(|name| method.is_frozen(name, clock.epoch));
-        method.update_net(|net| optimizer.step(net, &gradients, &rates));
+        method.update_with_follower(&clock, |net, follower| optimizer.step_with(net, follower, gradients, &rates));
         method.after_step(&clock);
         self.step += 1;
 

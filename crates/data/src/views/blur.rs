@@ -11,15 +11,23 @@ const HALF: u32 = 1 << 23;
 /// The largest σ in pixels: 16-bit sums hold 257 taps.
 pub(crate) const MAX_SIGMA: f64 = 100.0;
 
-/// Fixed-point box filter with fractional ends.
-struct ExtendedBox {
+/// Box filter with fractional ends, weights with 24 fractional bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtendedBox {
     /// Whole taps on either side of the centre.
-    reach: usize,
-    whole: u32,
-    end: u32,
+    pub reach: usize,
+    /// Weight of a whole tap.
+    pub whole: u32,
+    /// Weight of the tap beyond, on either side.
+    pub end: u32,
 }
 
 impl ExtendedBox {
+    /// The box of a blur; `None` for a σ that leaves the image alone.
+    pub fn of_blur(sigma: f64) -> Option<Self> {
+        (sigma > 0.0 && sigma <= MAX_SIGMA).then(|| Self::for_sigma(sigma))
+    }
+
     fn for_sigma(sigma: f64) -> Self {
         let sigma = sigma as f32;
         let variance = sigma * sigma / PASSES as f32;
@@ -65,10 +73,7 @@ fn combine<'a>(filter: &ExtendedBox, line: impl Fn(usize) -> &'a [u8], sums: &mu
 
 /// Blurs in place; `sigma` in pixels, 0 leaves the image alone.
 pub(crate) fn gaussian_blur(planes: &mut Planes, sigma: f64, scratch: &mut BlurScratch) {
-    if !(sigma > 0.0 && sigma <= MAX_SIGMA) {
-        return;
-    }
-    let filter = ExtendedBox::for_sigma(sigma);
+    let Some(filter) = ExtendedBox::of_blur(sigma) else { return };
     let (width, height) = (planes.width, planes.height);
     let margin = filter.reach + 1;
     let BlurScratch { padded, plane, sums } = scratch;

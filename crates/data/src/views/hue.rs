@@ -28,6 +28,37 @@ pub(crate) fn rgb_to_hsv(r: u8, g: u8, b: u8) -> [u8; 3] {
     [level(f64::from(turn) * 255.0), level(f64::from(saturation) * 255.0), max]
 }
 
+/// Hues by case, range and distance of the middle channel from the largest, `[6, 256, 256]`, then saturations by largest
+/// channel and range, `[256, 256]`: what a device without double precision looks up. The cases are largest and smallest
+/// channel: red and blue, red and green, green and blue, green and red, blue and green, blue and red.
+pub fn hsv_table() -> Vec<u8> {
+    let mut table = vec![0; 7 << 16];
+    for (case, [largest, middle, smallest]) in
+        [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]].into_iter().enumerate()
+    {
+        for range in 0..=255u8 {
+            for below in 0..=range {
+                let mut c = [0; 3];
+                (c[largest], c[middle], c[smallest]) = (255, 255 - below, 255 - range);
+                table[(case << 16) + usize::from(range) * 256 + usize::from(below)] =
+                    rgb_to_hsv(c[0], c[1], c[2])[0];
+            }
+        }
+    }
+    for largest in 0..=255u8 {
+        for range in 0..=largest {
+            let low = largest - range;
+            table[(6 << 16) + usize::from(largest) * 256 + usize::from(range)] = rgb_to_hsv(largest, low, low)[1];
+        }
+    }
+    table
+}
+
+/// 8-bit turn of a hue factor: ⌊factor·255⌋ (towards zero), modulo 256.
+pub fn hue_shift(factor: f64) -> u8 {
+    (factor * 255.0) as i32 as u8
+}
+
 /// Truncates a number that is known to be in 0..256.
 fn level(x: f64) -> u8 {
     x as i32 as u8
@@ -76,7 +107,7 @@ fn hsv_to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
 
 /// Rotates the hue by `factor` turns: H += ⌊factor·255⌋ (towards zero), modulo 256.
 pub(crate) fn rotate_hue(planes: &mut Planes, factor: f64) {
-    let shift = (factor * 255.0) as i32 as u8;
+    let shift = hue_shift(factor);
     let (red, green, blue) = planes.split_mut();
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
         let [h, s, v] = rgb_to_hsv(*r, *g, *b);

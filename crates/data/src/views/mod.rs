@@ -16,11 +16,13 @@ mod resize;
 mod sample;
 mod spec;
 
+pub use blur::ExtendedBox;
 pub use eval::EvalTransform;
+pub use hue::{hsv_table, hue_shift};
 pub use moco::{MocoViews, ViewPlace};
 pub use plan::{DinoViews, IMAGENET_MEAN, IMAGENET_STD, ViewPlan};
 pub use render::{Scratch, normalise_into};
-pub use resize::{CropBox, Filter, resized_crop};
+pub use resize::{CropBox, Filter, Taps, resized_crop};
 pub use sample::{JitterStep, ViewParams, random_resized_crop_size};
 pub use spec::{Blur, ColourJitter, ViewSpec};
 

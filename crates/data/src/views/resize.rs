@@ -41,7 +41,7 @@ impl CropBox {
     }
 
     /// The part of the box inside `width`×`height` pixels, at least one pixel.
-    pub(crate) fn clipped(self, width: u32, height: u32) -> Self {
+    pub fn clipped(self, width: u32, height: u32) -> Self {
         let top = self.top.min(height.saturating_sub(1));
         let left = self.left.min(width.saturating_sub(1));
         Self {
@@ -76,15 +76,25 @@ impl Filter {
     }
 }
 
-/// For each output position: where its inputs start and their fixed-point weights.
+/// For each output position of an axis: where its inputs start and their weights.
 #[derive(Debug, Clone, Default)]
-struct Taps {
-    starts: Vec<usize>,
-    ends: Vec<usize>,
-    weights: Vec<i32>,
+pub struct Taps {
+    /// First inputs.
+    pub starts: Vec<usize>,
+    /// Where the weights of each output end.
+    pub ends: Vec<usize>,
+    /// Weights of all outputs, 22 fractional bits.
+    pub weights: Vec<i32>,
 }
 
 impl Taps {
+    /// From `input` to `output` pixels, both at least 1.
+    pub fn new(input: usize, output: usize, filter: Filter) -> Self {
+        let mut taps = Self::default();
+        taps.fill(input, output, filter, &mut Vec::new());
+        taps
+    }
+
     fn fill(&mut self, input: usize, output: usize, filter: Filter, real: &mut Vec<f64>) {
         let scale = input as f64 / output as f64;
         let stretch = scale.max(1.0);

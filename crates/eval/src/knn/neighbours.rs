@@ -1,27 +1,26 @@
 //! Exact search for the most similar training rows, in tiles.
 
-use std::cmp::Ordering;
-
 use burn::tensor::{Device, Int, Tensor};
+use ocelli_kernels::similarity_topk::{MAX_K, Nearest, Ranked, similarity_topk};
 use serde::{Deserialize, Serialize};
 
 use super::KnnConfig;
 use crate::EvalError;
 
-/// Largest k that is picked out on the device with [`Selection::Auto`]. The device's top-k keeps k running values per
-/// lane, so its cost and its local memory grow with k; past this, reading the tile back is the safer way.
-const DEVICE_K_LIMIT: usize = 32;
+/// Largest k that is picked out with burn's own top-k with [`Selection::Auto`]. It keeps k running values per lane, so its
+/// cost and its local memory grow with k; past this, reading the tile back is the safer way.
+const STOCK_K_LIMIT: usize = 32;
 
 /// Where the nearest rows of a similarity tile are picked out. Does not change which rows are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
-    /// On the device for a GPU and a small k, else on the host.
+    /// On the device for a GPU and a k up to 256, else on the host.
     #[default]
     Auto,
     /// Read every tile back and select on the host: the quick way on the CPU, where a tensor top-k sorts whole rows.
     Host,
-    /// Tensor top-k on the device; only the neighbours are read back.
+    /// On the device; only the neighbours are read back.
     Device,
 }
 
@@ -108,14 +107,13 @@ pub async fn find_neighbours_async(
     }
     let k = k.min(train_rows);
     let on_device = match config.selection {
-        Selection::Auto => k <= DEVICE_K_LIMIT && !sorts_whole_rows(&train.device()),
+        Selection::Auto => k <= device_k_limit() && !sorts_whole_rows(&train.device()),
         Selection::Host => false,
         Selection::Device => true,
     };
     // Evaluation never needs gradients, and a tape over every tile would hold them all in memory.
     let (train, test) = (train.detach(), test.detach());
     let (train, test) = if config.normalise { (l2_normalise(train), l2_normalise(test)) } else { (train, test) };
-    let train = train.transpose();
 
     let mut indices = Vec::with_capacity(test_rows * k);
     let mut similarities = Vec::with_capacity(test_rows * k);
@@ -145,109 +143,42 @@ fn sorts_whole_rows(device: &Device) -> bool {
     device.clone().inner() == Device::flex()
 }
 
-/// A training row and how similar it is.
-#[derive(Clone, Copy)]
-struct Candidate {
-    similarity: f32,
-    index: u32,
-}
-
-/// Most similar first, then training order.
-fn nearest_first(a: &Candidate, b: &Candidate) -> Ordering {
-    b.similarity.total_cmp(&a.similarity).then(a.index.cmp(&b.index))
-}
-
-/// The best k of a stream of candidates that comes in training order.
-///
-/// Candidates collect in a buffer of 2k; when it is full, a partial select drops the worse half and raises the bar
-/// that newcomers have to pass. Almost all of a long row fails that one comparison.
-struct Running {
-    k: usize,
-    bar: f32,
-    kept: Vec<Candidate>,
-}
-
-impl Running {
-    fn new(k: usize) -> Self {
-        Self { k, bar: f32::NEG_INFINITY, kept: Vec::with_capacity(2 * k) }
-    }
-
-    fn extend(&mut self, row: &[f32], first_index: usize) {
-        for (offset, &similarity) in row.iter().enumerate() {
-            // Strictly: a later row with the similarity of the bar loses against the earlier ones that set it.
-            // NaN goes in as well, in the sign that sorts first, so that the caller finds it and can refuse.
-            if similarity > self.bar || similarity.is_nan() {
-                let similarity = if similarity.is_nan() { f32::NAN } else { similarity };
-                self.kept.push(Candidate { similarity, index: (first_index + offset) as u32 });
-                if self.kept.len() == 2 * self.k {
-                    self.shrink();
-                }
-            }
-        }
-    }
-
-    fn shrink(&mut self) {
-        self.kept.select_nth_unstable_by(self.k - 1, nearest_first);
-        self.kept.truncate(self.k);
-        self.bar = self.kept[self.k - 1].similarity;
-    }
-
-    fn finish(mut self) -> Vec<Candidate> {
-        self.kept.sort_unstable_by(nearest_first);
-        self.kept.truncate(self.k);
-        self.kept
+/// Largest k for the device with [`Selection::Auto`].
+fn device_k_limit() -> usize {
+    match ocelli_kernels::mode() {
+        ocelli_kernels::Mode::Stock => STOCK_K_LIMIT,
+        _ => MAX_K,
     }
 }
 
-/// `chunk [rows, dim]`, `train [dim, train]`.
+/// `chunk [rows, dim]`, `train [train, dim]`.
 async fn select_on_host(
     chunk: Tensor<2>,
     train: &Tensor<2>,
     k: usize,
     tile: usize,
-) -> Result<Vec<Vec<Candidate>>, EvalError> {
+) -> Result<Vec<Vec<Ranked>>, EvalError> {
     let [rows, _] = chunk.dims();
-    let [_, train_rows] = train.dims();
-    let mut running: Vec<Running> = (0..rows).map(|_| Running::new(k)).collect();
+    let [train_rows, _] = train.dims();
+    let mut nearest: Vec<Nearest> = (0..rows).map(|_| Nearest::new(k)).collect();
     for start in (0..train_rows).step_by(tile) {
         let width = tile.min(train_rows - start);
-        let similarities = read(chunk.clone().matmul(train.clone().narrow(1, start, width))).await?;
-        for (running, row) in running.iter_mut().zip(similarities.chunks_exact(width)) {
-            running.extend(row, start);
+        let similarities = read(chunk.clone().matmul(train.clone().narrow(0, start, width).transpose())).await?;
+        for (nearest, row) in nearest.iter_mut().zip(similarities.chunks_exact(width)) {
+            nearest.extend(row, start);
         }
     }
-    Ok(running.into_iter().map(Running::finish).collect())
+    Ok(nearest.into_iter().map(Nearest::finish).collect())
 }
 
-/// `chunk [rows, dim]`, `train [dim, train]`. Nothing is read back before the last tile.
+/// `chunk [rows, dim]`, `train [train, dim]`. Nothing is read back before the last tile.
 async fn select_on_device(
     chunk: Tensor<2>,
     train: &Tensor<2>,
     k: usize,
     tile: usize,
-) -> Result<Vec<Vec<Candidate>>, EvalError> {
-    let [_, train_rows] = train.dims();
-    let mut best: Option<(Tensor<2>, Tensor<2, Int>)> = None;
-    for start in (0..train_rows).step_by(tile) {
-        let width = tile.min(train_rows - start);
-        let similarities = chunk.clone().matmul(train.clone().narrow(1, start, width));
-        let (values, indices) = similarities.topk_with_indices(k.min(width), 1);
-        let indices = indices + start as i64;
-        best = Some(match best {
-            None => (values, indices),
-            Some((best_values, best_indices)) => {
-                // The earlier rows stand first, so that they win among equals.
-                let values = Tensor::cat(vec![best_values, values], 1);
-                let indices = Tensor::cat(vec![best_indices, indices], 1);
-                let kept = k.min(values.dims()[1]);
-                let (values, places) = values.topk_with_indices(kept, 1);
-                (values, indices.gather(1, places))
-            }
-        });
-    }
-    let Some((values, indices)) = best else {
-        return Err(EvalError::Empty { what: "the training set" });
-    };
+) -> Result<Vec<Vec<Ranked>>, EvalError> {
+    let (values, indices) = similarity_topk(chunk, train.clone(), k, tile);
     let width = values.dims()[1];
     let values = read(values).await?;
     let indices = read_indices(indices).await?;
@@ -256,8 +187,8 @@ async fn select_on_device(
         .zip(indices.chunks_exact(width))
         .map(|(values, indices)| {
             let pairs = values.iter().zip(indices);
-            let mut row: Vec<_> = pairs.map(|(&similarity, &index)| Candidate { similarity, index }).collect();
-            row.sort_unstable_by(nearest_first);
+            let mut row: Vec<_> = pairs.map(|(&similarity, &index)| Ranked { similarity, index }).collect();
+            row.sort_unstable_by(Ranked::nearest_first);
             row
         })
         .collect())

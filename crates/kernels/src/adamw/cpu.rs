@@ -25,6 +25,43 @@ impl AdamWKernel for Flex {
         parallel::run(old.zip(new).collect(), |(old, new): (Old<'_>, New<'_>)| chunk(old, new, factor, step));
         (tensor(next, [n]), tensor(next_moments, [2, n]))
     }
+
+    fn adamw_ema_step(
+        p: FlexTensor,
+        g: FlexTensor,
+        moments: FlexTensor,
+        follower: FlexTensor,
+        momentum: f64,
+        step: AdamWStep,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let [p, g, moments, follower] = [p, g, moments, follower].map(contiguous);
+        let n = size(&p, 0);
+        let factor = factor(numbers(&g), step.clip);
+        let (mut next, mut next_moments, mut followed) =
+            (alloc::scratch(n), alloc::scratch(2 * n), alloc::scratch(n));
+        let (m, v) = next_moments.split_at_mut(n);
+        let (first, second) = numbers(&moments).split_at(n);
+        let old = numbers(&p)
+            .chunks(CHUNK)
+            .zip(numbers(&g).chunks(CHUNK))
+            .zip(first.chunks(CHUNK).zip(second.chunks(CHUNK)));
+        let new = next.chunks_mut(CHUNK).zip(m.chunks_mut(CHUNK)).zip(v.chunks_mut(CHUNK));
+        let average = numbers(&follower).chunks(CHUNK).zip(followed.chunks_mut(CHUNK));
+        type Task<'a> = ((Old<'a>, New<'a>), (&'a [f32], &'a mut [f32]));
+        // A chunk of the new parameter is still in the cache when its average moves.
+        parallel::run(old.zip(new).zip(average).collect(), |((old, ((p, m), v)), (before, after)): Task<'_>| {
+            chunk(old, ((&mut *p, m), v), factor, step);
+            average_chunk(p, before, after, momentum);
+        });
+        (tensor(next, [n]), tensor(next_moments, [2, n]), tensor(followed, [n]))
+    }
+}
+
+fn average_chunk(p: &[f32], before: &[f32], after: &mut [f32], momentum: f64) {
+    let (momentum, share) = (momentum as f32, (1.0 - momentum) as f32);
+    for ((after, before), p) in after.iter_mut().zip(before).zip(p) {
+        *after = before * momentum + p * share;
+    }
 }
 
 /// Parameters and gradients, both moments.

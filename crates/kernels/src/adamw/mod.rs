@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 
 use crate::mode::fused;
 
-pub use reference::adamw as adamw_reference;
+pub use reference::{adamw as adamw_reference, adamw_ema as adamw_ema_reference};
 
 /// The scalars of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,24 +54,68 @@ pub trait AdamWKernel: Backend {
         moments: FloatTensor<Self>,
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The new parameter, moments and follower.
+    #[fusion(meta = |p, _g, moments, follower, _momentum, _step| (p.clone(), moments.clone(), follower.clone()))]
+    fn adamw_ema_step(
+        p: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        follower: FloatTensor<Self>,
+        momentum: f64,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
 /// Clips the gradient by its own norm, g·min(1, clip/(‖g‖ + 1e-6)), updates both moments and takes a step of AdamW with
 /// decoupled decay (Loshchilov & Hutter 2019): `p·keep − lr·m̂/(√v̂ + ε)`.
 ///
 /// `p` and `g` are `[n]`, `moments` `[2, n]`, first and second, all outside autodiff. Returns the new parameter and moments.
+/// On a GPU they take the memory of the old ones, where nobody else holds those.
 pub fn adamw(p: Tensor<1>, g: Tensor<1>, moments: Tensor<2>, step: AdamWStep) -> (Tensor<1>, Tensor<2>) {
     let [n] = p.dims();
-    assert!(
-        g.dims() == [n] && moments.dims() == [2, n],
-        "adamw: {n} parameters, {:?} gradients, {:?} moments",
-        g.dims(),
-        moments.dims()
-    );
+    check(n, &g, &moments);
     if !fused(&p) || n == 0 {
         return reference::adamw(p, g, moments, step);
     }
     let (p, moments) =
         <Dispatch as AdamWKernel>::adamw_step(p.into_dispatch(), g.into_dispatch(), moments.into_dispatch(), step);
     (Tensor::from_dispatch(p), Tensor::from_dispatch(moments))
+}
+
+/// [`adamw`], and in the same pass the moving average that follows the parameter: `m·follower + (1 − m)·p` with the new `p`.
+///
+/// `follower` is `[n]`. Returns the new parameter, moments and follower.
+pub fn adamw_ema(
+    p: Tensor<1>,
+    g: Tensor<1>,
+    moments: Tensor<2>,
+    follower: Tensor<1>,
+    momentum: f64,
+    step: AdamWStep,
+) -> (Tensor<1>, Tensor<2>, Tensor<1>) {
+    let [n] = p.dims();
+    check(n, &g, &moments);
+    assert!(follower.dims() == [n], "adamw: {n} parameters, {:?} that follow", follower.dims());
+    if !fused(&p) || n == 0 {
+        return reference::adamw_ema(p, g, moments, follower, momentum, step);
+    }
+    let (p, moments, follower) = <Dispatch as AdamWKernel>::adamw_ema_step(
+        p.into_dispatch(),
+        g.into_dispatch(),
+        moments.into_dispatch(),
+        follower.into_dispatch(),
+        momentum,
+        step,
+    );
+    (Tensor::from_dispatch(p), Tensor::from_dispatch(moments), Tensor::from_dispatch(follower))
+}
+
+fn check(n: usize, g: &Tensor<1>, moments: &Tensor<2>) {
+    assert!(
+        g.dims() == [n] && moments.dims() == [2, n],
+        "adamw: {n} parameters, {:?} gradients, {:?} moments",
+        g.dims(),
+        moments.dims()
+    );
 }

@@ -16,6 +16,20 @@ pub fn adamw(p: Tensor<1>, g: Tensor<1>, moments: Tensor<2>, step: AdamWStep) ->
     (p, Tensor::stack(vec![first, second], 0))
 }
 
+/// See [`adamw_ema`](super::adamw_ema()); on any device, in any precision.
+pub fn adamw_ema(
+    p: Tensor<1>,
+    g: Tensor<1>,
+    moments: Tensor<2>,
+    follower: Tensor<1>,
+    momentum: f64,
+    step: AdamWStep,
+) -> (Tensor<1>, Tensor<2>, Tensor<1>) {
+    let (p, moments) = adamw(p, g, moments, step);
+    let follower = follower * momentum + p.clone() * (1.0 - momentum);
+    (p, moments, follower)
+}
+
 /// On the device: nothing is read back.
 fn clip(gradient: Tensor<1>, limit: f64) -> Tensor<1> {
     if limit <= 0.0 {

@@ -24,6 +24,8 @@ pub(crate) enum Ending<'a> {
     Plain,
     /// Plus a bias `[n]`.
     Bias(&'a CubeTensor),
+    /// Plus a bias, plus what goes past the product, `[m, n]`.
+    BiasResidual(&'a CubeTensor, &'a CubeTensor),
     /// Plus a bias, then GELU.
     BiasGelu(&'a CubeTensor),
     /// The same; what goes into GELU is kept in the second tensor, `[m, n]`.
@@ -112,6 +114,7 @@ fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, span: usize)
     let (ending, extra): (&'static str, Vec<&CubeTensor>) = match g.ending {
         Ending::Plain => ("plain", vec![]),
         Ending::Bias(b) => ("bias", vec![b]),
+        Ending::BiasResidual(b, past) => ("bias_residual", vec![b, past]),
         Ending::BiasGelu(b) => ("bias_gelu", vec![b]),
         Ending::BiasGeluKeep(b, kept) => ("bias_gelu_keep", vec![b, kept]),
         Ending::Slope(before) => ("slope", vec![before]),

@@ -85,6 +85,12 @@ pub(crate) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
+/// Contiguous and nobody else's, to be written to: the tensor itself, or a copy where somebody else holds it too.
+pub(crate) fn owned(tensor: CubeTensor) -> CubeTensor {
+    let tensor = into_contiguous(tensor);
+    if tensor.can_mut() { tensor } else { tensor.copy() }
+}
+
 /// The same numbers of a contiguous tensor under another shape.
 pub(crate) fn reshaped<const D: usize>(tensor: CubeTensor, shape: [usize; D]) -> CubeTensor {
     CubeTensor::new_contiguous(tensor.client, tensor.device, Shape::from(shape), tensor.handle, tensor.dtype)

@@ -8,5 +8,5 @@ mod template;
 pub use caps::{Caps, Family, caps, set_caps};
 pub(crate) use caps::{software, wide};
 pub(crate) use gemm::{Ending, Gemm, Layout, gemm};
-pub(crate) use launch::{Launch, contiguous, count, empty, reshaped, size, sum_rows};
+pub(crate) use launch::{Launch, contiguous, count, empty, owned, reshaped, size, sum_rows};
 pub use template::{Setting, expand, shaders};

@@ -35,6 +35,8 @@ shaders!(
     "square_sums",
     "sum_rows",
     "vec4_parts",
+    "topk",
+    "views",
 );
 
 /// The value of one setting of a template.

@@ -10,7 +10,7 @@ use burn::backend::tensor::FloatTensor;
 
 use super::{LinearKernel, LinearOps};
 
-/// `N` is 3 with a bias, else 2.
+/// `N` is 4 with a bias and a residual, 3 with a bias, else 2.
 #[derive(Debug)]
 struct LinearBackward;
 
@@ -24,6 +24,9 @@ impl<B: LinearKernel, const N: usize> Backward<B, N> for LinearBackward {
         let mut parents = ops.parents.into_iter();
         let (x_node, w_node, b_node) =
             (parents.next().flatten(), parents.next().flatten(), parents.next().flatten());
+        if let Some(node) = parents.next().flatten() {
+            grads.register::<B>(node.id, dy.clone());
+        }
         if let Some(node) = x_node {
             grads.register::<B>(node.id, B::linear_input_grad(dy.clone(), w));
         }
@@ -50,6 +53,23 @@ impl<B: LinearKernel + LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<
                 prep.finish((x, w), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::linear_forward(x, w, b)),
+        }
+    }
+
+    fn fused_linear_past(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        past: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let ((x, n0), (w, n1), (b, n2), (past, n3)) =
+            (x.into_parts(), w.into_parts(), b.into_parts(), past.into_parts());
+        match Backward::<B, 4>::prepare::<C>(LinearBackward, [n0, n1, n2, n3]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let y = B::linear_past(x.clone(), w.clone(), b, past);
+                prep.finish((x, w), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::linear_past(x, w, b, past)),
         }
     }
 

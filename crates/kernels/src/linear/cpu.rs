@@ -1,5 +1,6 @@
 //! A linear map on the CPU.
 
+use burn::backend::ops::FloatTensorOps as _;
 use burn::backend::{Flex, flex::FlexTensor};
 
 use super::{LinearKernel, LinearOps};
@@ -10,6 +11,10 @@ use crate::gemm::{Panels, WeightGrad, tall, weight_grad};
 impl LinearOps for Flex {
     fn fused_linear(x: FlexTensor, w: FlexTensor, b: FlexTensor) -> FlexTensor {
         Self::linear_forward(x, w, b)
+    }
+
+    fn fused_linear_past(x: FlexTensor, w: FlexTensor, b: FlexTensor, past: FlexTensor) -> FlexTensor {
+        Self::linear_past(x, w, b, past)
     }
 
     fn fused_linear_plain(x: FlexTensor, w: FlexTensor) -> FlexTensor {
@@ -30,6 +35,11 @@ fn forward(x: FlexTensor, w: &FlexTensor, b: Option<FlexTensor>) -> FlexTensor {
 impl LinearKernel for Flex {
     fn linear_forward(x: FlexTensor, w: FlexTensor, b: FlexTensor) -> FlexTensor {
         forward(x, &w, Some(b))
+    }
+
+    fn linear_past(x: FlexTensor, w: FlexTensor, b: FlexTensor, past: FlexTensor) -> FlexTensor {
+        // The sum as burn computes it: the same bits as a map and an addition.
+        Self::float_add(past, forward(x, &w, Some(b)))
     }
 
     fn linear_plain(x: FlexTensor, w: FlexTensor) -> FlexTensor {

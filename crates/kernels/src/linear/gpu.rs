@@ -33,6 +33,10 @@ impl LinearOps for CubeBackend {
         Self::linear_forward(x, w, b)
     }
 
+    fn fused_linear_past(x: CubeTensor, w: CubeTensor, b: CubeTensor, past: CubeTensor) -> CubeTensor {
+        Self::linear_past(x, w, b, past)
+    }
+
     fn fused_linear_plain(x: CubeTensor, w: CubeTensor) -> CubeTensor {
         Self::linear_plain(x, w)
     }
@@ -42,6 +46,11 @@ impl LinearKernel for CubeBackend {
     fn linear_forward(x: CubeTensor, w: CubeTensor, b: CubeTensor) -> CubeTensor {
         let b = contiguous(b);
         product(x, w, Ending::Bias(&b))
+    }
+
+    fn linear_past(x: CubeTensor, w: CubeTensor, b: CubeTensor, past: CubeTensor) -> CubeTensor {
+        let (b, past) = (contiguous(b), contiguous(past));
+        product(x, w, Ending::BiasResidual(&b, &past))
     }
 
     fn linear_plain(x: CubeTensor, w: CubeTensor) -> CubeTensor {

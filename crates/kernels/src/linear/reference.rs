@@ -10,3 +10,8 @@ pub fn linear(x: Tensor<2>, w: Tensor<2>, b: Option<Tensor<1>>) -> Tensor<2> {
         None => y,
     }
 }
+
+/// See [`linear_residual`](super::linear_residual()); on any device, in any precision.
+pub fn linear_residual(x: Tensor<2>, w: Tensor<2>, b: Tensor<1>, past: Tensor<2>) -> Tensor<2> {
+    past + linear(x, w, Some(b))
+}

@@ -6,8 +6,12 @@ use super::{MlpKernel, MlpOps};
 use crate::gelu::map;
 use crate::gpu::{Ending, Gemm, Layout, contiguous, empty, gemm, size, sum_rows};
 
-/// The result; what goes into the activation to `kept`, if somebody wants it.
-fn forward(inputs: [CubeTensor; 5], keep: bool) -> (CubeTensor, Option<CubeTensor>) {
+/// The result, with `past` added where there is one, and with `keep` what goes into the activation.
+pub(crate) fn forward(
+    inputs: [CubeTensor; 5],
+    past: Option<CubeTensor>,
+    keep: bool,
+) -> (CubeTensor, Option<CubeTensor>) {
     let [x, w1, b1, w2, b2] = inputs.map(contiguous);
     let (rows, inputs, hidden, outputs) = (size(&x, 0), size(&x, 1), size(&w1, 1), size(&w2, 1));
     let kept = keep.then(|| empty(&x, [rows, hidden]));
@@ -18,7 +22,9 @@ fn forward(inputs: [CubeTensor; 5], keep: bool) -> (CubeTensor, Option<CubeTenso
     let nn =
         |a: &CubeTensor, b: &CubeTensor, sizes, ending| gemm(&Gemm { layout: Layout::Nn, a, b, sizes, ending });
     let active = nn(&x, &w1, [rows, hidden, inputs], ending);
-    (nn(&active, &w2, [rows, outputs, hidden], Ending::Bias(&b2)), kept)
+    let past = past.map(contiguous);
+    let ending = past.as_ref().map_or(Ending::Bias(&b2), |past| Ending::BiasResidual(&b2, past));
+    (nn(&active, &w2, [rows, outputs, hidden], ending), kept)
 }
 
 impl MlpOps for CubeBackend {
@@ -29,7 +35,7 @@ impl MlpOps for CubeBackend {
 
 impl MlpKernel for CubeBackend {
     fn mlp_value(x: CubeTensor, w1: CubeTensor, b1: CubeTensor, w2: CubeTensor, b2: CubeTensor) -> CubeTensor {
-        forward([x, w1, b1, w2, b2], false).0
+        forward([x, w1, b1, w2, b2], None, false).0
     }
 
     fn mlp_forward(
@@ -39,7 +45,7 @@ impl MlpKernel for CubeBackend {
         w2: CubeTensor,
         b2: CubeTensor,
     ) -> (CubeTensor, CubeTensor) {
-        let (y, kept) = forward([x, w1, b1, w2, b2], true);
+        let (y, kept) = forward([x, w1, b1, w2, b2], None, true);
         let kept = kept.unwrap_or_else(|| y.clone());
         (y, kept)
     }

@@ -3,7 +3,7 @@
 mod backward;
 mod cpu;
 #[cfg(feature = "wgsl")]
-mod gpu;
+pub(crate) mod gpu;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};

@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
-use ocelli_kernels::adamw::adamw_reference;
-use ocelli_kernels::{AdamWStep, adamw};
+use ocelli_kernels::adamw::{adamw_ema_reference, adamw_reference};
+use ocelli_kernels::{AdamWStep, adamw, adamw_ema};
 
 use crate::common::*;
 
@@ -49,4 +49,44 @@ fn a_gradient_of_zero_only_decays() {
     let moments: Tensor<2> = Tensor::stack(vec![zero.clone(), zero.clone()], 0);
     let (next, _) = adamw(p.clone(), zero, moments, step(3.0));
     close("decayed", &next, &(double(&p).inner() * 0.998), 1e-7);
+}
+
+#[test]
+fn a_follower_moves_in_the_same_pass() {
+    for n in [1, 3, 1000, 4099, 70_000] {
+        for (clip, momentum) in [(0.0, 0.5), (0.01, 0.996), (3.0, 0.9999), (3.0, 1.0)] {
+            let (p, g, moments) = inputs(n);
+            let follower = random::<1>(4, [n], 1.0).inner();
+            let wide = |x: &Tensor<1>| double(x).inner();
+            let want = adamw_ema_reference(
+                wide(&p),
+                wide(&g),
+                double(&moments).inner(),
+                wide(&follower),
+                momentum,
+                step(clip),
+            );
+            let alone = adamw(p.clone(), g.clone(), moments.clone(), step(clip));
+            let got = adamw_ema(p, g, moments, follower, momentum, step(clip));
+            close(&format!("p of {n}"), &got.0, &want.0, 1e-6);
+            close(&format!("moments of {n}"), &got.1, &want.1, 1e-7);
+            close(&format!("follower of {n}, momentum {momentum}"), &got.2, &want.2, 1e-6);
+            assert_eq!(bits(&got.0), bits(&alone.0), "the step is the same with and without a follower");
+            assert_eq!(bits(&got.1), bits(&alone.1));
+        }
+    }
+}
+
+#[test]
+fn what_somebody_else_holds_is_not_written_to() {
+    let (p, g, moments) = inputs(5000);
+    let follower = random::<1>(4, [5000], 1.0).inner();
+    let before = (bits(&p), bits(&g), bits(&moments), bits(&follower));
+    let got = adamw_ema(p.clone(), g.clone(), moments.clone(), follower.clone(), 0.9, step(3.0));
+    assert_ne!(bits(&got.0), before.0);
+    assert_eq!((bits(&p), bits(&g), bits(&moments), bits(&follower)), before);
+    // A view of what is held counts as well.
+    let view = p.clone().reshape([50, 100]);
+    let _ = adamw(p, g, moments, step(3.0));
+    assert_eq!(bits(&view), before.0);
 }

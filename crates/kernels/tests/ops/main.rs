@@ -5,6 +5,7 @@
 mod adamw;
 mod attention;
 mod attention_row;
+mod branch;
 mod common;
 mod dino_cross_entropy;
 mod gelu;
@@ -14,3 +15,4 @@ mod mlp;
 mod robust;
 #[cfg(feature = "gpu")]
 mod shaders;
+mod similarity_topk;

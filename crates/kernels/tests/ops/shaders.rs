@@ -28,12 +28,14 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("a_vec", flags()),
             ("b_vec", flags()),
             ("c_vec", flags()),
-            ("ending", names(&["plain", "bias", "bias_gelu", "bias_gelu_keep", "slope"])),
+            ("ending", names(&["plain", "bias", "bias_residual", "bias_gelu", "bias_gelu_keep", "slope"])),
             ("wide", flags()),
         ]
     };
     Some(match shader {
-        "adamw" => vec![("vec", flags()), ("each", numbers(&[4, 64])), ("group", numbers(&[8, 64]))],
+        "adamw" => {
+            vec![("vec", flags()), ("each", numbers(&[4, 64])), ("ema", flags()), ("group", numbers(&[8, 64]))]
+        }
         "attention" => vec![
             ("head", numbers(&[4, 32, 64])),
             ("queries", numbers(&[1, 4])),
@@ -69,12 +71,23 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
         }
         "gemm_shared" => gemm(),
         "layer_norm" => {
-            vec![("vec", flags()), ("backward", flags()), ("shared", flags()), ("group", numbers(&[8, 64]))]
+            vec![
+                ("vec", flags()),
+                ("backward", flags()),
+                ("past", flags()),
+                ("shared", flags()),
+                ("group", numbers(&[8, 64])),
+            ]
         }
         "layer_norm_weights" | "square_sums" | "sum_rows" => vec![("vec", flags()), ("group", numbers(&[8, 64]))],
         "softmax_stats" => {
             vec![("vec", flags()), ("centred", flags()), ("shared", flags()), ("group", numbers(&[4, 256]))]
         }
+        "topk" => vec![("shared", flags()), ("room", numbers(&[64, 256])), ("group", numbers(&[4, 64]))],
+        "views" => vec![
+            ("pass", names(&["columns", "rows", "grey", "mean", "colour", "blur", "normalise"])),
+            ("group", numbers(&[16, 64])),
+        ],
         // Parts of others.
         "gelu_parts" | "gemm_parts" | "reduce_parts" | "vec4_parts" => return None,
         other => panic!("shaders/{other}.wgsl has no settings in this test"),
@@ -101,6 +114,10 @@ fn every_expansion_is_valid() {
     let mut seen = BTreeSet::new();
     for name in shaders() {
         for settings in axes(name).map(|a| combinations(&a)).unwrap_or_default() {
+            // Only a gradient has something to be added to.
+            if settings.contains(&("backward", false.into())) && settings.contains(&("past", true.into())) {
+                continue;
+            }
             let text = expand(name, &settings);
             if !seen.insert(text.clone()) {
                 continue;

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+use ocelli_kernels::branch::{Heads, attention_branch, mlp_branch};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
@@ -143,10 +144,34 @@ impl Block {
     }
 
     pub(crate) fn forward(&self, x: Tensor<2>, shape: BatchShape, mode: Mode, index: usize) -> Tensor<2> {
+        if !self.drops(mode)
+            && let (Some(qkv), Some(proj)) = (self.attn.qkv.weights(), self.attn.proj.weights())
+        {
+            let dim = x.dims()[1];
+            let (heads, scale) = (self.attn.heads, self.attn.scale(dim) as f32);
+            let heads = Heads { batch: shape.batch, heads, scale };
+            let x = attention_branch(x, self.norm1.weights(), qkv, proj, heads);
+            return self.add_mlp(x, shape, mode, 2 * index + 1);
+        }
         let mixed = self.attn.forward(self.norm1.forward(x.clone()), shape);
         let x = x + self.drop(mixed, shape, mode, 2 * index);
+        self.add_mlp(x, shape, mode, 2 * index + 1)
+    }
+
+    /// x + mlp(norm2(x)).
+    fn add_mlp(&self, x: Tensor<2>, shape: BatchShape, mode: Mode, branch: usize) -> Tensor<2> {
+        if !self.drops(mode)
+            && let (Some(fc1), Some(fc2)) = (self.mlp.fc1.weights(), self.mlp.fc2.weights())
+        {
+            return mlp_branch(x, self.norm2.weights(), fc1, fc2);
+        }
         let expanded = self.mlp.forward(self.norm2.forward(x.clone()));
-        x + self.drop(expanded, shape, mode, 2 * index + 1)
+        x + self.drop(expanded, shape, mode, branch)
+    }
+
+    /// Whether branches may be dropped: then a branch and its sum are two things.
+    fn drops(&self, mode: Mode) -> bool {
+        self.drop_path > 0.0 && mode != Mode::Eval
     }
 
     /// The block's output for the class token alone, `[batch, dim]`.
@@ -154,8 +179,7 @@ impl Block {
         let rows = BatchShape { batch: shape.batch, tokens: 1 };
         let mixed = self.attn.forward_cls(self.norm1.forward(x.clone()), shape);
         let x = shape.cls(x) + self.drop(mixed, rows, mode, 2 * index);
-        let expanded = self.mlp.forward(self.norm2.forward(x.clone()));
-        x + self.drop(expanded, rows, mode, 2 * index + 1)
+        self.add_mlp(x, rows, mode, 2 * index + 1)
     }
 
     pub(crate) fn attention_row(&self, x: Tensor<2>, shape: BatchShape, query: usize) -> Tensor<3> {

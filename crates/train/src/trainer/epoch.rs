@@ -229,7 +229,7 @@ impl Trainer {
         let clock = &clocks[0];
         let (optimizer, method) = (&mut self.optimizer, &mut self.method);
         gradients.drop_where(|name| method.is_frozen(name, clock.epoch));
-        method.update_net(|net| optimizer.step(net, &gradients, rates));
+        method.update_with_follower(clock, |net, follower| optimizer.step_with(net, follower, gradients, rates));
         method.after_step(clock);
         match figures {
             Some(figures) => Tensor::cat(vec![figures, norms], 0),
