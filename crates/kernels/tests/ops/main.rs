@@ -5,9 +5,12 @@
 mod adamw;
 mod attention;
 mod attention_row;
+mod batch_norm;
 mod common;
+mod conv;
 mod dino_cross_entropy;
 mod gelu;
+mod info_nce;
 mod layer_norm;
 mod linear;
 mod mlp;
