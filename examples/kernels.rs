@@ -262,12 +262,11 @@ fn training_step(name: &str, batch: usize, plain: &Device) -> Result<Box<dyn FnM
 /// What the device's memory pools hold after a training step, bytes: their largest so far.
 fn step_memory(network: &str, kernels: &str, plain: &Device) -> Result<u64, Box<dyn Error>> {
     set_mode(kernels.parse()?);
-    if network == "resnet-50" {
-        resnet_step(plain)?
-    } else {
-        training_step(network, 1, plain)?
-    }
-    ();
+    let mut step = match network {
+        "resnet-50" => resnet_step(plain)?,
+        vit => training_step(vit, 1, plain)?,
+    };
+    step();
     Ok(plain.memory_pool_usage().ok_or("this device does not report its memory")?.bytes_reserved)
 }
 

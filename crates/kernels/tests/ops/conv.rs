@@ -132,7 +132,7 @@ fn padding_is_zero_and_not_what_lies_beside_it() {
 
 #[test]
 fn a_hundred_calls_give_the_same_bits() {
-    let (x, w) = inputs([2, 24, 8, 14, 14], [3, 3]);
+    let (x, w) = inputs([1, 24, 8, 14, 7], [3, 3]);
     let all = || {
         let (y, dx, dw, _) = run(conv2d, x.clone().detach(), w.clone().detach(), None, shape(1, 1, 1));
         vec![bits(&y), bits(&dx), bits(&dw)]
