@@ -11,11 +11,12 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use ocelli::kernels::{
-    AdamWStep, Mode, adamw_ema, attention, dino_cross_entropy, layer_norm, linear, mlp, set_mode, similarity_topk,
+    AdamWStep, ConvShape, Mode, adamw_ema, attention, conv2d, dino_cross_entropy, info_nce, layer_norm, linear,
+    mlp, set_mode, similarity_topk,
 };
 use ocelli::methods::{Dino, DinoConfig, Method as _, StepClock};
-use ocelli::models::{Arch, Init, Vit, params};
-use ocelli::train::{AdamW, AdamWState, GradientSum, StepRates, device};
+use ocelli::models::{Arch, Init, ResNetArch, ResNetConfig, Vit, params};
+use ocelli::train::{AdamW, AdamWState, GradientSum, Sgd, SgdRule, SgdState, StepRates, device};
 
 /// Runs of each side that count, and seconds after which one more is too many.
 const RUNS: usize = 5;
@@ -212,7 +213,82 @@ fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
         });
     }
     rows.push(dino_step(plain)?);
+    rows.push(Row {
+        name: "ResNet-50 at 224 px, batch 1: training step".into(),
+        // 4.09 G multiply-adds forward; the images need no gradient.
+        flops: 3.0 * 2.0 * 4.09e9 - 2.0 * 0.118e9,
+        work: resnet_step(plain)?,
+    });
     Ok(rows)
+}
+
+/// Convolutions of ResNet-50, and InfoNCE against the published queue: an image's and DenseCL's (batch 32, 7×7 cells).
+fn dense_operations(plain: &Device) -> Vec<Row> {
+    let tracked = plain.clone().autodiff();
+    let mut rows = Vec::new();
+    for (from, to, px, side, stride) in [
+        (3, 64, 224, 7, 2),
+        (256, 64, 56, 1, 1),
+        (64, 64, 56, 3, 1),
+        (128, 128, 56, 3, 2),
+        (256, 1024, 14, 1, 1),
+        (512, 512, 7, 3, 1),
+    ] {
+        let shape = ConvShape { stride, padding: side / 2, dilation: 1 };
+        let w = random([to, from, side, side], &tracked);
+        let cells = (px / stride) * (px / stride);
+        rows.extend(operation(
+            &format!("convolution {side}×{side} of stride {stride}, {from} to {to} channels, {px} × {px}"),
+            2.0 * (from * to * side * side * cells) as f64,
+            &random([1, from, px, px], &tracked),
+            move |x: Tensor<4>| {
+                let w = if x.is_autodiff() { w.clone().require_grad() } else { w.clone().inner() };
+                conv2d(x, w, None, shape)
+            },
+        ));
+    }
+    let unit = |rows: usize, device: &Device| {
+        let x = random([rows, 128], device);
+        x.clone() / x.powi_scalar(2).sum_dim(1).sqrt()
+    };
+    for count in [32, 1568] {
+        let (query, key) = (unit(count, &tracked), unit(count, plain));
+        let queue = unit(65_536, plain).transpose();
+        rows.push(Row {
+            name: format!("InfoNCE {count} × 65,536 of 128, forward and backward"),
+            // The logits, and the mean of the queue under their softmax.
+            flops: 4.0 * (count * 65_536 * 128) as f64,
+            work: Box::new(move || {
+                let q = query.clone().detach().require_grad();
+                let loss = info_nce(q.clone(), key.clone(), &queue, 0.2, None).loss;
+                if let Some(g) = q.grad(&loss.backward()) {
+                    finish(g.sum());
+                }
+            }),
+        });
+    }
+    rows
+}
+
+/// Forward, backward and SGD with momentum of ResNet-50 at 224 px.
+fn resnet_step(plain: &Device) -> Result<Box<dyn FnMut()>, Box<dyn Error>> {
+    let arch: ResNetArch = "resnet-50".parse()?;
+    let mut net = Some(ResNetConfig::from(arch).init(&mut Init::new(0, &plain.clone().autodiff()))?);
+    let x = random([1, 3, 224, 224], plain);
+    let mut sgd = SgdState::new(Sgd { momentum: 0.9, rule: SgdRule::Plain { nesterov: false } });
+    Ok(Box::new(move || {
+        let Some(before) = net.take() else { return };
+        let y = before.forward(x.clone().autodiff(), ocelli::models::Mode::Train { seed: 0 });
+        let loss = y.powi_scalar(2).mean();
+        let mut raw = loss.backward();
+        let mut gradients = GradientSum::default();
+        gradients.add(params::take_gradients(&before, &mut raw), 1.0);
+        let after = sgd.step(before, &gradients, 1e-4, 1e-4);
+        let some = params::collect(&after).swap_remove(0).values;
+        net = Some(after);
+        finish(loss.inner());
+        finish(some.slice_dim(0, 0..1));
+    }))
 }
 
 /// Forward, backward and AdamW at 224 px.
@@ -236,24 +312,28 @@ fn training_step(name: &str, batch: usize, plain: &Device) -> Result<Box<dyn FnM
     }))
 }
 
-/// What the device's memory pools hold after a training step of ViT-S/8 (785 tokens), bytes: their largest so far.
-fn step_memory(kernels: &str, plain: &Device) -> Result<u64, Box<dyn Error>> {
+/// What the device's memory pools hold after a training step, bytes: their largest so far.
+fn step_memory(network: &str, kernels: &str, plain: &Device) -> Result<u64, Box<dyn Error>> {
     set_mode(kernels.parse()?);
-    training_step("vit-s/8", 1, plain)?();
+    let mut step = match network {
+        "resnet-50" => resnet_step(plain)?,
+        vit => training_step(vit, 1, plain)?,
+    };
+    step();
     Ok(plain.memory_pool_usage().ok_or("this device does not report its memory")?.bytes_reserved)
 }
 
 /// [`step_memory`] of both sides, each in a process of its own, so that neither finds the other's memory.
-fn memory_row(device: &str) -> Result<String, Box<dyn Error>> {
+fn memory_row(device: &str, network: &str, name: &str) -> Result<String, Box<dyn Error>> {
     let of = |kernels: &str| -> Result<f64, Box<dyn Error>> {
-        let output =
-            std::process::Command::new(std::env::current_exe()?).args(["memory", device, kernels]).output()?;
+        let output = std::process::Command::new(std::env::current_exe()?)
+            .args(["memory", device, kernels, network])
+            .output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().parse::<f64>()? / 1e6)
     };
     let (ours, stock) = (of("wgsl")?, of("stock")?);
     Ok(format!(
-        "\nDevice memory of a training step of ViT-S/8 at 224 px (785 tokens), batch 1: WGSL {ours:.0} MB, stock {stock:.0} MB, \
-         {:.2} of it.\n",
+        "\nDevice memory of a training step of {name}, batch 1: WGSL {ours:.0} MB, stock {stock:.0} MB, {:.2} of it.\n",
         ours / stock
     ))
 }
@@ -299,16 +379,17 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, choice, kernels] = &args[..]
+    if let [first, choice, kernels, network] = &args[..]
         && first == "memory"
     {
-        println!("{}", step_memory(kernels, &device::open(choice.parse()?)?.device)?);
+        println!("{}", step_memory(network, kernels, &device::open(choice.parse()?)?.device)?);
         return Ok(());
     }
     let choice = args.first().map_or("gpu", String::as_str);
     let chosen = device::open(choice.parse()?)?;
     let wanted = args.get(2).map_or("", String::as_str);
     let mut rows = operations(&chosen.device);
+    rows.extend(dense_operations(&chosen.device));
     rows.extend(networks(&chosen.device)?);
     rows.retain(|r| r.name.contains(wanted));
 
@@ -354,9 +435,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         table.push_str(&line);
     }
     if "memory".contains(wanted) {
-        let line = memory_row(choice)?;
-        print!("{line}");
-        table.push_str(&line);
+        for (network, name) in
+            [("vit-s/8", "ViT-S/8 at 224 px (785 tokens)"), ("resnet-50", "ResNet-50 at 224 px")]
+        {
+            let line = memory_row(choice, network, name)?;
+            print!("{line}");
+            table.push_str(&line);
+        }
     }
     if let Some(path) = args.get(1).filter(|p| !p.is_empty()) {
         let text = std::fs::read_to_string(path).unwrap_or_default();

@@ -2,8 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
+use ocelli_kernels::{ConvShape, conv2d};
 
 use crate::Init;
 
@@ -66,7 +65,7 @@ impl Conv2d {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let side = self.weight.dims()[2];
         let padding = self.dilation * (side / 2);
-        let options = ConvOptions::new([self.stride; 2], [padding; 2], [self.dilation; 2], 1);
-        conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), options)
+        let shape = ConvShape { stride: self.stride, padding, dilation: self.dilation };
+        conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), shape)
     }
 }

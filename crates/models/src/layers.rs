@@ -2,7 +2,8 @@
 
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::Tensor;
-use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::activation::relu;
+use burn::tensor::module::batch_norm;
 use ocelli_kernels::branch::{Map, Norm};
 
 use crate::Init;
@@ -133,19 +134,48 @@ impl BatchNorm {
     /// of the batch is normalised by its own statistics, as on that many devices; the running statistics then take
     /// the groups' mean. One node of the autodiff graph per group.
     pub fn forward_maps(&self, x: Tensor<4>, mode: Mode, groups: usize) -> Tensor<4> {
+        self.forward_with(x, mode, groups, None, false)
+    }
+
+    /// [`forward_maps`](Self::forward_maps), then ReLU.
+    pub fn forward_relu(&self, x: Tensor<4>, mode: Mode, groups: usize) -> Tensor<4> {
+        self.forward_with(x, mode, groups, None, true)
+    }
+
+    /// [`forward_maps`](Self::forward_maps), plus a shortcut of the same shape, then ReLU.
+    pub fn forward_add_relu(&self, x: Tensor<4>, mode: Mode, groups: usize, shortcut: Tensor<4>) -> Tensor<4> {
+        self.forward_with(x, mode, groups, Some(shortcut), true)
+    }
+
+    fn forward_with(
+        &self,
+        x: Tensor<4>,
+        mode: Mode,
+        groups: usize,
+        shortcut: Option<Tensor<4>>,
+        rectified: bool,
+    ) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         if mode == Mode::Eval {
             let (mean, var) = (self.running_mean.value(), self.running_var.value());
-            return batch_norm(x, weight, bias, mean, var, Self::EPSILON);
+            let y = batch_norm(x, weight, bias, mean, var, Self::EPSILON);
+            let y = match shortcut {
+                Some(shortcut) => y + shortcut,
+                None => y,
+            };
+            return if rectified { relu(y) } else { y };
         }
         let [batch, _, height, width] = x.dims();
-        let shares = if groups > 1 { x.chunk(groups, 0) } else { vec![x] };
+        let split = |x: Tensor<4>| if groups > 1 { x.chunk(groups, 0) } else { vec![x] };
+        let mut shortcuts = shortcut.map(split).into_iter().flatten();
         let (mut outputs, mut mean, mut var) = (Vec::new(), None, None);
-        for share in shares {
+        for share in split(x) {
             let rows = share.dims()[0];
             let unbias = (rows * height * width) as f64 / (rows * height * width).max(2).saturating_sub(1) as f64;
             let part = Self::MOMENTUM * rows as f64 / batch as f64;
-            let normalised = batch_norm_train(share, weight.clone(), bias.clone(), Self::EPSILON);
+            let (weight, bias) = (weight.clone(), bias.clone());
+            let normalised =
+                ocelli_kernels::batch_norm(share, weight, bias, shortcuts.next(), rectified, Self::EPSILON);
             mean = add(mean, normalised.mean * part);
             var = add(var, normalised.variance * (part * unbias));
             outputs.push(normalised.output);

@@ -5,10 +5,13 @@
 mod adamw;
 mod attention;
 mod attention_row;
+mod batch_norm;
 mod branch;
 mod common;
+mod conv;
 mod dino_cross_entropy;
 mod gelu;
+mod info_nce;
 mod layer_norm;
 mod linear;
 mod mlp;

@@ -57,6 +57,40 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             vec![("head", numbers(&[4, 32, 64])), ("shared", flags()), ("group", numbers(&[4, 64]))]
         }
         "attention_delta" => vec![("head", numbers(&[4, 32, 64])), ("group", numbers(&[8, 64]))],
+        "batch_norm" => {
+            vec![("residual", flags()), ("relu", flags()), ("shared", flags()), ("group", numbers(&[8, 64]))]
+        }
+        "batch_norm_backward" => vec![
+            ("residual", flags()),
+            ("relu", vec![Setting::Flag(true)]),
+            ("shared", flags()),
+            ("group", numbers(&[8, 64])),
+        ],
+        "batch_norm_stats" => vec![("shared", flags()), ("group", numbers(&[8, 256]))],
+        "batch_norm_sums" => vec![("relu", flags()), ("shared", flags()), ("group", numbers(&[8, 256]))],
+        "conv_register" => vec![
+            ("rows", numbers(&[4])),
+            ("py", numbers(&[1, 2])),
+            ("px", numbers(&[4])),
+            ("taps", numbers(&[1, 2, 3])),
+            ("step", numbers(&[1, 2])),
+            ("gap", numbers(&[1, 2])),
+            ("unroll", numbers(&[1, 4])),
+            ("padded", flags()),
+            ("group", numbers(&[8])),
+        ],
+        "conv_shared" => vec![("taps", numbers(&[1, 3])), ("step", numbers(&[1, 2])), ("gap", numbers(&[1, 2]))],
+        "conv_weight_register" => vec![
+            ("rows", numbers(&[4])),
+            ("columns", numbers(&[1, 4])),
+            ("taps", numbers(&[1, 3])),
+            ("step", numbers(&[1, 2])),
+            ("gap", numbers(&[1, 2])),
+            ("segment", numbers(&[1, 4])),
+            ("guarded", flags()),
+            ("group", numbers(&[8])),
+        ],
+        "conv_weight_shared" => vec![("taps", numbers(&[1, 3]))],
         "dino_cross_entropy" => vec![("vec", flags()), ("gradient", flags()), ("group", numbers(&[8, 64]))],
         "gelu" => vec![("vec", flags()), ("slope", flags()), ("group", numbers(&[16, 64]))],
         "gemm_register" => {
@@ -70,6 +104,14 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             axes
         }
         "gemm_shared" => gemm(),
+        "info_nce_gradient" | "info_nce_rows" => vec![("group", numbers(&[8, 64]))],
+        "info_nce_register" => vec![
+            ("ending", names(&["stats", "weights"])),
+            ("rows", numbers(&[8])),
+            ("columns", numbers(&[16])),
+            ("group", numbers(&[8])),
+        ],
+        "info_nce_shared" => vec![("ending", names(&["stats", "weights"]))],
         "layer_norm" => {
             vec![
                 ("vec", flags()),
@@ -89,7 +131,8 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("group", numbers(&[16, 64])),
         ],
         // Parts of others.
-        "gelu_parts" | "gemm_parts" | "reduce_parts" | "vec4_parts" => return None,
+        "conv_parts" | "conv_weight_parts" | "gelu_parts" | "gemm_parts" | "info_nce_parts" | "reduce_parts"
+        | "vec4_parts" => return None,
         other => panic!("shaders/{other}.wgsl has no settings in this test"),
     })
 }

@@ -21,6 +21,14 @@ impl Norms {
     fn apply(self, norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
         norm.forward_maps(x, self.mode, self.groups)
     }
+
+    fn apply_relu(self, norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
+        norm.forward_relu(x, self.mode, self.groups)
+    }
+
+    fn apply_add_relu(self, norm: &BatchNorm, x: Tensor<4>, shortcut: Tensor<4>) -> Tensor<4> {
+        norm.forward_add_relu(x, self.mode, self.groups, shortcut)
+    }
 }
 
 /// Convolution, batch normalisation, ReLU.
@@ -38,7 +46,7 @@ impl ConvNorm {
     }
 
     pub(super) fn forward(&self, x: Tensor<4>, norms: Norms) -> Tensor<4> {
-        relu(norms.apply(&self.norm, self.conv.forward(x)))
+        norms.apply_relu(&self.norm, self.conv.forward(x))
     }
 }
 
@@ -70,7 +78,7 @@ impl SelectiveKernel {
     }
 
     fn forward(&self, x: Tensor<4>, norms: Norms) -> Tensor<4> {
-        let both = relu(norms.apply(&self.norm, self.conv.forward(x)));
+        let both = norms.apply_relu(&self.norm, self.conv.forward(x));
         let [batch, doubled, rows, cols] = both.dims();
         let channels = doubled / 2;
         let both = both.reshape([batch, 2, channels, rows * cols]);
@@ -187,18 +195,22 @@ impl ResidualBlock {
 
     pub(super) fn forward(&self, x: Tensor<4>, norms: Norms) -> Tensor<4> {
         let shortcut = self.downsample.iter().fold(x.clone(), |x, layer| layer.forward(x, norms));
-        let mut y = relu(norms.apply(&self.bn1, self.conv1.forward(x)));
+        let mut y = norms.apply_relu(&self.bn1, self.conv1.forward(x));
+        let last = self.conv3.as_ref().zip(self.bn3.as_ref());
         if let (Some(conv), Some(norm)) = (&self.conv2, &self.bn2) {
-            y = norms.apply(norm, conv.forward(y));
+            let maps = conv.forward(y);
+            if last.is_none() {
+                return norms.apply_add_relu(norm, maps, shortcut);
+            }
+            y = norms.apply_relu(norm, maps);
         }
+        // A selective kernel ends in its mixture, which is not rectified again.
         if let Some(sk) = &self.sk {
             y = sk.forward(y, norms);
         }
-        if let (Some(conv), Some(norm)) = (&self.conv3, &self.bn3) {
-            // A selective kernel ends in its mixture, which is not rectified again.
-            let y_in = if self.sk.is_some() { y } else { relu(y) };
-            y = norms.apply(norm, conv.forward(y_in));
+        match last {
+            Some((conv, norm)) => norms.apply_add_relu(norm, conv.forward(y), shortcut),
+            None => relu(y + shortcut),
         }
-        relu(y + shortcut)
     }
 }

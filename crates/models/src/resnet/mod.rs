@@ -3,7 +3,6 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use serde::{Deserialize, Serialize};
@@ -192,7 +191,7 @@ impl ResNet {
         let norms = Norms { mode, groups: self.norm_groups };
         let mut x = self.stem.iter().fold(images, |x, layer| layer.forward(x, norms));
         if let (Some(conv), Some(norm)) = (&self.conv1, &self.bn1) {
-            x = relu(norm.forward_maps(conv.forward(x), mode, self.norm_groups));
+            x = norm.forward_relu(conv.forward(x), mode, self.norm_groups);
         }
         if self.pools {
             x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]));
