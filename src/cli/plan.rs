@@ -58,9 +58,9 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     line("schedules", schedules(config, shape.steps_per_epoch));
 
     let measured = trainer.measure(MEASURED)?;
-    let followers = if config.method.has_queue() { "key encoder and queues" } else { "teacher" };
+    let followers = if config.method.has_queue() { ", key encoder and queues" } else { " and teacher" };
     let mut memory =
-        format!("{} for parameters, gradients, moments, {followers}", bytes(trainer.state_bytes() as f64));
+        format!("{} for parameters, gradients, moments{followers}", bytes(trainer.state_bytes() as f64));
     if let Some(used) = used_bytes(run) {
         memory += &format!(
             "; {} in all {}",

@@ -26,8 +26,10 @@ fn bad_input_is_refused_in_words() {
     run(&at("texts"), &[], &["a.txt"]);
     run("scenes:64", &["--arch", "resnet51"], &["unknown architecture", "18, 34, 50"]);
     run("scenes:64", &["--method", "moco", "--arch", "vit-s/16"], &["arch: expected a ResNet", "vit-s/16"]);
-    let contrast =
-        |set: &str, words: &[&str]| run("scenes:64", &["--preset", "densecl-laptop", "--set", set], words);
+    let contrast = |set: &str, words: &[&str]| {
+        let small = ["--preset", "densecl-laptop", "--set", "moco.queue=32", "--set"];
+        run("scenes:64", &[&small[..], &[set]].concat(), words);
+    };
     contrast("moco.queue=64", &["moco.queue", "64 entries for 64 images", "48 would do"]);
     contrast("moco.queue=100", &["moco.queue", "multiple of batch_size, 16"]);
     contrast("moco.temperature=0", &["moco.temperature", "above 0"]);
