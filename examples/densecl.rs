@@ -1,128 +1,313 @@
-//! MoCo v2 and DenseCL with each way of matching, the same budget for all, on images of your own or the built-in scenes:
+//! Dense contrast, side by side: a network at random, MoCo v2, and DenseCL with each way of matching, the same budget for
+//! all, each evaluated by k-NN and by how often its cells find each other (PCK). The table of docs/densecl.md:
 //!
-//!     cargo run --release --example densecl -- scenes:2000:64 300 /tmp/densecl
-//!     ocelli eval correspondence --data scenes:500:64 --size 48 --weights random:resnet-18c8 /tmp/densecl/*.safetensors
+//!     cargo run --release --example densecl -- imagenette-128 runs/densecl
+//!     cargo run --release --example densecl -- scenes:2000:64 runs/scenes steps=300
+//!     cargo run --release --example densecl -- cost network=resnet-50 size=96 batch=8    # a step of either, taking turns
 //!
 //! The loop is written out: views with their places, a loss, gradients, SGD on a cosine, what follows the step. Every run
-//! ends as a file in MoCo's or DenseCL's published layout. The loss rises until the queue has turned over once.
+//! ends as a file in MoCo's or DenseCL's published layout, and one that is there is not trained again: `only=moco` trains
+//! a single row. The loss rises until the queue has turned over once.
 #![allow(clippy::print_stderr)]
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context as _;
-use ocelli::data::{Loader, LoaderConfig, MocoViews, ViewPlace, ViewPlan, open_source};
-use ocelli::methods::schedule::Cosine;
-use ocelli::methods::{
-    DenseCl, DenseClConfig, LossOutput, Matching, Method, Moco, MocoConfig, StepClock, ViewBox, check_queue,
+use anyhow::{Context as _, bail};
+use burn::tensor::{Distribution, Tensor};
+use ocelli::data::{
+    DataError, Image, Loader, LoaderConfig, MocoViews, Source, Split, ViewPlan, open_source, open_split,
 };
-use ocelli::models::weights::write_safetensors;
-use ocelli::models::{Init, ResNet, ResNetConfig, ResNetError, Stem, params};
+use ocelli::eval::correspondence::Pck;
+use ocelli::methods::schedule::Cosine;
+use ocelli::methods::{DenseCl, DenseClConfig, Matching, Method, Moco, MocoConfig, StepClock, check_queue};
+use ocelli::models::weights::{ModuleState as _, StateDict, write_safetensors};
+use ocelli::models::{Init, ResNet, ResNetArch, ResNetConfig, ResNetError, Stem, params};
 use ocelli::train::device::{DeviceChoice, open};
-use ocelli::train::{GradientSum, Sgd, SgdRule, SgdState, to_tensor, write_atomically};
+use ocelli::train::{
+    GradientSum, Labelled, RunConfig, Sgd, SgdRule, SgdState, correspondence, knn_of, load_dense, to_tensor,
+    view_box, write_atomically,
+};
 
-const BATCH: usize = 16;
-const SIZE_PX: u32 = 48;
-const LR: f64 = 0.01;
-const DECAY: f64 = 1e-4;
+/// The rows of the table after the first; `None` is MoCo v2.
+const ROWS: [(&str, &str, Option<Matching>); 5] = [
+    ("moco", "MoCo v2", None),
+    ("densecl-backbone", "DenseCL, max-sim on backbone features F", Some(Matching::Backbone)),
+    ("densecl-head", "DenseCL, max-sim on head features Θ", Some(Matching::Head)),
+    ("densecl-random", "DenseCL, random matching", Some(Matching::Random)),
+    ("densecl-geometric", "DenseCL, geometric matching", Some(Matching::Geometric)),
+];
 
-fn backbone(init: &mut Init) -> Result<ResNet, ResNetError> {
-    // 3×3 stem: maps of 6×6 cells from 48 px, as 7×7 from 224.
-    ResNetConfig {
-        stem: Stem::Cifar,
-        norm_groups: 2,
-        ..ResNetConfig::from("resnet-18c8".parse::<ocelli::models::ResNetArch>()?)
-    }
-    .init(init)
-}
-
-fn view_box(place: &ViewPlace) -> ViewBox {
-    let crop = place.crop;
-    ViewBox {
-        left: crop.left as f32,
-        top: crop.top as f32,
-        width: crop.width as f32,
-        height: crop.height as f32,
-        flip: place.flip,
-    }
-}
-
-/// Trains and writes the encoders to `out`.
-fn train<M: Method>(
-    name: &str,
-    method: &mut M,
-    mut show: impl FnMut(&mut M, &[Vec<ViewPlace>]),
-    loader: &Loader,
+/// What is the same for every row; `KEY=VALUE` arguments change it.
+struct Budget {
+    network: String,
     steps: usize,
-    out: &Path,
-) -> anyhow::Result<()> {
+    batch: usize,
+    size: u32,
+    images: usize,
+    queue: usize,
+    momentum: f64,
+    lr: f64,
+    decay: f64,
+    seed: u64,
+    queries: usize,
+    pairs: usize,
+    only: String,
+}
+
+impl Budget {
+    fn parse(args: &[String]) -> anyhow::Result<Self> {
+        let mut budget = Self {
+            network: "resnet-18c8".into(),
+            steps: 400,
+            batch: 16,
+            size: 48,
+            images: 1600,
+            queue: 256,
+            momentum: 0.995,
+            lr: 0.03,
+            decay: 1e-4,
+            seed: 0,
+            queries: 500,
+            pairs: 150,
+            only: String::new(),
+        };
+        for arg in args {
+            let (key, value) = arg.split_once('=').with_context(|| format!("expected KEY=VALUE, found {arg}"))?;
+            let number = || value.parse::<usize>().with_context(|| format!("{key}: expected a number"));
+            let float = || value.parse::<f64>().with_context(|| format!("{key}: expected a number"));
+            match key {
+                "network" => budget.network = value.into(),
+                "steps" => budget.steps = number()?,
+                "batch" => budget.batch = number()?,
+                "size" => budget.size = number()? as u32,
+                "images" => budget.images = number()?,
+                "queue" => budget.queue = number()?,
+                "momentum" => budget.momentum = float()?,
+                "lr" => budget.lr = float()?,
+                "decay" => budget.decay = float()?,
+                "seed" => budget.seed = number()? as u64,
+                "queries" => budget.queries = number()?,
+                "pairs" => budget.pairs = number()?,
+                "only" => budget.only = value.into(),
+                _ => bail!(
+                    "{key}: expected network, steps, batch, size, images, queue, momentum, lr, decay, seed, queries, pairs or only"
+                ),
+            }
+        }
+        Ok(budget)
+    }
+
+    /// A 3×3 stem: maps of 6×6 cells from 48 px, as 7×7 from 224.
+    fn resnet(&self) -> Result<ResNetConfig, ResNetError> {
+        Ok(ResNetConfig { stem: Stem::Cifar, norm_groups: 2, ..self.network.parse::<ResNetArch>()?.into() })
+    }
+
+    fn views(&self) -> ViewPlan {
+        ViewPlan::moco(MocoViews { size_px: self.size, blur_sigma: Some([0.1, 1.0]), ..MocoViews::default() })
+    }
+
+    /// Networks are evaluated at the size they were trained at.
+    fn run_config(&self) -> RunConfig {
+        let mut config = RunConfig::default();
+        (config.eval.resize_px, config.eval.crop_px) = (self.size as usize, self.size as usize);
+        (config.eval.max_train, config.eval.max_test) = (0, 0);
+        config
+    }
+}
+
+/// Evenly spaced images of a source.
+struct Subset(Arc<dyn Source>, Vec<usize>);
+
+impl Subset {
+    fn of(source: Arc<dyn Source>, limit: usize) -> Self {
+        let count = limit.min(source.len());
+        let indices = (0..count).map(|i| i * source.len() / count).collect();
+        Self(source, indices)
+    }
+}
+
+impl Source for Subset {
+    fn len(&self) -> usize {
+        self.1.len()
+    }
+    fn load(&self, index: usize) -> Result<Image, DataError> {
+        self.0.load(self.1[index])
+    }
+    fn label(&self, index: usize) -> Option<u32> {
+        self.0.label(self.1[index])
+    }
+    fn name(&self, index: usize) -> String {
+        self.0.name(self.1[index])
+    }
+    fn class_names(&self) -> &[String] {
+        self.0.class_names()
+    }
+}
+
+/// Trains and writes the encoders to `path`.
+fn train<M: Method>(method: &mut M, budget: &Budget, source: &Arc<dyn Source>, path: &Path) -> anyhow::Result<()> {
     let device = open(DeviceChoice::Cpu)?.device;
-    let lr = Cosine::new(LR, 0.0, steps);
+    let loader_config = LoaderConfig { batch_size: budget.batch, seed: budget.seed, ..LoaderConfig::default() };
+    let loader = Loader::new(source.clone(), budget.views(), loader_config)?;
+    let lr = Cosine::new(budget.lr, 0.0, budget.steps);
     let mut optimizer = SgdState::new(Sgd { momentum: 0.9, rule: SgdRule::Plain { nesterov: false } });
     let (mut step, mut epoch, started) = (0, 0, Instant::now());
-    while step < steps {
-        for batch in loader.epoch(epoch, 0).take(steps - step) {
+    while step < budget.steps {
+        for batch in loader.epoch(epoch, 0).take(budget.steps - step) {
             let batch = batch?;
-            let clock = StepClock { epoch, iteration: step, micro_batch: 0, momentum: 0.0, seed: 1 };
-            show(method, &batch.places);
-            let LossOutput { loss, scalars } = method.loss(&[to_tensor(&batch.groups[0], &device)], BATCH, &clock);
-            let mut raw = loss.backward();
+            let clock = StepClock { epoch, iteration: step, micro_batch: 0, momentum: 0.0, seed: budget.seed };
+            let places: Vec<Vec<_>> = batch.places.iter().map(|p| p.iter().map(view_box).collect()).collect();
+            let output = method.loss(&[to_tensor(&batch.groups[0], &device)], budget.batch, &places, &clock);
+            let mut raw = output.loss.backward();
             let mut gradients = GradientSum::default();
             gradients.add(params::take_gradients(method.net(), &mut raw), 1.0);
-            method.update_net(|net| optimizer.step(net, &gradients, lr.at(step), DECAY));
+            method.update_net(|net| optimizer.step(net, &gradients, lr.at(step), budget.decay));
             method.after_step(&clock);
             step += 1;
-            if step.is_multiple_of(50) || step == steps {
-                let mut line = format!("{name:<18} step {step:>5}");
-                for (figure, value) in scalars {
-                    let value: f32 = value.into_scalar();
-                    line.push_str(&format!("  {figure} {value:.3}"));
+            if step.is_multiple_of(50) || step == budget.steps {
+                let mut line =
+                    format!("{:<20} step {step:>5}", path.file_stem().unwrap_or_default().to_string_lossy());
+                for (figure, value) in output.scalars {
+                    let _ = write!(line, "  {figure} {:.3}", value.into_scalar::<f32>());
                 }
-                eprintln!("{line}");
+                eprintln!("{line}  {:.0} ms a step", started.elapsed().as_secs_f64() * 1e3 / step as f64);
             }
         }
         epoch += 1;
     }
+    Ok(write_atomically(path, &write_safetensors(&method.state()?)?)?)
+}
+
+/// The file of a row, trained now if it is not there.
+fn trained(
+    name: &str,
+    matching: Option<Matching>,
+    budget: &Budget,
+    source: &Arc<dyn Source>,
+    out: &Path,
+) -> anyhow::Result<PathBuf> {
     let path = out.join(format!("{name}.safetensors"));
-    write_atomically(&path, &write_safetensors(&method.state()?)?)?;
-    println!("{name}: {:.0} ms a step, {}", started.elapsed().as_secs_f64() * 1e3 / steps as f64, path.display());
+    if path.exists() {
+        return Ok(path);
+    }
+    let device = open(DeviceChoice::Cpu)?.device;
+    let resnet = budget.resnet()?;
+    let build = |init: &mut Init| -> Result<ResNet, ResNetError> { resnet.init(init) };
+    let contrast = MocoConfig { queue: budget.queue, momentum: budget.momentum, ..MocoConfig::default() };
+    match matching {
+        None => train(&mut Moco::new(&contrast, build, budget.seed, &device)?, budget, source, &path)?,
+        Some(matching) => {
+            let config = DenseClConfig { contrast, matching, ..DenseClConfig::default() };
+            train(&mut DenseCl::new(&config, build, budget.seed, &device)?, budget, source, &path)?;
+        }
+    }
+    Ok(path)
+}
+
+/// One step of a method on random views; seconds.
+fn timed<M: Method>(
+    method: &mut M,
+    optimizer: &mut SgdState,
+    views: &Tensor<4>,
+    batch: usize,
+    step: usize,
+) -> f64 {
+    let started = Instant::now();
+    let clock = StepClock { epoch: 0, iteration: step, micro_batch: 0, momentum: 0.0, seed: 0 };
+    let output = method.loss(std::slice::from_ref(views), batch, &[], &clock);
+    let mut raw = output.loss.backward();
+    let mut gradients = GradientSum::default();
+    gradients.add(params::take_gradients(method.net(), &mut raw), 1.0);
+    method.update_net(|net| optimizer.step(net, &gradients, 1e-4, 1e-4));
+    method.after_step(&clock);
+    started.elapsed().as_secs_f64()
+}
+
+/// What DenseCL costs over MoCo v2: steps of either on the CPU, taking turns, the median of each.
+fn cost(budget: &Budget, rounds: usize) -> anyhow::Result<()> {
+    let device = open(DeviceChoice::Cpu)?.device;
+    let resnet = ResNetConfig::from(budget.network.parse::<ResNetArch>()?);
+    let build = |init: &mut Init| -> Result<ResNet, ResNetError> { resnet.init(init) };
+    let contrast = MocoConfig { queue: budget.queue, ..MocoConfig::default() };
+    let config = DenseClConfig { contrast: contrast.clone(), ..DenseClConfig::default() };
+    let mut moco = Moco::new(&contrast, build, 0, &device)?;
+    let mut dense = DenseCl::new(&config, build, 0, &device)?;
+    let sgd = || SgdState::new(Sgd { momentum: 0.9, rule: SgdRule::Plain { nesterov: false } });
+    let (mut moco_sgd, mut dense_sgd, mut times) = (sgd(), sgd(), [Vec::new(), Vec::new()]);
+    let side = budget.size as usize;
+    let views = Tensor::random([2 * budget.batch, 3, side, side], Distribution::Default, &device);
+    for round in 0..=rounds {
+        let found = [
+            timed(&mut moco, &mut moco_sgd, &views, budget.batch, round),
+            timed(&mut dense, &mut dense_sgd, &views, budget.batch, round),
+        ];
+        eprintln!("round {round}: MoCo v2 {:.2} s, DenseCL {:.2} s", found[0], found[1]);
+        // The first has everything that is done once.
+        if round > 0 {
+            times.iter_mut().zip(found).for_each(|(all, s)| all.push(s));
+        }
+    }
+    let [moco, dense] = times.map(|mut all| {
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    });
+    println!(
+        "{}, {} images of {side} px, queue {}: MoCo v2 {moco:.2} s a step, DenseCL {dense:.2} s, {:.3} times as much \
+         (medians of {rounds})",
+        budget.network,
+        budget.batch,
+        budget.queue,
+        dense / moco
+    );
     Ok(())
 }
 
 fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
-    let data = args.next().unwrap_or_else(|| "scenes:2000:64".into());
-    let steps: usize = args.next().map_or(Ok(300), |s| s.parse()).context("steps: expected a number")?;
-    let out = args.next().unwrap_or_else(|| "densecl".into());
-    let (out, only) = (Path::new(&out), args.next());
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((_, rest)) = args.split_first().filter(|(first, _)| *first == "cost") {
+        return cost(&Budget::parse(rest)?, 5);
+    }
+    let [data, out, rest @ ..] = &args[..] else { bail!("expected DATA OUT [KEY=VALUE …]") };
+    let (budget, out) = (Budget::parse(rest)?, Path::new(out));
     std::fs::create_dir_all(out)?;
-    let source = open_source(&data)?;
-    let contrast = MocoConfig { queue: 256, ..MocoConfig::default() };
-    check_queue(contrast.queue, BATCH, source.len())?;
-    let views = MocoViews { size_px: SIZE_PX, blur_sigma: None, ..MocoViews::default() };
-    let loader_config = LoaderConfig { batch_size: BATCH, ..LoaderConfig::default() };
-    let loader = Loader::new(source, ViewPlan::moco(views), loader_config)?;
+    let source: Arc<dyn Source> = Arc::new(Subset::of(open_source(data)?, budget.images));
+    let test = open_split(data, Split::Val)?;
+    let test = test.map(|test| Arc::new(Subset::of(test, budget.queries)) as Arc<dyn Source>);
+    check_queue(budget.queue, budget.batch, source.len())?;
     let device = open(DeviceChoice::Cpu)?.device;
-    let wanted = |name: &str| only.as_deref().is_none_or(|o| o == name);
-    if wanted("moco") {
-        let mut method = Moco::new(&contrast, backbone, 0, &device)?;
-        train("moco", &mut method, |_, _| (), &loader, steps, out)?;
-    }
-    for (name, matching) in [
-        ("densecl-backbone", Matching::Backbone),
-        ("densecl-head", Matching::Head),
-        ("densecl-random", Matching::Random),
-        ("densecl-geometric", Matching::Geometric),
-    ] {
-        if !wanted(name) {
-            continue;
+
+    let random = out.join("random.safetensors");
+    let mut state = StateDict::default();
+    state.add_module("", &budget.resnet()?.init(&mut Init::new(budget.seed, &device))?)?;
+    write_atomically(&random, &write_safetensors(&state)?)?;
+    let mut rows = vec![("random initialisation", random)];
+    for (name, words, matching) in ROWS {
+        if budget.only.is_empty() || budget.only == name {
+            rows.push((words, trained(name, matching, &budget, &source, out)?));
         }
-        let config = DenseClConfig { contrast: contrast.clone(), matching, ..DenseClConfig::default() };
-        let mut method = DenseCl::new(&config, backbone, 0, &device)?;
-        let show = |method: &mut DenseCl<ResNet>, places: &[Vec<ViewPlace>]| {
-            method.set_boxes(places.iter().map(|p| [view_box(&p[0]), view_box(&p[1])]).collect());
-        };
-        train(name, &mut method, show, &loader, steps, out)?;
     }
-    Ok(())
+
+    let config = budget.run_config();
+    let labelled = Labelled::of(&source, test.as_ref(), &config.eval);
+    let shown = Subset::of(test.unwrap_or_else(|| source.clone()), budget.pairs);
+    let all: Vec<usize> = (0..shown.len()).collect();
+    let mut table = String::from("| | k-NN (k = 20) | PCK within 1 cell | within 2 cells |\n|---|---|---|---|\n");
+    for (words, path) in rows {
+        let net = load_dense(&path, None, None, 0, &device)?;
+        let knn = labelled.as_ref().map(|l| knn_of(&net.encoder, l, &config, &device)).transpose()?;
+        let knn = knn.and_then(|k| k.get(&20).map(|v| format!("{v:.1} %"))).unwrap_or_default();
+        let pck = correspondence(&net.encoder, (&shown, &all), &budget.views(), 0, &device, || ())?;
+        let share = |part: f64| Pck::percent(part, pck.cells);
+        if table.lines().count() == 2 {
+            let (one, two) = (share(pck.chance_1), share(pck.chance_2));
+            let _ = writeln!(table, "| guessing | | {one:.1} % | {two:.1} % |");
+        }
+        let (one, two) = (share(pck.within_1 as f64), share(pck.within_2 as f64));
+        let _ = writeln!(table, "| {words} | {knn} | {one:.1} % | {two:.1} % |");
+    }
+    print!("{table}");
+    Ok(write_atomically(&out.join("table.md"), table.as_bytes())?)
 }

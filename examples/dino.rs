@@ -32,7 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut pixels = vec![0.0; 3 * w * h];
     normalise_into(&image, config.views.mean, config.views.std, &mut pixels);
     let input = Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, h, w]), &device);
-    let backbone = &trainer.method().teacher().backbone;
+    let encoder = trainer.encoder()?;
+    let backbone = encoder.as_vit().ok_or("expected a Vision Transformer")?;
     let attention = backbone.cls_attention(input).mean_dim(1).into_data().try_to_vec::<f32>()?;
     let largest = attention.iter().copied().fold(f32::MIN, f32::max);
     for row in attention.chunks(backbone.grid(h, w).cols) {

@@ -353,7 +353,7 @@ fn dino_step(plain: &Device) -> Result<Row, Box<dyn Error>> {
         bytes: 0.0,
         work: Box::new(move || {
             let clock = StepClock { epoch: 1, iteration: 0, micro_batch: 0, momentum: 0.99, seed: 0 };
-            let output = method.loss(&views, batch, &clock);
+            let output = method.loss(&views, batch, &[], &clock);
             let mut raw = output.loss.backward();
             let mut gradients = GradientSum::default();
             gradients.add(params::take_gradients(method.net(), &mut raw), 1.0);

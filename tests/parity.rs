@@ -265,7 +265,7 @@ fn training_steps(f: &Fixture) {
             close("step0.student_output", values(student));
             close("step0.teacher_output", values(teacher));
         }
-        let output = dino.loss(&views, batch, &clock);
+        let output = dino.loss(&views, batch, &[], &clock);
         let mut raw = output.loss.backward();
         let found = values(output.loss.clone());
         let expected = &f.get("loss").values[step..=step];

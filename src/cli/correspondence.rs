@@ -4,15 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use ocelli::data::{MocoViews, Rng, Scratch, Source as _, ViewPlace, ViewPlan};
-use ocelli::eval::correspondence::{Pck, nearest};
-use ocelli::methods::ViewBox;
-use ocelli::train::load_dense;
+use ocelli::data::{MocoViews, Source as _, ViewPlan};
+use ocelli::eval::correspondence::Pck;
+use ocelli::train::{correspondence, load_dense};
 
 use super::DeviceArgs;
 use super::attention::normalisation;
 use super::images::{self, Named};
-use super::matches::cells_of;
 
 /// Percentage of correct matches (PCK): two augmented views of each image (MoCo v2's augmentation), every cell of one
 /// matched to the most similar cell of the other, counted right within 1 and 2 cells of where the crop says it is.
@@ -54,7 +52,7 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
     let plan = ViewPlan::moco(MocoViews { size_px: args.size, ..MocoViews::default() });
     plan.validate()?;
     let device = args.device.open()?;
-    let mut rows = Vec::new();
+    let (all, mut rows) = ((0..inputs.len()).collect::<Vec<_>>(), Vec::new());
     for (i, weights) in args.weights.iter().enumerate() {
         let net = load_dense(weights, None, args.heads, args.stride, &device.device)?;
         if !(args.size as usize).is_multiple_of(net.stride_px) {
@@ -67,23 +65,7 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
         let (mean, std) = normalisation(net.run.as_ref());
         let plan = ViewPlan { mean, std, ..plan.clone() };
         let bar = images::bar(inputs.len());
-        let (mut pck, mut scratch) = (Pck::default(), Scratch::default());
-        let side = args.size as usize;
-        for index in 0..inputs.len() {
-            let image = inputs.load(index)?;
-            let (mut a, mut b) = (vec![0.0; 3 * side * side], vec![0.0; 3 * side * side]);
-            let mut rng = Rng::for_sample(args.seed, 0, index as u64);
-            let places = plan.render_all(&image, &mut rng, &mut scratch, &mut [&mut a, &mut b]);
-            let [from, to] = [&places[0], &places[1]].map(view_box);
-            let (a, b) =
-                (cells_of(&net, a, [side, side], &device.device), cells_of(&net, b, [side, side], &device.device));
-            let matches = nearest(a.rows, b.rows)?;
-            let truth: Vec<Option<(f32, f32)>> = (0..a.grid[0] * a.grid[1])
-                .map(|cell| to.position_of(from.cell_centre(cell, a.grid), b.grid))
-                .collect();
-            pck.add(&matches, &truth, b.grid);
-            bar.inc(1);
-        }
+        let pck = correspondence(&net.encoder, (&inputs, &all), &plan, args.seed, &device.device, || bar.inc(1))?;
         bar.finish_and_clear();
         if pck.cells == 0 {
             bail!("{}: no two views of an image overlap; expected more images than {}", args.data, inputs.len());
@@ -105,17 +87,6 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn view_box(place: &ViewPlace) -> ViewBox {
-    let crop = place.crop;
-    ViewBox {
-        left: crop.left as f32,
-        top: crop.top as f32,
-        width: crop.width as f32,
-        height: crop.height as f32,
-        flip: place.flip,
-    }
 }
 
 fn shares(pck: &Pck) -> [f64; 7] {

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context as _, bail};
 use clap::Args;
 use ocelli::data::{Split, open_source, open_split};
 use ocelli::eval::attention::{AttentionJaccard, JaccardSummary};
-use ocelli::models::Vit;
-use ocelli::train::config::resolve;
-use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
+use ocelli::train::config::{BackboneArch, resolve};
+use ocelli::train::{Encoder, Labelled, RunConfig, knn_of, knn_of_pixels};
 
 use super::DeviceArgs;
 use super::attention::{Attended, attend, normalisation, write_sheet};
@@ -48,6 +48,9 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let mut sets: Vec<String> = args.epochs.iter().map(|e| format!("epochs={e}")).collect();
     sets.extend(args.sets.iter().cloned());
     let config = resolve(Some("demo"), None, &sets)?;
+    if !matches!(config.arch, BackboneArch::Vit(_)) {
+        bail!("arch: expected a Vision Transformer, whose attention the demo shows; found {}", config.arch);
+    }
     let source = open_source(&args.data)?;
     let test = open_split(&args.data, Split::Val)?;
     let device = args.device.open()?;
@@ -56,19 +59,19 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
 
     let mut progress = Progress::new(false);
     let trainer = ocelli::train::Trainer::new(&config, &device.device, &source, test.as_ref())?;
-    let untrained: Vit = trainer.method().teacher().backbone.clone();
+    let untrained = trainer.encoder()?;
     drop(trainer);
     let run = Run { config: &config, device: &device, data: &args.data, source: &source, test: test.as_ref() };
     let (trainer, summary) = run.train(&args.out, Start::Overwrite, &mut progress)?;
     if summary.stopped {
         return Err(super::Interrupted { out: args.out.clone() }.into());
     }
-    let trained = &trainer.method().teacher().backbone;
+    let trained = trainer.encoder()?;
 
     if let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) {
         let pixels = knn_of_pixels(&labelled, &config, &device.device)?;
         let before = knn_of(&untrained, &labelled, &config, &device.device)?;
-        let after = knn_of(trained, &labelled, &config, &device.device)?;
+        let after = knn_of(&trained, &labelled, &config, &device.device)?;
         println!("\nk-NN accuracy (k = 20; chance {:.1} %):", 100.0 / labelled.classes.max(1) as f64);
         println!("  raw pixels         {}", progress::knn(&pixels));
         println!("  untrained network  {}", progress::knn(&before));
@@ -77,11 +80,12 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
 
     let shown = test.as_ref().unwrap_or(&source);
     let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES)?;
-    let maps = |vit: &Vit| -> anyhow::Result<Vec<Attended>> {
+    let maps = |encoder: &Encoder| -> anyhow::Result<Vec<Attended>> {
+        let vit = encoder.as_vit().context("the demo looks at a Vision Transformer's attention")?;
         let (size, statistics) = (look_px(&config), normalisation(Some(&config)));
         scored.iter().map(|input| attend(vit, input, size, statistics, &device.device)).collect()
     };
-    let (before, after) = (maps(&untrained)?, maps(trained)?);
+    let (before, after) = (maps(&untrained)?, maps(&trained)?);
     if let (Some(b), Some(a)) = (fit_with_truth(&before)?, fit_with_truth(&after)?) {
         println!(
             "\nAttention masks against the objects (Jaccard index, {:.0} % of the attention, {} held-out scenes):",

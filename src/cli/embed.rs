@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData};
 use clap::{Args, ValueEnum};
 use ocelli::data::{EvalBatches, EvalConfig, EvalTransform, Source as _};
 use ocelli::eval::features::{FeatureTable, Pooling, TableFormat, encode, names_txt};
-use ocelli::train::{eval_transform, load_backbone};
+use ocelli::train::{eval_transform, load_dense};
 
 use super::DeviceArgs;
 use super::attention::normalisation;
@@ -47,11 +47,11 @@ pub struct EmbedArgs {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Features {
-    /// The class token
+    /// The class token; of a ResNet, the mean of its cells
     Cls,
-    /// The mean of the patch tokens
+    /// The mean of the patch tokens (of a ResNet, of its cells)
     MeanPatch,
-    /// Every patch token
+    /// Every patch token (of a ResNet, every cell)
     Patches,
 }
 
@@ -62,7 +62,7 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     };
     let inputs = Arc::new(Named::list(&args.images, 0)?);
     let device = args.device.open()?;
-    let backbone = load_backbone(&args.weights, args.heads, &device.device)?;
+    let backbone = load_dense(&args.weights, None, args.heads, 0, &device.device)?;
     let pooling = match args.features {
         Features::Cls => Pooling::Cls,
         Features::MeanPatch => Pooling::MeanPatch,
@@ -76,7 +76,8 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     for batch in batches.by_ref() {
         let batch = batch?;
         let shape = [batch.indices.len(), 3, batch.height as usize, batch.width as usize];
-        let tokens = backbone.vit.tokens(Tensor::from_data(TensorData::new(batch.data, shape), &device.device));
+        let tokens =
+            backbone.encoder.tokens(Tensor::from_data(TensorData::new(batch.data, shape), &device.device));
         let pooled = pooling.apply(tokens)?;
         let [_, patches, dim] = pooled.dims();
         let values = pooled

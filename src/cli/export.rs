@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use burn::module::Module as _;
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use ocelli::models::weights::{Dtype, Network, Part, StateDict, Weights, write_pth, write_safetensors_as};
+use ocelli::models::weights::{Dtype, Family, Network, Part, StateDict, Weights, write_pth, write_safetensors_as};
 use ocelli::train::{load_backbone_part, resolve_weights, write_atomically};
 
 use super::weights::{arch_of, file_size, image_side_px, thousands};
@@ -55,13 +55,13 @@ enum Format {
 enum What {
     /// The backbone that is used: the teacher's where there are two
     Backbone,
-    /// The teacher's backbone
+    /// The teacher's or key encoder's backbone
     Teacher,
-    /// The student's backbone
+    /// The student's or query encoder's backbone
     Student,
-    /// The projection head of the teacher
+    /// The projection head of the backbone that is used
     Head,
-    /// The projection head of the student
+    /// The projection head of the student or query encoder
     StudentHead,
 }
 
@@ -99,11 +99,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     };
     write_atomically(&args.out, &file)?;
     let what = match (is_head, network.part) {
-        (true, Some(Part::Student)) => "the student's projection head".to_owned(),
-        (true, _) => "the teacher's projection head".to_owned(),
-        (false, Some(Part::Student)) => format!("the student's {}", network.family),
-        (false, Some(Part::Teacher)) => format!("the teacher's {}", network.family),
-        (false, None) => network.family.to_string(),
+        (true, part) => format!("{}projection head", whose(part, &network.prefix)),
+        (false, part) => format!("{}{}", whose(part, &network.prefix), network.family),
     };
     println!(
         "{}: {what}, {} tensors, {} values, {}",
@@ -112,19 +109,38 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         thousands(state.num_values()),
         file_size(file.len())
     );
-    if !is_head && args.format == Format::PthLayout && arch_of(&network.family).is_none() {
+    let is_vit = matches!(network.family, Family::Vit { .. });
+    if !is_head && is_vit && args.format == Format::PthLayout && arch_of(&network.family).is_none() {
         println!("a .pth does not hold the number of heads; read it again with --heads");
     }
     Ok(())
 }
 
+/// Which of a pair, in its method's words.
+fn whose(part: Option<Part>, prefix: &str) -> &'static str {
+    match (part, prefix.contains("encoder_")) {
+        (Some(Part::Student), true) => "the query encoder's ",
+        (Some(Part::Teacher), true) => "the key encoder's ",
+        (Some(Part::Student), false) => "the student's ",
+        (Some(Part::Teacher), false) => "the teacher's ",
+        (None, _) => "",
+    }
+}
+
 /// The projection head beside a backbone.
 fn head(weights: &Weights<'_>, network: &Network) -> anyhow::Result<StateDict> {
-    let beside = network.prefix.strip_suffix("backbone.").map(|p| format!("{p}head."));
-    let found = match &beside {
-        Some(prefix) => weights.state_dict(|e| e.name.strip_prefix(prefix.as_str()).map(str::to_owned))?,
-        None => StateDict::default(),
+    // DINO's, DenseCL's and MoCo's names.
+    let prefix = network.prefix.as_str();
+    let beside = [("backbone.", "head."), ("encoder_q.0.", "encoder_q.1."), ("encoder_k.0.", "encoder_k.1.")]
+        .into_iter()
+        .find_map(|(backbone, head)| Some(format!("{}{head}", prefix.strip_suffix(backbone)?)))
+        .unwrap_or_else(|| prefix.to_owned());
+    let own = |name: &str| {
+        let name = name.strip_prefix(beside.as_str())?;
+        // MoCo has head and backbone under one prefix.
+        (beside != prefix || prefix.contains("encoder_") && name.starts_with("fc.")).then(|| name.to_owned())
     };
+    let found = weights.state_dict(|e| own(&e.name))?;
     if found.tensors.is_empty() {
         bail!("expected a checkpoint with a projection head; there is none beside the {}", network.family);
     }

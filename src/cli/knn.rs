@@ -6,11 +6,12 @@ use anyhow::bail;
 use clap::Args;
 use ocelli::data::{Split, open_source, open_split};
 use ocelli::eval::knn::{KnnConfig, knn};
-use ocelli::train::{Labelled, RunConfig, extract_features, load_backbone};
+use ocelli::train::{Labelled, RunConfig, extract_features, load_dense};
 
 use super::DeviceArgs;
 
-/// Weighted k-NN classification of frozen CLS features (DINO's protocol: votes exp(similarity/0.07)).
+/// Weighted k-NN classification of frozen features: the class token, or a ResNet's mean over its cells (DINO's protocol:
+/// votes exp(similarity/0.07)).
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli eval knn --data imagenette --weights runs/first\n  ocelli eval knn --data scenes --weights runs/demo --k 5 20"
@@ -48,7 +49,7 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
     let source = open_source(&args.data)?;
     let test = open_split(&args.data, Split::Val)?;
     let device = args.device.open()?;
-    let backbone = load_backbone(&args.weights, args.heads, &device.device)?;
+    let backbone = load_dense(&args.weights, None, args.heads, 0, &device.device)?;
     let mut config: RunConfig = backbone.run.clone().unwrap_or_default();
     (config.eval.max_train, config.eval.max_test) = (0, 0);
     config.eval.resize_px = args.resize.unwrap_or(config.eval.resize_px);
@@ -60,8 +61,8 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
             source.len()
         );
     };
-    let train = extract_features(&backbone.vit, &labelled.train, &config, &device.device)?;
-    let test = extract_features(&backbone.vit, &labelled.test, &config, &device.device)?;
+    let train = extract_features(&backbone.encoder, &labelled.train, &config, &device.device)?;
+    let test = extract_features(&backbone.encoder, &labelled.test, &config, &device.device)?;
     let knn_config = KnnConfig { ks: args.k.clone(), temperature: args.temperature, ..KnnConfig::default() };
     let report = knn(train.0, &train.1, test.0, &test.1, labelled.classes, &knn_config)?;
     if args.json {

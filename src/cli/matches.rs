@@ -54,15 +54,15 @@ pub struct MatchArgs {
 }
 
 /// Features of an image's cells.
-pub struct Cells {
+struct Cells {
     /// `[rows·columns, dim]`.
-    pub rows: Tensor<2>,
+    rows: Tensor<2>,
     /// Rows and columns.
-    pub grid: [usize; 2],
+    grid: [usize; 2],
 }
 
 /// Features of the cells of a normalised image `[3, height, width]`.
-pub fn cells_of(net: &DenseNet, pixels: Vec<f32>, [height, width]: [usize; 2], device: &Device) -> Cells {
+fn cells_of(net: &DenseNet, pixels: Vec<f32>, [height, width]: [usize; 2], device: &Device) -> Cells {
     let images = Tensor::from_data(TensorData::new(pixels, [1, 3, height, width]), device);
     let map = net.feature_map(images);
     let [_, dim, rows, cols] = map.dims();

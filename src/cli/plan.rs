@@ -2,6 +2,7 @@
 
 use ocelli::data::Source;
 use ocelli::methods::schedule::Cosine;
+use ocelli::train::config::{BackboneArch, MethodKind, OptimizerKind};
 use ocelli::train::{Labelled, RunConfig, Trainer};
 
 use super::pretrain::Run;
@@ -14,7 +15,7 @@ const MEASURED: usize = 3;
 pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     let (config, source): (&RunConfig, &dyn Source) = (run.config, run.source.as_ref());
     let mut trainer = Trainer::new(config, &run.device.device, run.source, run.test)?;
-    let (shape, v) = (trainer.shape(), &config.views);
+    let shape = trainer.shape();
     let steps = shape.steps_per_epoch * shape.epochs;
     let line = |name: &str, text: String| println!("  {name:<11}{text}");
 
@@ -22,29 +23,30 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     line(
         "method",
         format!(
-            "{} with {}: backbone {:.2} M parameters, head {:.2} M with {} prototypes",
+            "{} with {}: backbone {:.2} M parameters, head {:.2} M{}",
             config.method,
             config.arch,
             shape.backbone_parameters as f64 / 1e6,
             shape.head_parameters as f64 / 1e6,
-            config.dino.head.out_dim
+            match config.method {
+                MethodKind::Dino => format!(" with {} prototypes", config.dino.head.out_dim),
+                MethodKind::Moco => String::new(),
+                MethodKind::DenseCl => format!(", cells matched by {}", matching(config)),
+            }
         ),
     );
+    if shape.queue_steps > 0 {
+        line(
+            "queue",
+            format!(
+                "{} keys, turned over once in {} steps (until then the loss rises)",
+                config.moco.queue, shape.queue_steps
+            ),
+        );
+    }
     line("data", data(run, source));
     line("device", format!("{} ({})", run.device.name, run.device.reason));
-    line(
-        "views",
-        format!(
-            "2 crops of {} px ({} of the area, {} patches) and {} of {} px ({}, {} patches) of each image",
-            v.global_size_px,
-            share(v.global_scale),
-            (v.global_size_px / config.arch.patch_size_px).pow(2),
-            v.local_crops,
-            v.local_size_px,
-            share(v.local_scale),
-            (v.local_size_px / config.arch.patch_size_px).pow(2),
-        ),
-    );
+    line("views", views(config));
     let micro = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
     line(
         "steps",
@@ -56,9 +58,9 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     line("schedules", schedules(config, shape.steps_per_epoch));
 
     let measured = trainer.measure(MEASURED)?;
-    let trained = (shape.backbone_parameters + shape.head_parameters) as f64;
-    // Student, its gradient, two moments, teacher.
-    let mut memory = format!("{} for parameters, gradients, moments and teacher", bytes(5.0 * 4.0 * trained));
+    let followers = if config.method.has_queue() { ", key encoder and queues" } else { " and teacher" };
+    let mut memory =
+        format!("{} for parameters, gradients, moments{followers}", bytes(trainer.state_bytes() as f64));
     if let Some(used) = used_bytes(run) {
         memory += &format!(
             "; {} in all {}",
@@ -112,6 +114,41 @@ fn data(run: &Run<'_>, source: &dyn Source) -> String {
     format!("{}: {} images{measured}", run.data, source.len())
 }
 
+fn views(config: &RunConfig) -> String {
+    let v = &config.views;
+    let cell = config.cell_px();
+    let cells = |side: usize| match &config.arch {
+        BackboneArch::Vit(_) => format!("{} patches", (side / cell).pow(2)),
+        BackboneArch::ResNet(_) => format!("{} cells", side.div_ceil(cell).pow(2)),
+    };
+    let global = format!(
+        "2 crops of {} px ({} of the area, {})",
+        v.global_size_px,
+        share(v.global_scale),
+        cells(v.global_size_px)
+    );
+    if config.method.has_queue() {
+        return format!("{global} of each image, a query and a key");
+    }
+    format!(
+        "{global} and {} of {} px ({}, {}) of each image",
+        v.local_crops,
+        v.local_size_px,
+        share(v.local_scale),
+        cells(v.local_size_px)
+    )
+}
+
+fn matching(config: &RunConfig) -> &'static str {
+    use ocelli::methods::Matching;
+    match config.densecl.matching {
+        Matching::Backbone => "the backbone's features",
+        Matching::Head => "the dense head's outputs",
+        Matching::Random => "chance",
+        Matching::Geometric => "place",
+    }
+}
+
 fn share([low, high]: [f32; 2]) -> String {
     format!("{:.0} to {:.0} %", 100.0 * low, 100.0 * high)
 }
@@ -120,14 +157,23 @@ fn schedules(config: &RunConfig, steps_per_epoch: usize) -> String {
     let o = &config.optim;
     let total = config.epochs * steps_per_epoch;
     let lr = Cosine::new(config.peak_lr(), o.min_lr, total).with_warmup(o.warmup_epochs * steps_per_epoch);
+    let name = match o.optimizer {
+        OptimizerKind::AdamW => "AdamW",
+        OptimizerKind::Sgd => "SGD",
+        OptimizerKind::Lars => "LARS",
+    };
+    let momentum = match config.method {
+        MethodKind::Dino => format!("teacher momentum {} to 1", config.dino.teacher_momentum),
+        _ => format!("momentum of the key encoder {}", config.moco.momentum),
+    };
     format!(
-        "lr {:.2e} after {} epochs of warm-up, {:.2e} at the end; weight decay {} to {}; teacher momentum {} to 1",
+        "{name}, lr {:.2e} after {} epochs of warm-up, {:.2e} at the end{}; weight decay {} to {}; {momentum}",
         config.peak_lr(),
         o.warmup_epochs,
-        lr.at(total.saturating_sub(1)),
+        lr.at(total.saturating_sub(if o.lr_by_epoch { steps_per_epoch } else { 1 })),
+        if o.lr_by_epoch { ", moved once an epoch" } else { "" },
         o.weight_decay,
         o.weight_decay_end,
-        config.dino.teacher_momentum
     )
 }
 

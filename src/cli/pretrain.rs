@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use ocelli::data::{Source, Split, open_source, open_split};
-use ocelli::train::config::{changes, resolve, resolve_over};
+use ocelli::train::config::{BackboneArch, changes, resolve, resolve_over};
 use ocelli::train::device::Chosen;
 use ocelli::train::{Event, RunConfig, RunDir, Stored, Summary, TrainError, Trainer};
 
@@ -18,7 +18,7 @@ use super::{DeviceArgs, Failed, plan};
 /// Pre-train a network on images, with or without labels (labels only measure: k-NN during the run).
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli pretrain --data photos --out runs/first --preset laptop\n  ocelli pretrain --method dino --arch vit-s/16 --data imagenet --out runs/s16 --set epochs=300 --set optim.lr=0.0005\n\nValues come from the defaults (the published ones), then --preset, then --config, then --method, --arch, --epochs and --set."
+    after_help = "Examples:\n  ocelli pretrain --data photos --out runs/first --preset laptop\n  ocelli pretrain --method dino --arch vit-s/16 --data imagenet --out runs/s16 --set epochs=300 --set optim.lr=0.0005\n  ocelli pretrain --method densecl --arch resnet50 --data imagenet --out runs/densecl\n\nValues come from the method's defaults (the published ones), then --preset, then --config, then --method, --arch, --epochs and --set."
 )]
 pub struct PretrainArgs {
     /// Folder of images, folder or file of CIFAR records, or `scenes[:COUNT]` for the built-in ones. With --resume the
@@ -34,10 +34,11 @@ pub struct PretrainArgs {
     /// TOML file over the preset
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Method: dino
+    /// Method: dino, moco (MoCo v2), densecl
     #[arg(long)]
     method: Option<String>,
-    /// Backbone: vit-ti/16, vit-s/16, vit-s/8, vit-b/16, vit-b/8, or WIDTHxDEPTHxHEADS as in vit-96x6x3/4
+    /// Backbone: vit-ti/16, vit-s/16, vit-s/8, vit-b/16, vit-b/8, or WIDTHxDEPTHxHEADS as in vit-96x6x3/4; resnet18, 34, 50,
+    /// 101, 152, 200, with xN times the channels as in resnet-50x2, or cN of them in the first stage as in resnet-18c16
     #[arg(long)]
     arch: Option<String>,
     /// Epochs
@@ -104,7 +105,11 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     }
     if !args.quiet {
         println!("weights: {}", out.join("checkpoints").display());
-        println!("look at them: ocelli attention IMAGE --weights {}", out.display());
+        let look = match config.arch {
+            BackboneArch::Vit(_) => "attention",
+            BackboneArch::ResNet(_) => "match",
+        };
+        println!("look at them: ocelli {look} IMAGE --weights {}", out.display());
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ocelli::train::{Event, KnnFigures, RunShape};
+use ocelli::train::{Event, Figures, KnnFigures, RunShape};
 
 /// Listens to a run's events.
 pub struct Progress {
@@ -43,6 +43,12 @@ impl Progress {
             shape.backbone_parameters as f64 / 1e6,
             shape.head_parameters as f64 / 1e6
         ));
+        if shape.queue_steps > 0 && step < shape.queue_steps {
+            self.line(&format!(
+                "the loss rises until the queue has turned over once ({} steps): random entries give way to real keys",
+                shape.queue_steps
+            ));
+        }
         self.bar.set_length((epochs * steps_per_epoch) as u64);
         let template = "{bar:28} {percent:>3}%  {msg}  ETA {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -53,6 +59,28 @@ impl Progress {
         self.bar.reset_eta();
         self.bar.set_message("starting");
         self.bar.enable_steady_tick(Duration::from_millis(500));
+    }
+
+    /// The figures that tell a healthy run of this method from a collapsed one.
+    fn of_method(&self, figures: &Figures, entropy: &str) -> String {
+        let of = |name: &str| figures.get(name).copied();
+        if let Some(h) = of("teacher_entropy") {
+            let kl = of("kl").unwrap_or_default();
+            return format!("{entropy} {h:.2} of {:.2}  KL {kl:.3}", self.uniform_entropy);
+        }
+        let losses = match (of("loss_global"), of("loss_dense")) {
+            (Some(global), Some(dense)) => format!("(global {global:.3}, dense {dense:.3}) "),
+            _ => String::new(),
+        };
+        let percent = |name: &str| 100.0 * of(name).unwrap_or_default();
+        let dense = of("top1_dense").map(|v| format!(", cells {:.1} %", 100.0 * v)).unwrap_or_default();
+        format!(
+            "{losses}of {:.2}  top-1 {:.1} %{dense}  queue {:.0} % full, {:.0} steps old",
+            self.uniform_entropy,
+            percent("top1"),
+            percent("queue_fill"),
+            of("queue_age").unwrap_or_default()
+        )
     }
 
     fn line(&self, text: &str) {
@@ -85,24 +113,20 @@ impl Progress {
                 self.bar.set_position(*step as u64);
             }
             Event::Step(f) => self.bar.set_message(format!(
-                "epoch {}/{}  {:.0} img/s  loss {:.3}  H {:.2} of {:.2}  KL {:.3}  std {:.2}  |g| {:.2}",
+                "epoch {}/{}  {:.0} img/s  loss {:.3}  {}  std {:.2}  |g| {:.2}",
                 f.epoch + 1,
                 self.epochs,
                 f.images_per_second,
                 f.loss,
-                f.teacher_entropy,
-                self.uniform_entropy,
-                f.kl,
+                self.of_method(&f.of_method, "H"),
                 f.feature_std,
                 f.gradient_norm
             )),
             Event::Epoch(f) => self.line(&format!(
-                "epoch {:>3}  loss {:.3}  entropy {:.2} of {:.2}  KL {:.3}  std {:.2}  {:>5.1} s{}{}",
+                "epoch {:>3}  loss {:.3}  {}  std {:.2}  {:>5.1} s{}{}",
                 f.epoch + 1,
                 f.loss,
-                f.teacher_entropy,
-                self.uniform_entropy,
-                f.kl,
+                self.of_method(&f.of_method, "entropy"),
                 f.feature_std,
                 f.wall_s,
                 f.cpu_s.map(|s| format!(" ({s:.1} CPU-s)")).unwrap_or_default(),

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use ocelli::report::{Reporter, Run, State, rebuild_tensorboard, report_html, write_file};
+use ocelli::train::config::MethodKind;
 use ocelli::train::{Event, RunConfig};
 
 use super::progress::Progress;
@@ -28,7 +29,7 @@ pub struct ReportArgs {
 pub fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let run = Run::read(&args.run)?;
     let path = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
-    let html = report_html(&run, defaults().as_ref(), now());
+    let html = report_html(&run, defaults(run.method()).as_ref(), now());
     write_page(&path, &html)?;
     println!("report: {}", path.display());
     if args.tensorboard {
@@ -62,8 +63,8 @@ pub fn now() -> f64 {
 }
 
 /// What a run's configuration is compared with.
-fn defaults() -> Option<toml::Table> {
-    toml::Table::try_from(RunConfig::default()).ok()
+fn defaults(method: &str) -> Option<toml::Table> {
+    toml::Table::try_from(RunConfig::of(method.parse().unwrap_or(MethodKind::Dino))).ok()
 }
 
 /// Keeps report and TensorBoard file of a run up to date. Whatever goes wrong with them is said once and stops nothing.
@@ -76,7 +77,8 @@ impl Live {
     /// Takes up a run's folder, which has its description already.
     pub fn open(dir: &Path, progress: &mut Progress) -> Self {
         let mut live = Self { reporter: None, warned: false };
-        match Reporter::open(dir, defaults()) {
+        let method = Run::read(dir).map_or_else(|_| String::new(), |run| run.method().to_owned());
+        match Reporter::open(dir, defaults(&method)) {
             Ok(reporter) => live.reporter = Some(reporter),
             Err(e) => live.warn(&e, progress),
         }

@@ -158,7 +158,9 @@ fn fits(weights: &Weights<'_>, layout: &Layout) -> String {
             .into();
     };
     let Family::Vit { dim, .. } = first.family else {
-        return "Only `ocelli export` takes it: the other commands use Vision Transformers.".into();
+        return "Use it with --weights in ocelli match, embed, eval knn and eval correspondence, or with ocelli export; the \
+                first of its networks is taken. Attention maps want a Vision Transformer."
+            .into();
     };
     let which = if layout.networks.len() > 1 { " (the first of its networks)" } else { "" };
     let told = dim % 64 == 0 || weights.metadata().contains_key("config");

@@ -24,7 +24,23 @@ fn bad_input_is_refused_in_words() {
     fs::create_dir(folder.path().join("texts")).unwrap();
     fs::write(folder.path().join("texts/a.txt"), "no picture").unwrap();
     run(&at("texts"), &[], &["a.txt"]);
-    run("scenes:64", &["--arch", "resnet50"], &["unknown architecture", "expected"]);
+    run("scenes:64", &["--arch", "resnet51"], &["unknown architecture", "18, 34, 50"]);
+    run("scenes:64", &["--method", "moco", "--arch", "vit-s/16"], &["arch: expected a ResNet", "vit-s/16"]);
+    let contrast = |set: &str, words: &[&str]| {
+        let small = ["--preset", "densecl-laptop", "--set", "moco.queue=32", "--set"];
+        run("scenes:64", &[&small[..], &[set]].concat(), words);
+    };
+    contrast("moco.queue=64", &["moco.queue", "64 entries for 64 images", "48 would do"]);
+    contrast("moco.queue=100", &["moco.queue", "multiple of batch_size, 16"]);
+    contrast("moco.temperature=0", &["moco.temperature", "above 0"]);
+    contrast("moco.momentum=1.5", &["moco.momentum", "0 to 1"]);
+    contrast("densecl.lambda=2", &["densecl.lambda", "0 to 1"]);
+    contrast("densecl.matching=nearest", &["nearest", "geometric"]);
+    contrast("resnet.norm_groups=5", &["resnet.norm_groups", "divisor"]);
+    contrast("resnet.stem=tiny", &["tiny", "cifar"]);
+    contrast("optim.optimizer=adam", &["optim.optimizer", "lars"]);
+    contrast("views.local_crops=4", &["views.local_crops", "two views"]);
+    contrast("views.global_size_px=4", &["views.global_size_px", "one cell, 8 px"]);
     run("scenes:64", &["--method", "simclr"], &["method", "dino"]);
     run("scenes:64", &["--preset", "laptp"], &["unknown preset", "laptop"]);
     run("scenes:64", &["--set", "optim.lrr=1"], &["unknown key", "did you mean"]);

@@ -94,6 +94,96 @@ fn from_images_to_pictures() {
     }
 }
 
+/// DenseCL on a ResNet, and every command that takes its run; MoCo v2 from its weights.
+#[test]
+fn from_images_to_matches() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let small = "--data scenes:64 --arch resnet18c4 --device cpu --epochs 2 --set batch_size=8 --set moco.queue=16 \
+                 --set views.global_size_px=32 --set eval.resize_px=32 --set eval.crop_px=32 --set eval.max_test=20 \
+                 --set eval.every_epochs=1 --set densecl.matching=geometric --set log.every_steps=2";
+    let small: Vec<&str> = small.split_whitespace().collect();
+    let run = at("dense");
+    let text = stdout(&ocelli(&[&["pretrain", "--preset", "densecl-laptop", "--out", &run][..], &small].concat()));
+    for words in
+        ["rises until the queue has turned over once (2 steps)", "dense", "top-1", "queue 100 % full", "k-NN"]
+    {
+        assert!(text.contains(words), "expected \"{words}\" in: {text}");
+    }
+    let rows = fs::read_to_string(Path::new(&run).join("metrics.jsonl")).unwrap();
+    let rows: Vec<serde_json::Value> = rows.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let steps: Vec<_> = rows.iter().filter(|r| r["event"] == "step").collect();
+    assert_eq!(steps.len(), 8);
+    for row in &steps {
+        let of = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
+        assert!((of("loss") - 0.5 * (of("loss_global") + of("loss_dense"))).abs() < 1e-4, "{row}");
+        // Places reach the method: some cells match, and those the other view does not show do not.
+        assert!(of("matched") > 0.2 && of("matched") < 1.0, "{row}");
+        assert!((0.0..=1.0).contains(&of("top1")) && of("queue_age") < 2.0 && row.get("kl").is_none());
+    }
+    assert_eq!(steps[7]["queue_fill"], 1.0);
+    for picture in ["features-images", "features-0000", "features-0002", "matches", "views"] {
+        assert!(Path::new(&run).join(format!("pictures/{picture}.png")).exists(), "{picture}");
+    }
+    let page = fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
+    for words in
+        ["Dense loss", "Queue filled", "ln(queue + 1) =", "dense features tell apart", "choose each other"]
+    {
+        assert!(page.contains(words), "{words}");
+    }
+    assert!(!page.contains("Teacher entropy"));
+
+    let cpu = ["--device", "cpu"];
+    let knn = ["eval", "knn", "--data", "scenes:64", "--weights", &run, "--k", "5", "--json"];
+    let knn: serde_json::Value = serde_json::from_str(&stdout(&ocelli(&[&knn[..], &cpu].concat()))).unwrap();
+    assert!(knn["weights"].as_str().unwrap().contains("resnet-18c4 after 2 epochs"), "{knn}");
+    for (features, width) in [("cls", 32), ("mean-patch", 32), ("patches", 16 * 32)] {
+        let out = at(&format!("{features}.npy"));
+        let embed = ["embed", "scenes:3", "--weights", &run, "--features", features, "--out", &out];
+        stdout(&ocelli(&[&embed[..], &cpu].concat()));
+        // After a header of 128 bytes, four for each value.
+        assert_eq!(fs::metadata(&out).unwrap().len(), 128 + 4 * 3 * width, "{features}");
+    }
+    let (picture, backbone, head) = (at("match.png"), at("backbone.pth"), at("head.safetensors"));
+    stdout(&ocelli(
+        &[&["match", "scenes:1", "--weights", &run, "--out", &picture, "--one-way"][..], &cpu].concat(),
+    ));
+    let views = ["--size", "32", "--images", "4"];
+    let pck = ["eval", "correspondence", "--data", "scenes:8", "--weights", &run];
+    assert!(stdout(&ocelli(&[&pck[..], &views, &cpu].concat())).contains("PCK"));
+    let text = stdout(&ocelli(&["export", &run, "--format", "pth-layout", "--out", &backbone]));
+    assert!(text.contains("the query encoder's ResNet-18"), "{text}");
+    let text = stdout(&ocelli(&["export", &run, "--format", "safetensors", "--what", "head", "--out", &head]));
+    assert!(text.contains("projection head, 8 tensors"), "{text}");
+
+    // At learning rate zero the query encoder stays what it was given.
+    let still =
+        ["--set", "optim.lr=0", "--set", "optim.weight_decay=0", "--set", "seed=3", "--init-from", &backbone];
+    let next = at("moco");
+    let text =
+        stdout(&ocelli(&[&["pretrain", "--preset", "moco-laptop", "--out", &next][..], &small, &still].concat()));
+    assert!(text.contains("starting from the backbone"), "{text}");
+    let read = |run: &str| {
+        let bytes = fs::read(Path::new(run).join("checkpoints/epoch-0002.safetensors")).unwrap();
+        ocelli::models::weights::read_safetensors(&bytes).unwrap()
+    };
+    let (old, new) = (read(&run), read(&next));
+    for name in ["conv1.weight", "layer4.1.conv2.weight", "bn1.weight"] {
+        let (old, new) = (old.get(&format!("encoder_q.0.{name}")), new.get(&format!("encoder_q.{name}")));
+        assert_eq!(old.unwrap(), new.unwrap(), "{name}");
+    }
+    let text = stdout(&ocelli(&[&["pretrain", "--preset", "densecl-laptop", "--dry-run"][..], &small].concat()));
+    for words in [
+        "densecl with resnet-18c4",
+        "16 keys, turned over once in 2 steps",
+        "16 cells",
+        "a query and a key",
+        "SGD",
+    ] {
+        assert!(text.contains(words), "expected \"{words}\" in: {text}");
+    }
+}
+
 #[test]
 fn a_picture_of_any_shape_has_attention() {
     let folder = tempfile::tempdir().unwrap();

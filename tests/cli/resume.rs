@@ -201,6 +201,50 @@ fn asked_to_stop_it_saves_and_says_how_to_go_on() {
     assert_same(&whole, &parts);
 }
 
+/// Queues and their ages, the key encoder, running statistics, λ's warm-up, places of the views, momentum buffers: DenseCL
+/// with SGD, and DINO on a ResNet with LARS, stopped in the middle.
+#[test]
+#[cfg(unix)]
+fn resnets_go_on_bit_for_bit() {
+    let shared = "--arch resnet-18c2 --device cpu --epochs 6 --quiet --set batch_size=8 --set accumulate=2 \
+                  --set resnet.norm_groups=2 --set views.global_size_px=32 --set log.every_steps=2 \
+                  --set eval.every_epochs=3 --set eval.resize_px=32 --set eval.crop_px=32 --set eval.max_test=8";
+    let densecl = "--preset densecl-laptop --set moco.queue=16 --set densecl.matching=geometric \
+                   --set densecl.lambda_warmup_iterations=9 --set moco.hidden_dim=8 --set moco.out_dim=8";
+    let dino = "--preset laptop --set resnet.stem=cifar --set views.local_size_px=16 --set views.local_crops=2 \
+                --set optim.optimizer=lars --set optim.warmup_epochs=1 --set dino.head.batch_norm=true \
+                --set dino.head.out_dim=64 --set dino.head.hidden_dim=16 --set dino.head.bottleneck_dim=8";
+    for (name, method) in [("densecl", densecl), ("dino", dino)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+        let start = |out: &Path| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli"));
+            command.args(["pretrain", "--data", "scenes:32", "--out"]).arg(out);
+            command.args(method.split_whitespace().chain(shared.split_whitespace()));
+            command
+        };
+        assert_done(&start(&whole).output().unwrap());
+        let child = start(&parts).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while !fs::read_to_string(parts.join("metrics.jsonl")).unwrap_or_default().contains("\"step\":5") {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130), "{name} was stopped, not done");
+        let resume = ["pretrain", "--resume", "--device", "cpu", "--quiet", "--out"];
+        assert_done(&Command::new(env!("CARGO_BIN_EXE_ocelli")).args(resume).arg(&parts).output().unwrap());
+        assert_same(&whole, &parts);
+        let names: Vec<String> = weights(&whole).into_iter().map(|(n, _)| n).collect();
+        let wanted: &[&str] = match name {
+            "densecl" => &["queue2", "queue_ptr", "queue_generations", "encoder_k.0.bn1.running_var"],
+            _ => &["dino_loss.center", "teacher.backbone.bn1.running_mean"],
+        };
+        for wanted in wanted {
+            assert!(names.iter().any(|n| n == wanted), "{wanted} in {names:?}");
+        }
+        assert!(names.iter().any(|n| n.starts_with("optimizer.momentum_buffer.backbone.")), "{names:?}");
+    }
+}
+
 /// Two processes on one folder.
 #[test]
 fn a_folder_in_use_is_left_alone() {

@@ -116,7 +116,7 @@ fn three_densecl_steps() {
     for step in 0..f.usize("steps") {
         let image = |which: &str| f.tensor::<4>(&format!("step{step}.{which}"), &device);
         let views = [Tensor::cat(vec![image("im_q"), image("im_k")], 0)];
-        let output = method.loss(&views, f.usize("batch"), &clock(step));
+        let output = method.loss(&views, f.usize("batch"), &[], &clock(step));
         let matched: Vec<usize> = indices(method.matched().unwrap());
         assert_eq!(matched, f.integers(&format!("step{step}.match_index")), "matches of step {step}");
         for (key, scalar) in [("loss_global", "loss_global"), ("loss_dense", "loss_dense"), ("loss_total", "loss")]
@@ -257,7 +257,7 @@ fn figure(output: &ocelli::methods::LossOutput, name: &str) -> f32 {
 fn train<M: Method>(method: &mut M, optimizer: &mut SgdState, steps: std::ops::Range<usize>) -> Vec<f32> {
     steps
         .map(|step| {
-            let output = method.loss(&[noise(step as u64, 8)], 4, &clock(step));
+            let output = method.loss(&[noise(step as u64, 8)], 4, &[], &clock(step));
             let loss = figure(&output, "loss");
             let mut raw = output.loss.backward();
             let mut sum = GradientSum::default();
@@ -309,7 +309,7 @@ fn shuffled_keys_come_back_to_their_images() {
     let outputs = |shuffle: bool, groups: usize| {
         let config = DenseClConfig { contrast: contrast(16, shuffle), ..DenseClConfig::default() };
         let mut method = DenseCl::new(&config, tiny(groups), 1, &device()).unwrap();
-        let output = method.loss(&[noise(5, 16)], 8, &clock(0));
+        let output = method.loss(&[noise(5, 16)], 8, &[], &clock(0));
         method.after_step(&clock(0));
         let state = method.state().unwrap();
         let queues = ["queue", "queue2"].map(|q| state.get(q).unwrap().values.clone());
@@ -337,8 +337,8 @@ fn densecl_figures_and_warm_up() {
     let whole = ViewBox { left: 0.0, top: 0.0, width: 64.0, height: 64.0, flip: false };
     let mirrored = ViewBox { flip: true, ..whole };
     let beside = ViewBox { left: 500.0, ..whole };
-    method.set_boxes(vec![[whole, whole], [whole, mirrored], [whole, beside], [beside, whole]]);
-    let output = method.loss(&[noise(7, 8)], 4, &clock(0));
+    let places = [[whole, whole], [whole, mirrored], [whole, beside], [beside, whole]].map(|views| views.to_vec());
+    let output = method.loss(&[noise(7, 8)], 4, &places, &clock(0));
     // λ = 0 in the first step; 2 of 4 images overlap; a mirrored row of two cells is 1, 0.
     assert_eq!(figure(&output, "loss"), figure(&output, "loss_global"));
     assert_eq!(figure(&output, "matched"), 0.5);
@@ -346,7 +346,7 @@ fn densecl_figures_and_warm_up() {
     assert_eq!((figure(&output, "queue_fill"), figure(&output, "queue_age")), (0.0, 0.0));
     method.after_step(&clock(0));
     // Boxes are for one batch: without them nothing matches and the dense loss is 0.
-    let output = method.loss(&[noise(8, 8)], 4, &clock(1));
+    let output = method.loss(&[noise(8, 8)], 4, &[], &clock(1));
     assert_eq!((figure(&output, "matched"), figure(&output, "loss_dense")), (0.0, 0.0));
     let half = 0.5 * figure(&output, "loss_global");
     assert!((figure(&output, "loss") - half).abs() < 1e-6);
@@ -382,7 +382,7 @@ fn contrastive_methods_learn_after_the_queue_has_turned_over() {
             // A walk through 48 images: those in the queue are others.
             let images: Vec<usize> = (0..batch).map(|i| (step * batch + i) % 48).collect();
             let views = [&images, &images].map(|i| i.as_slice()).concat();
-            let output = method.loss(&[patterns(&views, step as u64)], batch, &clock(step));
+            let output = method.loss(&[patterns(&views, step as u64)], batch, &[], &clock(step));
             losses.push(figure(&output, loss));
             won.push(figure(&output, "top1"));
             let mut raw = output.loss.backward();

@@ -94,10 +94,10 @@ fn resnets_of_every_layout() {
         ("torchvision.pth", &torchvision, None, &of_query, "backbone resnet-50c4"),
         ("dino.pth", &dino, None, &of_key, "teacher backbone resnet-50c4"),
         ("dino.safetensors", &dino, Some(Part::Student), &of_query, "student backbone"),
-        ("moco.pth", &moco, None, &of_query, "student backbone"),
-        ("moco-k.pth", &moco, Some(Part::Teacher), &of_key, "teacher backbone"),
+        ("moco.pth", &moco, None, &of_query, "query encoder's backbone"),
+        ("moco-k.pth", &moco, Some(Part::Teacher), &of_key, "key encoder's backbone"),
         ("densecl.pth", &raw, None, &of_query, "backbone resnet-50c4"),
-        ("densecl-k.safetensors", &raw, Some(Part::Teacher), &of_key, "teacher backbone"),
+        ("densecl-k.safetensors", &raw, Some(Part::Teacher), &of_key, "key encoder's backbone"),
         ("extracted.pth", &extracted, None, &of_query, "backbone resnet-50c4"),
     ] {
         let path = write(folder.path(), name, state);
@@ -148,6 +148,6 @@ fn states_are_checkpoints_of_the_published_layouts() {
     assert_eq!(dense.get("encoder_q.1.mlp2.2.weight").unwrap().shape, [4, 8, 1, 1]);
     for (name, state) in [("moco.pth", moco), ("dense.safetensors", dense)] {
         let loaded = load_resnet(&write(folder.path(), name, &state), None, &device()).unwrap();
-        assert!(loaded.description.starts_with("student backbone resnet-18c4"), "{}", loaded.description);
+        assert!(loaded.description.starts_with("query encoder's backbone resnet-18c4"), "{}", loaded.description);
     }
 }

@@ -141,7 +141,6 @@ pub struct DenseCl<B: DenseBackbone> {
     nets: Pair<DenseClNet<B>>,
     queues: [KeyQueue; 2],
     pending: [Pending; 2],
-    boxes: Option<Vec<[ViewBox; 2]>>,
     matched: Option<Tensor<2, Int>>,
     device: Device,
 }
@@ -172,17 +171,22 @@ impl<B: DenseBackbone> DenseCl<B> {
             nets: Pair::new(net(&device.clone().autodiff())?, net(device)?),
             queues: [0x51, 0x52].map(|salt| KeyQueue::new(out_dim, queue, seed ^ salt, device)),
             pending: [Pending::default(), Pending::default()],
-            boxes: None,
             matched: None,
             config: config.clone(),
             device: device.clone(),
         })
     }
 
-    /// What the two views of each image of the next batch show: geometric matching needs it before every
-    /// [`Method::loss`].
-    pub fn set_boxes(&mut self, boxes: Vec<[ViewBox; 2]>) {
-        self.boxes = Some(boxes);
+    /// Gives both encoders this backbone; the heads stay as drawn.
+    ///
+    /// # Errors
+    /// When it is of another shape; nothing is changed then.
+    pub fn start_from(&mut self, backbone: &B) -> Result<(), MethodError> {
+        let mut state = StateDict::default();
+        state.add_module("", backbone)?;
+        self.nets.load([&state, &state], |state, net| {
+            Ok(DenseClNet { backbone: state.load_into(net.backbone)?, ..net })
+        })
     }
 
     /// The global and the dense queue.
@@ -225,26 +229,35 @@ impl<B: DenseBackbone> DenseCl<B> {
     }
 
     /// Key cells `[batch, cells]`, and weights of the rows where not all count.
-    fn matches(&self, q: &DenseClOutputs, k: &DenseClOutputs, seed: u64) -> (Tensor<2, Int>, Option<Tensor<2>>) {
+    fn matches(
+        &self,
+        q: &DenseClOutputs,
+        k: &DenseClOutputs,
+        places: &[Vec<ViewBox>],
+        seed: u64,
+    ) -> (Tensor<2, Int>, Option<Tensor<2>>) {
         let [batch, _, cells] = q.dense.dims();
-        match (self.config.matching, &self.boxes) {
-            (Matching::Head, _) => (most_similar(q.dense.clone(), k.dense.clone()), None),
-            (Matching::Random, _) => (random_match([batch, cells], seed, &self.device), None),
-            (Matching::Geometric, boxes) => self.geometric(boxes.as_deref().unwrap_or_default(), batch, q.grid),
-            (Matching::Backbone, _) => (most_similar(q.backbone.clone(), k.backbone.clone()), None),
+        match self.config.matching {
+            Matching::Head => (most_similar(q.dense.clone(), k.dense.clone()), None),
+            Matching::Random => (random_match([batch, cells], seed, &self.device), None),
+            Matching::Geometric => self.geometric(places, batch, q.grid),
+            Matching::Backbone => (most_similar(q.backbone.clone(), k.backbone.clone()), None),
         }
     }
 
-    /// Views whose boxes are not known match nowhere.
+    /// Views whose places are not known match nowhere.
     fn geometric(
         &self,
-        boxes: &[[ViewBox; 2]],
+        places: &[Vec<ViewBox>],
         batch: usize,
         grid: [usize; 2],
     ) -> (Tensor<2, Int>, Option<Tensor<2>>) {
         let cells = grid[0] * grid[1];
-        let mut found: Vec<Option<usize>> =
-            boxes.iter().take(batch).flat_map(|[q, k]| geometric_match(q, k, grid)).collect();
+        let found = places.iter().take(batch).flat_map(|views| match &views[..] {
+            [query, key, ..] => geometric_match(query, key, grid),
+            _ => vec![None; cells],
+        });
+        let mut found: Vec<Option<usize>> = found.collect();
         found.resize(batch * cells, None);
         let share = 1.0 / found.iter().flatten().count().max(1) as f32;
         let weights: Vec<f32> = found.iter().map(|f| if f.is_some() { share } else { 0.0 }).collect();
@@ -257,6 +270,18 @@ impl<B: DenseBackbone> DenseCl<B> {
 impl<B: DenseBackbone> Method for DenseCl<B> {
     type Net = DenseClNet<B>;
 
+    const FIGURES: &'static [&'static str] = &[
+        "loss",
+        "loss_global",
+        "loss_dense",
+        "top1",
+        "top1_dense",
+        "matched",
+        "queue_fill",
+        "queue_age",
+        "feature_std",
+    ];
+
     fn net(&self) -> &DenseClNet<B> {
         self.nets.query()
     }
@@ -265,7 +290,13 @@ impl<B: DenseBackbone> Method for DenseCl<B> {
         self.nets.update(step);
     }
 
-    fn loss(&mut self, views: &[Tensor<4>], batch: usize, clock: &StepClock) -> LossOutput {
+    fn loss(
+        &mut self,
+        views: &[Tensor<4>],
+        batch: usize,
+        places: &[Vec<ViewBox>],
+        clock: &StepClock,
+    ) -> LossOutput {
         let seed = clock.step_seed();
         let mode = Mode::Train { seed };
         let query_view = views[0].clone().narrow(0, 0, batch).autodiff();
@@ -276,8 +307,7 @@ impl<B: DenseBackbone> Method for DenseCl<B> {
             self.nets.follow(self.config.contrast.momentum);
         }
         let key = self.keys(key_view, mode, seed);
-        let (index, weights) = self.matches(&query, &key, seed.rotate_left(17));
-        self.boxes = None;
+        let (index, weights) = self.matches(&query, &key, places, seed.rotate_left(17));
         self.matched = Some(index.clone());
         let temperature = self.config.contrast.temperature;
         let [queue, queue2] = self.queues.each_ref().map(KeyQueue::entries);

@@ -3,13 +3,13 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict};
-use ocelli_models::{DinoHead, DinoHeadConfig, Init, Mode, Vit, VitConfig};
+use ocelli_models::{DenseBackbone, DinoHead, DinoHeadConfig, Init, Mode, Vit, VitConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::ema_update;
 use crate::method::{LossOutput, Method, MethodError, StepClock};
 use crate::optim::Follower;
 use crate::schedule::TeacherTemperature;
+use crate::{ViewBox, ema_update};
 
 /// DINO's own constants; defaults are the reference's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,18 +71,18 @@ impl DinoConfig {
 
 /// A backbone with its projection head.
 #[derive(Module, Debug)]
-pub struct DinoNet {
-    /// The Vision Transformer.
-    pub backbone: Vit,
+pub struct DinoNet<B: Module> {
+    /// The backbone.
+    pub backbone: B,
     /// The projection head.
     pub head: DinoHead,
 }
 
-impl DinoNet {
+impl<B: DenseBackbone> DinoNet<B> {
     /// Logits of all views: one backbone pass per crop size, one head pass over everything. Also returns the
     /// backbone's features.
     fn forward(&self, views: &[Tensor<4>], mode: Mode) -> (Tensor<2>, Tensor<2>) {
-        let features: Vec<Tensor<2>> = views.iter().map(|v| self.backbone.forward(v.clone(), mode)).collect();
+        let features: Vec<Tensor<2>> = views.iter().map(|v| self.backbone.features(v.clone(), mode)).collect();
         let features = match <[Tensor<2>; 1]>::try_from(features) {
             Ok([only]) => only,
             Err(several) => Tensor::cat(several, 0),
@@ -92,29 +92,53 @@ impl DinoNet {
 }
 
 /// Student, teacher and centre.
-pub struct Dino {
+pub struct Dino<B: DenseBackbone = Vit> {
     config: DinoConfig,
     // Absent only while the optimizer holds it.
-    student: Option<DinoNet>,
-    teacher: Option<DinoNet>,
+    student: Option<DinoNet<B>>,
+    teacher: Option<DinoNet<B>>,
     /// Whether the optimizer has moved the teacher in this step.
     teacher_moved: bool,
     centre: Tensor<2>,
     teacher_mean: Option<(Tensor<2>, usize)>,
 }
 
-impl Dino {
-    /// A student drawn from `seed` and a teacher equal to it, with a zero centre. `device` is the plain device; the
-    /// student's parameters are tracked.
+impl Dino<Vit> {
+    /// A Vision Transformer as student, drawn from `seed`, and a teacher equal to it without drop path. `device` is the
+    /// plain device; the student's parameters are tracked.
     ///
     /// # Errors
     /// When a value is out of range.
     pub fn new(config: &DinoConfig, vit: &VitConfig, seed: u64, device: &Device) -> Result<Self, MethodError> {
+        let teacher = VitConfig { drop_path: 0.0, ..vit.clone() };
+        Self::of(config, [&|init: &mut Init| vit.init(init), &|init: &mut Init| teacher.init(init)], seed, device)
+    }
+}
+
+impl<B: DenseBackbone> Dino<B> {
+    /// A student drawn from `seed` and a teacher equal to it, with a zero centre. `build` draws the student's and the
+    /// teacher's backbone; `device` is the plain device, the student's parameters are tracked.
+    ///
+    /// # Errors
+    /// When a value is out of range, or a backbone cannot be built.
+    pub fn of<E: Into<MethodError>>(
+        config: &DinoConfig,
+        build: [&dyn Fn(&mut Init) -> Result<B, E>; 2],
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, MethodError> {
         config.check()?;
-        let student = Self::net(config, vit, vit.drop_path, seed, &device.clone().autodiff())?;
+        let net =
+            |build: &dyn Fn(&mut Init) -> Result<B, E>, device: &Device| -> Result<DinoNet<B>, MethodError> {
+                let mut init = Init::new(seed, device);
+                let backbone = build(&mut init).map_err(Into::into)?;
+                let head = config.head.init(backbone.map_dim(), &mut init);
+                Ok(DinoNet { backbone, head })
+            };
+        let student = net(build[0], &device.clone().autodiff())?;
         // The reference always builds the teacher's head with a frozen weight_g, which comes to the same: it copies
         // the student's value, and averages whatever the student has.
-        let teacher = Self::net(config, vit, 0.0, seed, device)?;
+        let teacher = net(build[1], device)?;
         Ok(Self {
             centre: Tensor::zeros([1, config.head.out_dim], device),
             config: config.clone(),
@@ -125,21 +149,8 @@ impl Dino {
         })
     }
 
-    fn net(
-        config: &DinoConfig,
-        vit: &VitConfig,
-        drop_path: f64,
-        seed: u64,
-        device: &Device,
-    ) -> Result<DinoNet, MethodError> {
-        let mut init = Init::new(seed, device);
-        let backbone = VitConfig { drop_path, ..vit.clone() }.init(&mut init)?;
-        let head = config.head.init(vit.dim, &mut init);
-        Ok(DinoNet { backbone, head })
-    }
-
     /// The teacher's backbone: the network one keeps.
-    pub fn teacher(&self) -> &DinoNet {
+    pub fn teacher(&self) -> &DinoNet<B> {
         present(self.teacher.as_ref())
     }
 
@@ -157,7 +168,7 @@ impl Dino {
     ///
     /// # Errors
     /// When it is of another shape; nothing is changed then.
-    pub fn start_from(&mut self, backbone: &Vit) -> Result<(), MethodError> {
+    pub fn start_from(&mut self, backbone: &B) -> Result<(), MethodError> {
         let mut state = StateDict::default();
         state.add_module("", backbone)?;
         let student = state.load_into(self.net().backbone.clone())?;
@@ -194,21 +205,23 @@ fn present<T>(net: Option<T>) -> T {
     net.expect("a network is only taken while it is being replaced")
 }
 
-impl Method for Dino {
-    type Net = DinoNet;
+impl<B: DenseBackbone> Method for Dino<B> {
+    type Net = DinoNet<B>;
 
-    fn net(&self) -> &DinoNet {
+    const FIGURES: &'static [&'static str] = &["loss", "teacher_entropy", "kl", "feature_std"];
+
+    fn net(&self) -> &DinoNet<B> {
         present(self.student.as_ref())
     }
 
-    fn update_net(&mut self, step: impl FnOnce(DinoNet) -> DinoNet) {
+    fn update_net(&mut self, step: impl FnOnce(DinoNet<B>) -> DinoNet<B>) {
         self.student = self.student.take().map(step);
     }
 
     fn update_with_follower(
         &mut self,
         clock: &StepClock,
-        step: impl FnOnce(DinoNet, Option<Follower<DinoNet>>) -> (DinoNet, Option<DinoNet>),
+        step: impl FnOnce(DinoNet<B>, Option<Follower<DinoNet<B>>>) -> (DinoNet<B>, Option<DinoNet<B>>),
     ) {
         let student = present(self.student.take());
         let teacher = present(self.teacher.take());
@@ -217,7 +230,7 @@ impl Method for Dino {
         (self.student, self.teacher) = (Some(student), teacher);
     }
 
-    fn loss(&mut self, views: &[Tensor<4>], batch: usize, clock: &StepClock) -> LossOutput {
+    fn loss(&mut self, views: &[Tensor<4>], batch: usize, _: &[Vec<ViewBox>], clock: &StepClock) -> LossOutput {
         let (student, teacher, features) = self.outputs(views, batch, clock.step_seed());
         let temperature = self.teacher_temperature(clock.epoch);
         let n_views = student.dims()[0] / batch;

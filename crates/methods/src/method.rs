@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use ocelli_models::weights::{StateDict, WeightsError};
 use ocelli_models::{ResNetError, VitError};
 
+use crate::ViewBox;
 use crate::optim::Follower;
 
 /// The schedules' values for one optimizer step. Several micro-batches of one step share it.
@@ -34,7 +35,7 @@ impl StepClock {
 pub struct LossOutput {
     /// `[1]`, on the autodiff device.
     pub loss: Tensor<1>,
-    /// Named scalars `[1]`, outside autodiff; read back together, now and then.
+    /// Named scalars `[1]`, outside autodiff, as [`Method::FIGURES`] lists them; read back together, now and then.
     pub scalars: Vec<(&'static str, Tensor<1>)>,
 }
 
@@ -70,6 +71,9 @@ pub trait Method {
     /// The network that is trained.
     type Net: Module;
 
+    /// Names of the scalars that [`Method::loss`] returns, in their order; `loss` is the first.
+    const FIGURES: &'static [&'static str];
+
     /// The network that is trained.
     fn net(&self) -> &Self::Net;
 
@@ -89,8 +93,15 @@ pub trait Method {
     }
 
     /// The loss of one micro-batch. `views` are `[views·batch, 3, side, side]`, one tensor per crop size, crop-major,
-    /// global crops first; `batch` is the number of images.
-    fn loss(&mut self, views: &[Tensor<4>], batch: usize, clock: &StepClock) -> LossOutput;
+    /// global crops first; `batch` is the number of images. `places` has what each view of each image shows, by image and
+    /// then by view, for methods that compare places; it may be empty where a method does not.
+    fn loss(
+        &mut self,
+        views: &[Tensor<4>],
+        batch: usize,
+        places: &[Vec<ViewBox>],
+        clock: &StepClock,
+    ) -> LossOutput;
 
     /// Whether the parameter is left out of this epoch's steps (no moments, no decay).
     fn is_frozen(&self, parameter: &str, epoch: usize) -> bool;

@@ -8,6 +8,7 @@ use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{DenseBackbone, Init, Mode, pool};
 use serde::{Deserialize, Serialize};
 
+use crate::ViewBox;
 use crate::dino::feature_std;
 use crate::infonce::{info_nce, unit};
 use crate::method::{LossOutput, Method, MethodError, StepClock};
@@ -113,6 +114,17 @@ impl<B: DenseBackbone> Moco<B> {
         &self.queue
     }
 
+    /// Gives both encoders this backbone; the heads stay as drawn.
+    ///
+    /// # Errors
+    /// When it is of another shape; nothing is changed then.
+    pub fn start_from(&mut self, backbone: &B) -> Result<(), MethodError> {
+        let mut state = StateDict::default();
+        state.add_module("", backbone)?;
+        self.nets
+            .load([&state, &state], |state, net| Ok(MocoNet { backbone: state.load_into(net.backbone)?, ..net }))
+    }
+
     /// The key encoder.
     pub fn key_net(&self) -> &MocoNet<B> {
         self.nets.key()
@@ -122,6 +134,8 @@ impl<B: DenseBackbone> Moco<B> {
 impl<B: DenseBackbone> Method for Moco<B> {
     type Net = MocoNet<B>;
 
+    const FIGURES: &'static [&'static str] = &["loss", "top1", "queue_fill", "queue_age", "feature_std"];
+
     fn net(&self) -> &MocoNet<B> {
         self.nets.query()
     }
@@ -130,7 +144,7 @@ impl<B: DenseBackbone> Method for Moco<B> {
         self.nets.update(step);
     }
 
-    fn loss(&mut self, views: &[Tensor<4>], batch: usize, clock: &StepClock) -> LossOutput {
+    fn loss(&mut self, views: &[Tensor<4>], batch: usize, _: &[Vec<ViewBox>], clock: &StepClock) -> LossOutput {
         let mode = Mode::Train { seed: clock.step_seed() };
         let query_view = views[0].clone().narrow(0, 0, batch).autodiff();
         let key_view = views[0].clone().narrow(0, batch, batch);

@@ -87,6 +87,15 @@ impl GradientSum {
         self.sum.retain(|name, _| !is_frozen(name));
     }
 
+    /// Scales every gradient whose norm is above `limit` down to it, each parameter's on its own, as the reference does:
+    /// g·min(1, limit/(‖g‖ + 1e-6)). (AdamW's step does this by itself.)
+    pub fn clip_each(&mut self, limit: f64) {
+        for gradient in self.sum.values_mut() {
+            let norm = gradient.clone().powi_scalar(2).sum().sqrt();
+            *gradient = gradient.clone() * (norm + 1e-6).recip().mul_scalar(limit).clamp_max(1.0);
+        }
+    }
+
     /// Norm of all gradients together and the largest norm of one parameter's, before clipping: `[1]` each.
     pub fn norms(&self) -> Option<(Tensor<1>, Tensor<1>)> {
         if self.sum.is_empty() {

@@ -145,10 +145,12 @@ pub fn check_queue(len: usize, batch: usize, images: usize) -> Result<(), Method
     if len > 0 && len < images {
         return Ok(());
     }
-    let tenth = (images / 10 / batch.max(1)) * batch;
-    let advice = tenth.max((4 * batch).min(images.saturating_sub(1))).max(1);
+    // A tenth of the images, four batches at least, whole batches: a queue takes a batch at a time.
+    let batch = batch.max(1);
+    let most = (images / 10).max((4 * batch).min(images.saturating_sub(1)));
+    let advice = (most / batch * batch).max(1);
     Err(MethodError::Value {
-        key: "queue",
+        key: "moco.queue",
         expected: "1 or more entries and fewer than the data set has images",
         found: format!(
             "{len} entries for {images} images; {advice} would do: a queue that holds every image also holds older keys \

@@ -7,15 +7,22 @@ use crate::{Mode, ResNet, Vit};
 
 /// A backbone that gives a feature at every cell of a grid over the image.
 pub trait DenseBackbone: Module + ModuleDisplay {
+    /// One feature per image, `[batch, 3, height, width]` to `[batch, dim]`: the class token, or the mean over the cells.
+    fn features(&self, images: Tensor<4>, mode: Mode) -> Tensor<2>;
+
     /// `[batch, 3, height, width]` to `[batch, dim, rows, cols]`.
     fn feature_map(&self, images: Tensor<4>, mode: Mode) -> Tensor<4>;
 
-    /// Channels of the map.
+    /// Channels of feature and map.
     fn map_dim(&self) -> usize;
 }
 
 /// The last stage's output.
 impl DenseBackbone for ResNet {
+    fn features(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
+        self.forward(images, mode)
+    }
+
     fn feature_map(&self, images: Tensor<4>, mode: Mode) -> Tensor<4> {
         let [_, _, _, last] = self.stages(images, mode);
         last
@@ -28,6 +35,10 @@ impl DenseBackbone for ResNet {
 
 /// The patch tokens of the last block, normalised; without drop path whatever the mode.
 impl DenseBackbone for Vit {
+    fn features(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
+        self.forward(images, mode)
+    }
+
     fn feature_map(&self, images: Tensor<4>, _: Mode) -> Tensor<4> {
         let [batch, _, height, width] = images.dims();
         let patch = self.patch_embed.proj.weight.dims()[2];

@@ -2,6 +2,7 @@
 
 use crate::Run;
 use crate::chart::{Chart, Curve, Level, Stroke};
+use crate::sections::is_contrastive;
 use crate::text::number;
 
 /// A figure with a chart of its own.
@@ -27,7 +28,7 @@ const fn figure(
 }
 
 /// The charts of figures that rows have under one name, in the page's order. k-NN comes after the first four.
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure; 15] = [
     figure(
         "loss",
         "Loss",
@@ -54,16 +55,66 @@ const FIGURES: [Figure; 8] = [
     ),
     figure(
         "feature_std",
-        "Spread of the teacher's features",
+        "Spread of the features",
         true,
         false,
         "Healthy: about 1. Falling towards 0 means that all images get the same feature.",
+    ),
+    figure(
+        "loss_global",
+        "Global loss",
+        false,
+        false,
+        "Contrast of the pooled features. Healthy: up until the queue holds real keys, then slowly down, below ln(queue + 1).",
+    ),
+    figure(
+        "loss_dense",
+        "Dense loss",
+        false,
+        false,
+        "Contrast of the cells. Healthy: as the global loss; it need not fall as far, as cells of one image look alike.",
+    ),
+    figure(
+        "top1",
+        "Queries whose own key comes first",
+        true,
+        false,
+        "Share of queries nearer to their own key than to every key of the queue. Healthy: high while the queue is random, down \
+         as real keys come in, then rising. All of them within an epoch or two is a leak through the batch's statistics.",
+    ),
+    figure(
+        "top1_dense",
+        "Cells whose matched key comes first",
+        true,
+        false,
+        "The same of the cells, against the image-level keys. Healthy: as above.",
+    ),
+    figure(
+        "matched",
+        "Cells with a match",
+        true,
+        false,
+        "1 but for geometric matching, where views overlap in part: level, about a half.",
+    ),
+    figure(
+        "queue_fill",
+        "Queue filled",
+        true,
+        false,
+        "Share of the queue that holds keys, not random vectors. Healthy: a straight line up to 1; until then the loss rises.",
+    ),
+    figure(
+        "queue_age",
+        "Age of the keys, steps",
+        true,
+        false,
+        "Healthy: up to half of queue / batch, then level. The key encoder must change little within that time.",
     ),
     figure("lr", "Learning rate", true, true, "A linear warm-up, then half a cosine down to optim.min_lr."),
     figure("weight_decay", "Weight decay", true, true, "Half a cosine up to optim.weight_decay_end."),
     figure(
         "momentum",
-        "Teacher momentum",
+        "Momentum of the teacher or key encoder",
         false,
         true,
         "Half a cosine up to 1: the teacher changes ever more slowly.",
@@ -111,11 +162,28 @@ fn epochs(run: &Run, values: &[f64], offset: f64) -> Vec<(f64, f64)> {
     run.history.epochs.epochs.iter().zip(values).map(|(e, v)| (*e as f64 + offset, *v)).collect()
 }
 
+/// What healthy looks like where that depends on the method.
+fn healthy(runs: &[&Run], figure: &Figure) -> &'static str {
+    if !runs.iter().all(|r| is_contrastive(r)) {
+        return figure.healthy;
+    }
+    match figure.key {
+        "loss" => {
+            "Healthy: it rises until the queue has turned over once, as random entries give way to real keys, and then falls \
+             slowly. Stuck at ln(queue + 1) it has learnt nothing; how good the features are it does not say."
+        }
+        "lr" => "Half a cosine down to optim.min_lr, after a warm-up where there is one.",
+        "weight_decay" => "Level in the published recipes.",
+        "momentum" => "Of the key encoder: level.",
+        _ => figure.healthy,
+    }
+}
+
 fn of_figure(runs: &[&Run], figure: &Figure) -> Chart {
     let mut chart = Chart {
         title: figure.title.into(),
         unit: figure.unit,
-        healthy: figure.healthy.into(),
+        healthy: healthy(runs, figure).into(),
         x_title: "epochs",
         from_zero: figure.from_zero,
         ..Chart::default()
@@ -140,12 +208,16 @@ fn of_figure(runs: &[&Run], figure: &Figure) -> Chart {
             chart.curves.push(Curve { name: name(whole), colour, stroke: Stroke::Bold, points: means });
         }
     }
-    if matches!(figure.key, "teacher_entropy") {
+    let contrast = matches!(figure.key, "loss" | "loss_global") && runs.iter().all(|r| is_contrastive(r));
+    if contrast || figure.key == "teacher_entropy" {
         let started = runs.iter().filter_map(|r| r.history.started).map(|s| s.uniform_entropy);
         let mut uniform: Vec<f64> = started.filter(|v| v.is_finite()).collect();
         uniform.sort_by(f64::total_cmp);
         uniform.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
-        chart.levels = uniform.into_iter().map(|value| Level { name: "ln K =".into(), value }).collect();
+        chart.levels = uniform
+            .into_iter()
+            .map(|value| Level { name: if contrast { "ln(queue + 1) =" } else { "ln K =" }.into(), value })
+            .collect();
     }
     chart
 }

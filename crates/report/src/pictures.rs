@@ -47,20 +47,22 @@ impl Png {
     }
 }
 
-/// Epochs done (0: before training) that have a picture of attention, rising.
-pub fn attention_epochs(run: &Path) -> Vec<u64> {
+/// What a run's pictures over the epochs are of: a Vision Transformer's attention, or a ResNet's features.
+pub const KINDS: [&str; 2] = ["attention", "features"];
+
+/// Epochs done (0: before training) that have a picture of a kind, rising.
+pub fn epochs(run: &Path, kind: &str) -> Vec<u64> {
     let entries = fs::read_dir(run.join("pictures")).into_iter().flatten().flatten();
-    let mut epochs: Vec<u64> = entries
-        .filter_map(|e| e.file_name().to_str()?.strip_prefix("attention-")?.strip_suffix(".png")?.parse().ok())
-        .collect();
+    let number = |name: &str| name.strip_prefix(kind)?.strip_prefix('-')?.strip_suffix(".png")?.parse().ok();
+    let mut epochs: Vec<u64> = entries.filter_map(|e| number(e.file_name().to_str()?)).collect();
     epochs.sort_unstable();
     epochs.dedup();
     epochs
 }
 
-/// The picture of attention after so many epochs.
-pub fn attention(run: &Path, epochs_done: u64) -> Option<Png> {
-    Png::read(&run.join("pictures").join(format!("attention-{epochs_done:04}.png")))
+/// The picture of a kind after so many epochs.
+pub fn after(run: &Path, kind: &str, epochs_done: u64) -> Option<Png> {
+    Png::read(&run.join("pictures").join(format!("{kind}-{epochs_done:04}.png")))
 }
 
 /// At most [`COLUMNS`] of them, evenly spaced, the first and the last among them.

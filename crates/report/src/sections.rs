@@ -11,6 +11,11 @@ use crate::{NoteKind, Run, pictures};
 /// Diary entries shown at most.
 const NOTES: usize = 60;
 
+/// Whether the run contrasts two views with a queue.
+pub fn is_contrastive(run: &Run) -> bool {
+    matches!(run.method(), "moco" | "densecl")
+}
+
 /// A headline figure.
 fn card(html: &mut String, what: &str, value: &str, more: &str) {
     let more = if more.is_empty() { String::new() } else { format!("<small>{}</small>", escape(more)) };
@@ -47,6 +52,14 @@ pub fn headline(run: &Run) -> String {
         let more = uniform.map(|u| format!("{:.0} % of ln K = {}", 100.0 * entropy / u, number(u)));
         card(&mut html, "Teacher entropy", &number(entropy), &more.unwrap_or_default());
     }
+    if let Some(top1) = newest("top1") {
+        let dense = newest("top1_dense").map(|v| format!("of cells {:.1} %", 100.0 * v));
+        card(&mut html, "Own key first", &format!("{:.1} %", 100.0 * top1), &dense.unwrap_or_default());
+    }
+    if let Some(fill) = newest("queue_fill") {
+        let age = newest("queue_age").map(|age| format!("keys {} steps old on average", number(age)));
+        card(&mut html, "Queue", &format!("{:.0} %", 100.0 * fill), &age.unwrap_or_default());
+    }
     if let Some(spread) = newest("feature_std") {
         card(&mut html, "Feature spread", &number(spread), "about 1 is healthy");
     }
@@ -75,7 +88,24 @@ pub fn concerns(run: &Run) -> Vec<String> {
         found.push(format!("k-NN accuracy ({now:.1} %) is below that of the untrained network ({before:.1} %)."));
     }
     if let Some(spread) = spread.filter(|s| *s < 0.1) {
-        found.push(format!("The teacher's features hardly differ between images (spread {}).", number(spread)));
+        found.push(format!("The features hardly differ between images (spread {}).", number(spread)));
+    }
+    if let (Some(top1), Some(uniform)) = (history.epochs.last("top1"), uniform) {
+        let loss = history.epochs.last("loss_global").or_else(|| history.epochs.last("loss"));
+        if loss.is_some_and(|loss| loss > 0.995 * uniform) && top1 < 0.05 && history.epochs.len() >= 3 {
+            found.push(
+                "To a query all keys are as near as its own (loss at ln(queue + 1)): nothing is being learnt."
+                    .into(),
+            );
+        }
+        let dense = history.epochs.last("top1_dense").unwrap_or_default();
+        if top1.max(dense) > 0.999 && history.epochs.len() < 10 {
+            found.push(
+                "Every query finds its key at once: what gives it away may be the batch's statistics (resnet.norm_groups, \
+                 moco.shuffle_keys) rather than the image."
+                    .into(),
+            );
+        }
     }
     if let (Some(entropy), Some(uniform)) = (entropy, uniform) {
         if entropy > 0.999 * uniform && history.epochs.len() >= 3 {
@@ -88,35 +118,53 @@ pub fn concerns(run: &Run) -> Vec<String> {
     found
 }
 
-/// Attention over the epochs, the newest head by head, and the views.
+/// Attention or features over the epochs, the newest in detail, and the views.
 pub fn looks(run: &Run) -> String {
     let mut html = String::new();
-    // Pictures that an earlier run left in the folder are not this run's.
-    let done = run.history.epochs_done() + 1e-9;
-    let mut epochs = pictures::attention_epochs(&run.dir);
-    epochs.retain(|e| *e as f64 <= done.max(0.0));
-    let strip: Vec<(String, pictures::Png)> = pictures::thinned(&epochs)
-        .into_iter()
-        .filter_map(|e| {
-            let title = if e == 0 { "untrained".to_owned() } else { format!("epoch {e}") };
-            Some((title, pictures::attention(&run.dir, e)?))
-        })
-        .collect();
     let folder = run.dir.join("pictures");
-    if !strip.is_empty() {
-        html += "<section><h2>What the teacher attends to</h2><p class=\"lead\">Attention of the class token in the last \
-                 block, mean of the heads, in the same images throughout; bright is much.</p><div class=\"strip\">";
-        if let Some(images) = pictures::Png::read(&folder.join("attention-images.png")) {
+    for (kind, title, lead, detail, detail_title) in [
+        (
+            "attention",
+            "What the teacher attends to",
+            "Attention of the class token in the last block, mean of the heads, in the same images throughout; bright is much.",
+            "heads.png",
+            "Head by head, newest",
+        ),
+        (
+            "features",
+            "What the dense features tell apart",
+            "The feature of every cell, its three leading components over all the images as colours, in the same images \
+             throughout. Healthy: places that look alike to us come to have one colour; one colour for all tells nothing.",
+            "matches.png",
+            "Cells of an image and of an augmented view of it that choose each other, newest",
+        ),
+    ] {
+        // Pictures that an earlier run left in the folder are not this run's.
+        let done = run.history.epochs_done() + 1e-9;
+        let mut epochs = pictures::epochs(&run.dir, kind);
+        epochs.retain(|e| *e as f64 <= done.max(0.0));
+        let strip: Vec<(String, pictures::Png)> = pictures::thinned(&epochs)
+            .into_iter()
+            .filter_map(|e| {
+                let title = if e == 0 { "untrained".to_owned() } else { format!("epoch {e}") };
+                Some((title, pictures::after(&run.dir, kind, e)?))
+            })
+            .collect();
+        if strip.is_empty() {
+            continue;
+        }
+        let _ = write!(html, "<section><h2>{title}</h2><p class=\"lead\">{lead}</p><div class=\"strip\">");
+        if let Some(images) = pictures::Png::read(&folder.join(format!("{kind}-images.png"))) {
             let _ = write!(html, "<figure>{}<figcaption>image</figcaption></figure>", images.tag("the images"));
         }
         for (title, png) in &strip {
-            let alt = format!("attention, {title}");
+            let alt = format!("{kind}, {title}");
             let _ = write!(html, "<figure>{}<figcaption>{title}</figcaption></figure>", png.tag(&alt));
         }
         html += "</div>";
-        if let Some(heads) = pictures::Png::read(&folder.join("heads.png")) {
-            let tag = heads.tag("attention of every head in the newest epoch");
-            let _ = write!(html, "<h3>Head by head, newest</h3><div class=\"sheet\">{tag}</div>");
+        if let Some(png) = pictures::Png::read(&folder.join(detail)) {
+            let tag = png.tag(&detail_title.to_lowercase());
+            let _ = write!(html, "<h3>{detail_title}</h3><div class=\"sheet\">{tag}</div>");
         }
         html += "</section>\n";
     }
@@ -124,8 +172,13 @@ pub fn looks(run: &Run) -> String {
         let _ = writeln!(
             html,
             "<section><h2>What the network sees</h2><p class=\"lead\">Views of some training images in the first epoch, \
-             before normalisation. The student sees all of them, the teacher the global ones.</p><div \
+             before normalisation. {}</p><div \
              class=\"sheet\">{}</div></section>",
+            if is_contrastive(run) {
+                "The first goes to the query encoder, the second to the key encoder."
+            } else {
+                "The student sees all of them, the teacher the global ones."
+            },
             views.tag("views of training images")
         );
     }

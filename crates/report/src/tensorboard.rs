@@ -69,8 +69,10 @@ pub(crate) fn epoch(run: &Run, row: usize) -> Vec<u8> {
         knn if knn.starts_with("knn_") => Some(format!("eval/{name}")),
         _ => Some(format!("epoch/{name}")),
     });
-    let picture = pictures::attention(&run.dir, rows.epochs[row].saturating_add(1));
-    values.extend(picture.map(|png| ("attention".to_owned(), Value::Image(png))));
+    for kind in pictures::KINDS {
+        let picture = pictures::after(&run.dir, kind, rows.epochs[row].saturating_add(1));
+        values.extend(picture.map(|png| (kind.to_owned(), Value::Image(png))));
+    }
     event(wall_time(run, rows, row), rows.steps[row], &values)
 }
 
@@ -89,7 +91,7 @@ pub(crate) fn baseline(run: &Run) -> Vec<u8> {
 /// The views and the untrained network's attention, where there are pictures of them.
 pub(crate) fn views(run: &Run) -> Vec<u8> {
     let views = Png::read(&run.dir.join("pictures").join("views.png")).map(|png| ("views", png));
-    let attention = pictures::attention(&run.dir, 0).map(|png| ("attention", png));
+    let attention = pictures::KINDS.iter().filter_map(|kind| Some((*kind, pictures::after(&run.dir, kind, 0)?)));
     let values: Vec<_> =
         views.into_iter().chain(attention).map(|(tag, png)| (tag.to_owned(), Value::Image(png))).collect();
     if values.is_empty() { Vec::new() } else { event(run.started_unix_s().unwrap_or(0.0), 0, &values) }

@@ -44,8 +44,8 @@ pub fn load_backbone_part(
     device: &Device,
 ) -> Result<Backbone, TrainError> {
     let loaded = Loaded::read(path, part)?;
-    let run: Option<crate::RunConfig> = loaded.state.metadata.get("config").and_then(|c| toml::from_str(c).ok());
-    let heads = heads.or(run.as_ref().map(|r| r.arch.heads));
+    let run = loaded.run();
+    let heads = heads.or(run.as_ref().and_then(|r| r.arch.heads()));
     let config = VitConfig::of_weights(&loaded.state, heads).map_err(|reason| loaded.fail(reason))?;
     let vit = config.init(&mut Init::new(0, device))?;
     let vit = loaded.state.load_into(vit).map_err(|e| loaded.fail(e.to_string()))?;
@@ -113,15 +113,22 @@ impl Loaded {
         Ok(Self { file, network, state })
     }
 
+    /// The configuration of the run it comes from, where the file tells.
+    pub fn run(&self) -> Option<crate::RunConfig> {
+        self.state.metadata.get("config").and_then(|c| toml::from_str(c).ok())
+    }
+
     pub fn fail(&self, reason: String) -> TrainError {
         TrainError::File { path: self.file.clone(), reason }
     }
 
     pub fn describe(&self, arch: &str) -> String {
-        let what = match self.network.part {
-            Some(Part::Teacher) => "teacher backbone",
-            Some(Part::Student) => "student backbone",
-            None => "backbone",
+        let what = match (self.network.part, self.network.prefix.contains("encoder_")) {
+            (Some(Part::Teacher), true) => "key encoder's backbone",
+            (Some(Part::Student), true) => "query encoder's backbone",
+            (Some(Part::Teacher), false) => "teacher backbone",
+            (Some(Part::Student), false) => "student backbone",
+            (None, _) => "backbone",
         };
         let told = |key: &str| self.state.metadata.get(key);
         let epochs = told("epochs_done").or_else(|| told("epoch"));

@@ -1,19 +1,23 @@
 //! A run's configuration: presets, TOML files and single values, in that order of precedence.
 
-use ocelli_data::DinoViews;
-use ocelli_methods::DinoConfig;
-use ocelli_models::Arch;
+use ocelli_data::{DinoViews, MocoViews, ViewPlan};
+use ocelli_methods::{DenseClConfig, DinoConfig, Matching, MocoConfig};
+use ocelli_models::{Arch, ResNetArch, ResNetConfig, Stem};
 use serde::{Deserialize, Serialize};
 
+use crate::encoder::EncoderConfig;
 use crate::watch::WatchConfig;
 
 mod about;
 mod changes;
+mod check;
+mod kinds;
 mod presets;
 mod resolve;
 
 pub use about::annotated;
 pub use changes::{Change, changes};
+pub use kinds::{BackboneArch, MethodKind, OptimizerKind};
 pub use presets::{PRESETS, Preset, preset};
 pub use resolve::{resolve, resolve_over};
 
@@ -64,10 +68,10 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
-    /// The method; `dino`.
-    pub method: String,
+    /// The method; `dino`, `moco` or `densecl`.
+    pub method: MethodKind,
     /// The backbone by name.
-    pub arch: Arch,
+    pub arch: BackboneArch,
     /// Weights to start from (a run, a checkpoint, a `.safetensors` or `.pth` file); empty starts from random ones.
     pub init_from: String,
     /// Seed of weights, order, views and drop path.
@@ -78,14 +82,20 @@ pub struct RunConfig {
     pub batch_size: usize,
     /// Micro-batches per optimizer step; divides `batch_size`.
     pub accumulate: usize,
-    /// Largest drop-path rate of the student (0.1).
+    /// Largest drop-path rate of the student (0.1), where it is a Vision Transformer.
     pub drop_path: f64,
+    /// The backbone, where it is a ResNet.
+    pub resnet: ResNetSection,
     /// Crops and colours.
     pub views: ViewConfig,
     /// Optimizer and its schedules.
     pub optim: OptimConfig,
-    /// The method's constants.
+    /// DINO's constants.
     pub dino: DinoConfig,
+    /// MoCo v2's constants, and what DenseCL shares with it.
+    pub moco: MocoConfig,
+    /// DenseCL's own constants.
+    pub densecl: DenseClSection,
     /// Evaluation during the run.
     pub eval: EvalConfig,
     /// Reading of images.
@@ -99,17 +109,20 @@ pub struct RunConfig {
 impl Default for RunConfig {
     fn default() -> Self {
         Self {
-            method: "dino".into(),
-            arch: Arch { dim: 384, depth: 12, heads: 6, patch_size_px: 16 },
+            method: MethodKind::Dino,
+            arch: BackboneArch::Vit(Arch { dim: 384, depth: 12, heads: 6, patch_size_px: 16 }),
             init_from: String::new(),
             seed: 0,
             epochs: 100,
             batch_size: 64,
             accumulate: 1,
             drop_path: 0.1,
+            resnet: ResNetSection::default(),
             views: ViewConfig::default(),
             optim: OptimConfig::default(),
             dino: DinoConfig::default(),
+            moco: MocoConfig::default(),
+            densecl: DenseClSection::default(),
             eval: EvalConfig::default(),
             loader: LoaderSection::default(),
             log: LogConfig::default(),
@@ -118,7 +131,46 @@ impl Default for RunConfig {
     }
 }
 
-/// Multi-crop; defaults are the reference's.
+/// How a ResNet is used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResNetSection {
+    /// `imagenet` (7×7 of stride 2 and pooling) or `cifar` (3×3, for images of 32 to 64 px).
+    pub stem: Stem,
+    /// Shares of each micro-batch that are normalised by their own statistics, as on that many devices.
+    pub norm_groups: usize,
+    /// Start every block as the identity.
+    pub zero_init_residual: bool,
+}
+
+impl Default for ResNetSection {
+    fn default() -> Self {
+        Self { stem: Stem::Imagenet, norm_groups: 1, zero_init_residual: false }
+    }
+}
+
+/// DenseCL's own constants; what it shares with MoCo is in `moco`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DenseClSection {
+    /// λ, the dense loss's share (0.5).
+    pub lambda: f64,
+    /// Steps at the start with λ = 0 (0).
+    pub lambda_warmup_iterations: usize,
+    /// How cells are matched: `backbone` (max-sim on its features, the default), `head`, `random` or `geometric`.
+    pub matching: Matching,
+    /// Side of the grid maps are pooled to before the dense head; 0 leaves them as they are.
+    pub grid: usize,
+}
+
+impl Default for DenseClSection {
+    fn default() -> Self {
+        let DenseClConfig { lambda, lambda_warmup_iterations, matching, grid, .. } = DenseClConfig::default();
+        Self { lambda, lambda_warmup_iterations, matching, grid }
+    }
+}
+
+/// Crops; defaults are DINO's multi-crop. Methods that compare two views have the global crops alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ViewConfig {
@@ -155,33 +207,48 @@ impl Default for ViewConfig {
     }
 }
 
-/// AdamW and its schedules; defaults are the reference's.
+/// The optimizer and its schedules; defaults are DINO's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OptimConfig {
+    /// `adamw`, `sgd` or `lars`.
+    pub optimizer: OptimizerKind,
     /// Peak learning rate per 256 images of a batch (5e-4): the peak is lr·batch_size/256.
     pub lr: f64,
     /// Learning rate at the end, not scaled (1e-6).
     pub min_lr: f64,
+    /// Let the learning rate move once an epoch, as MoCo does, not with every step.
+    pub lr_by_epoch: bool,
     /// Epochs of linear warm-up (10).
     pub warmup_epochs: usize,
-    /// Decoupled weight decay at the start (0.04).
+    /// Weight decay at the start (0.04); AdamW's is decoupled.
     pub weight_decay: f64,
     /// Weight decay at the end, along a cosine (0.4).
     pub weight_decay_end: f64,
+    /// Decay biases and normalisations too, as MoCo and DenseCL do (LARS never does).
+    pub decay_all: bool,
     /// Largest gradient norm of each parameter (3.0); 0 is off.
     pub clip_grad: f64,
+    /// Momentum of SGD and LARS (0.9).
+    pub momentum: f64,
+    /// η of LARS (0.001).
+    pub lars_eta: f64,
 }
 
 impl Default for OptimConfig {
     fn default() -> Self {
         Self {
+            optimizer: OptimizerKind::AdamW,
             lr: 5e-4,
             min_lr: 1e-6,
+            lr_by_epoch: false,
             warmup_epochs: 10,
             weight_decay: 0.04,
             weight_decay_end: 0.4,
+            decay_all: false,
             clip_grad: 3.0,
+            momentum: 0.9,
+            lars_eta: 0.001,
         }
     }
 }
@@ -262,109 +329,95 @@ impl RunConfig {
         self.optim.lr * self.batch_size as f64 / 256.0
     }
 
-    /// The view plan of these settings.
-    pub fn view_plan(&self) -> ocelli_data::ViewPlan {
-        let v = &self.views;
-        let mut plan = ocelli_data::ViewPlan::dino(DinoViews {
-            global_size_px: v.global_size_px as u32,
-            local_size_px: v.local_size_px as u32,
-            global_scale: v.global_scale,
-            local_scale: v.local_scale,
-            local_crops: v.local_crops,
-            blur_sigma: (v.blur_sigma_max > 0.0).then_some([v.blur_sigma_max.min(0.1), v.blur_sigma_max]),
-        });
-        (plan.mean, plan.std) = (v.mean, v.std);
-        plan
+    /// The published recipe of a method: what values are where nothing sets them.
+    pub fn of(method: MethodKind) -> Self {
+        let dino = Self::default();
+        if method == MethodKind::Dino {
+            return dino;
+        }
+        // MoCo v2, and DenseCL after it: ImageNet, 200 epochs, 8 devices of 32 images.
+        Self {
+            method,
+            arch: BackboneArch::ResNet(ResNetArch {
+                blocks: [3, 4, 6, 3],
+                bottleneck: true,
+                channels: 64,
+                inner: 1,
+                selective_kernel: false,
+            }),
+            epochs: 200,
+            batch_size: 256,
+            drop_path: 0.0,
+            resnet: ResNetSection { norm_groups: 8, ..dino.resnet },
+            views: ViewConfig { global_scale: [0.2, 1.0], local_crops: 0, ..dino.views },
+            optim: OptimConfig {
+                optimizer: OptimizerKind::Sgd,
+                lr: 0.03,
+                min_lr: 0.0,
+                lr_by_epoch: true,
+                warmup_epochs: 0,
+                weight_decay: 1e-4,
+                weight_decay_end: 1e-4,
+                decay_all: true,
+                clip_grad: 0.0,
+                ..dino.optim
+            },
+            ..dino
+        }
     }
 
-    /// Checks every value that can be wrong by itself.
-    ///
-    /// # Errors
-    /// The first value out of range, with its key.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let fail =
-            |key, expected: &str, found: String| Err(ConfigError::Value { key, expected: expected.into(), found });
-        if self.method != "dino" {
-            return fail("method", "\"dino\"", format!("\"{}\"", self.method));
-        }
-        for (key, value) in [
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size),
-            ("accumulate", self.accumulate),
-            ("views.global_size_px", self.views.global_size_px),
-            ("views.local_size_px", self.views.local_size_px),
-            ("log.every_steps", self.log.every_steps),
-            ("log.keep_checkpoints", self.log.keep_checkpoints),
-            ("log.checkpoint_every_epochs", self.log.checkpoint_every_epochs),
-            ("eval.batch_size", self.eval.batch_size),
-            ("loader.prefetch", self.loader.prefetch),
-        ] {
-            if value == 0 {
-                return fail(key, "at least 1", value.to_string());
+    /// The view plan of these settings.
+    pub fn view_plan(&self) -> ViewPlan {
+        let v = &self.views;
+        let blur_sigma = (v.blur_sigma_max > 0.0).then_some([v.blur_sigma_max.min(0.1), v.blur_sigma_max]);
+        let plan = match self.method {
+            MethodKind::Dino => ViewPlan::dino(DinoViews {
+                global_size_px: v.global_size_px as u32,
+                local_size_px: v.local_size_px as u32,
+                global_scale: v.global_scale,
+                local_scale: v.local_scale,
+                local_crops: v.local_crops,
+                blur_sigma,
+            }),
+            MethodKind::Moco | MethodKind::DenseCl => {
+                ViewPlan::moco(MocoViews { size_px: v.global_size_px as u32, scale: v.global_scale, blur_sigma })
             }
+        };
+        ViewPlan { mean: v.mean, std: v.std, ..plan }
+    }
+
+    /// Pixels per cell of the backbone's map: the patch, or a ResNet's stride.
+    pub fn cell_px(&self) -> usize {
+        match self.encoder_config() {
+            EncoderConfig::Vit(config) => config.patch_size_px,
+            EncoderConfig::ResNet(config) => config.stride_px(),
         }
-        // Far beyond use, and small enough that no product of them overflows or fills the memory before a step is done.
-        for (key, value, most) in [
-            ("epochs", self.epochs, 1_000_000),
-            ("batch_size", self.batch_size, 1_000_000),
-            ("views.global_size_px", self.views.global_size_px, 4096),
-            ("views.local_size_px", self.views.local_size_px, 4096),
-            ("views.local_crops", self.views.local_crops, 1000),
-            ("dino.head.out_dim", self.dino.head.out_dim, 100_000_000),
-        ] {
-            if value > most {
-                return fail(key, &format!("at most {most}"), value.to_string());
-            }
+    }
+
+    /// The backbone of these settings.
+    pub(crate) fn encoder_config(&self) -> EncoderConfig {
+        match &self.arch {
+            BackboneArch::Vit(arch) => EncoderConfig::Vit(arch.config(self.views.global_size_px, self.drop_path)),
+            BackboneArch::ResNet(arch) => EncoderConfig::ResNet(ResNetConfig {
+                stem: self.resnet.stem,
+                norm_groups: self.resnet.norm_groups,
+                zero_init_residual: self.resnet.zero_init_residual,
+                ..(*arch).into()
+            }),
         }
-        if !self.batch_size.is_multiple_of(self.accumulate) {
-            return fail(
-                "accumulate",
-                "a divisor of batch_size",
-                format!("{} of {}", self.accumulate, self.batch_size),
-            );
+    }
+
+    /// DenseCL's constants, those it shares with MoCo among them.
+    pub(crate) fn densecl(&self) -> DenseClConfig {
+        let DenseClSection { lambda, lambda_warmup_iterations, matching, grid } = self.densecl;
+        DenseClConfig { contrast: self.moco.clone(), lambda, lambda_warmup_iterations, matching, grid }
+    }
+
+    /// ln K of DINO's prototypes; of contrast with a queue ln(K + 1), the loss where no key is nearer than another.
+    pub fn uniform_entropy(&self) -> f64 {
+        match self.method {
+            MethodKind::Dino => (self.dino.head.out_dim as f64).ln(),
+            MethodKind::Moco | MethodKind::DenseCl => (self.moco.queue as f64 + 1.0).ln(),
         }
-        let smallest = if self.views.local_crops > 0 { self.views.local_size_px } else { usize::MAX };
-        for (key, side) in [("views.global_size_px", self.views.global_size_px), ("views.local_size_px", smallest)]
-        {
-            if side < self.arch.patch_size_px {
-                let expected = format!("at least one patch, {} px", self.arch.patch_size_px);
-                return fail(key, &expected, side.to_string());
-            }
-        }
-        for (key, [low, high]) in
-            [("views.global_scale", self.views.global_scale), ("views.local_scale", self.views.local_scale)]
-        {
-            if !(low > 0.0 && low <= high && high <= 1.0) {
-                return fail(key, "two shares of the area, 0 < low <= high <= 1", format!("[{low}, {high}]"));
-            }
-        }
-        for (key, value) in [
-            ("optim.lr", self.optim.lr),
-            ("optim.min_lr", self.optim.min_lr),
-            ("optim.weight_decay", self.optim.weight_decay),
-            ("optim.weight_decay_end", self.optim.weight_decay_end),
-            ("optim.clip_grad", self.optim.clip_grad),
-            ("log.checkpoint_every_minutes", self.log.checkpoint_every_minutes),
-            ("watch.patience_epochs", self.watch.patience_epochs),
-            ("views.blur_sigma_max", f64::from(self.views.blur_sigma_max)),
-        ] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return fail(key, "a number of at least 0", value.to_string());
-            }
-        }
-        if self.views.std.iter().any(|s| s.is_nan() || *s <= 0.0) {
-            return fail("views.std", "three numbers above 0", format!("{:?}", self.views.std));
-        }
-        if !(0.0..=1.0).contains(&self.loader.max_bad_fraction) {
-            return fail(
-                "loader.max_bad_fraction",
-                "a share from 0 to 1",
-                self.loader.max_bad_fraction.to_string(),
-            );
-        }
-        if !(0.0..1.0).contains(&self.drop_path) {
-            return fail("drop_path", "at least 0 and below 1", self.drop_path.to_string());
-        }
-        Ok(())
     }
 }

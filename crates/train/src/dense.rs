@@ -1,23 +1,22 @@
-//! Backbones of either kind, for what looks at their feature maps.
+//! Backbones of either kind out of any file, and how well their cells find each other.
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_data::{Rng, Scratch, Source, ViewPlace, ViewPlan};
+use ocelli_eval::correspondence::{Pck, nearest};
+use ocelli_methods::ViewBox;
 use ocelli_models::weights::{Family, Part};
-use ocelli_models::{Arch, DenseBackbone as _, Init, Mode, ResNet, ResNetArch, ResNetConfig, Vit};
+use ocelli_models::{Arch, Init, ResNet, ResNetArch, ResNetConfig, Vit};
 
 use crate::backbone::Loaded;
 use crate::resnet::load_resnet_with;
-use crate::{RunConfig, TrainError, load_backbone_part};
+use crate::{Encoder, RunConfig, TrainError, load_backbone_part};
 
-enum Net {
-    Vit(Box<Vit>),
-    ResNet(Box<ResNet>),
-}
-
-/// A Vision Transformer or a ResNet that gives a feature per cell.
+/// A Vision Transformer or a ResNet and where it came from.
 pub struct DenseNet {
-    net: Net,
+    /// The network.
+    pub encoder: Encoder,
     /// What was loaded, in words.
     pub description: String,
     /// Pixels per cell.
@@ -29,11 +28,57 @@ pub struct DenseNet {
 impl DenseNet {
     /// `[batch, 3, height, width]` to `[batch, dim, rows, columns]`.
     pub fn feature_map(&self, images: Tensor<4>) -> Tensor<4> {
-        match &self.net {
-            Net::Vit(vit) => vit.feature_map(images, Mode::Eval),
-            Net::ResNet(net) => net.feature_map(images, Mode::Eval),
-        }
+        self.encoder.feature_map(images)
     }
+}
+
+/// What a view shows, as matching by geometry wants it: in pixels of the image.
+pub fn view_box(place: &ViewPlace) -> ViewBox {
+    let crop = place.crop;
+    ViewBox {
+        left: crop.left as f32,
+        top: crop.top as f32,
+        width: crop.width as f32,
+        height: crop.height as f32,
+        flip: place.flip,
+    }
+}
+
+/// Percentage of correct matches: two views of each image by `plan` (its first two), every cell of one matched to the
+/// most similar cell of the other, against where the crops say it is. The views depend on `seed` alone, so that several
+/// networks can be shown the same. `tick` is called after every image.
+///
+/// # Errors
+/// When an image cannot be read, views are no whole number of cells, or features are not finite.
+pub fn correspondence(
+    encoder: &Encoder,
+    (source, indices): (&dyn Source, &[usize]),
+    plan: &ViewPlan,
+    seed: u64,
+    device: &Device,
+    mut tick: impl FnMut(),
+) -> Result<Pck, TrainError> {
+    plan.validate()?;
+    let side = plan.views[0].size_px as usize;
+    let (mut pck, mut scratch) = (Pck::default(), Scratch::default());
+    for index in indices {
+        let image = source.load(*index)?;
+        let (mut a, mut b) = (vec![0.0; 3 * side * side], vec![0.0; 3 * side * side]);
+        let mut rng = Rng::for_sample(seed, 0, *index as u64);
+        let places = plan.render_all(&image, &mut rng, &mut scratch, &mut [&mut a, &mut b]);
+        let [from, to] = [&places[0], &places[1]].map(view_box);
+        let cells = |pixels: Vec<f32>| {
+            let map = encoder.feature_map(Tensor::from_data(TensorData::new(pixels, [1, 3, side, side]), device));
+            let [_, dim, rows, cols] = map.dims();
+            (map.reshape([dim, rows * cols]).transpose(), [rows, cols])
+        };
+        let ((a, grid), (b, other)) = (cells(a), cells(b));
+        let truth: Vec<Option<(f32, f32)>> =
+            (0..grid[0] * grid[1]).map(|cell| to.position_of(from.cell_centre(cell, grid), other)).collect();
+        pck.add(&nearest(a, b)?, &truth, other);
+        tick();
+    }
+    Ok(pck)
 }
 
 /// Loads a backbone of either kind as `load_backbone` and `load_resnet` do, or draws one: `random:vit-s/16`,
@@ -57,12 +102,11 @@ pub fn load_dense(
                 "expected a stride of {stride} px, this network's patch; found {stride_px}"
             )));
         }
-        Ok(DenseNet { net: Net::Vit(Box::new(vit)), description, stride_px: stride, run })
+        Ok(DenseNet { encoder: Encoder::Vit(Box::new(vit)), description, stride_px: stride, run })
     };
-    let of_resnet = |net: ResNet, config: ResNetConfig, description: String| {
-        let quarter = if config.stem == ocelli_models::Stem::Cifar { 4 } else { 1 };
-        let stride_px = config.output_stride / quarter;
-        DenseNet { net: Net::ResNet(Box::new(net)), description, stride_px, run: None }
+    let of_resnet = |net: ResNet, description: String, run| {
+        let stride_px = net.stride_px();
+        DenseNet { encoder: Encoder::ResNet(Box::new(net)), description, stride_px, run }
     };
     let stride = |config: &mut ResNetConfig| {
         if stride_px != 0 {
@@ -77,7 +121,7 @@ pub fn load_dense(
             let mut config = ResNetConfig::from(arch);
             stride(&mut config);
             let net = config.init(&mut init).map_err(|e| fail(e.to_string()))?;
-            return Ok(of_resnet(net, config, description));
+            return Ok(of_resnet(net, description, None));
         }
         let arch: Arch = name.parse()?;
         return of_vit(arch.config(224, 0.0).init(&mut init)?, description, None);
@@ -85,8 +129,9 @@ pub fn load_dense(
     let loaded = Loaded::read_any(weights, part, |_| Ok(()))?;
     match loaded.network.family {
         Family::ResNet { .. } => {
+            let run = loaded.run();
             let loaded = load_resnet_with(&loaded, device, stride)?;
-            Ok(of_resnet(loaded.net, loaded.config, loaded.description))
+            Ok(of_resnet(loaded.net, loaded.description, run))
         }
         Family::Vit { .. } => {
             let loaded = load_backbone_part(weights, part, heads, device)?;

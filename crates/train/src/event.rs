@@ -2,6 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A method's own figures by name. DINO: `teacher_entropy` in nats (ln K is uniform, 0 is one prototype) and `kl`, the
+/// divergence between teacher and student (loss − entropy). MoCo: `top1`, the share of queries whose own key is above every
+/// key of the queue, `queue_fill` (share of the queue that holds keys) and `queue_age` (their mean age in steps). DenseCL:
+/// these, `loss_global` and `loss_dense`, `top1_dense`, and `matched`, the share of cells that have a match.
+pub type Figures = std::collections::BTreeMap<&'static str, f64>;
+
 /// Figures of some steps, averaged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct StepFigures {
@@ -11,12 +17,11 @@ pub struct StepFigures {
     pub step: usize,
     /// Loss.
     pub loss: f64,
-    /// Entropy of the teacher's distribution, nats; ln K is uniform, 0 is one prototype.
-    pub teacher_entropy: f64,
-    /// KL divergence between teacher and student, nats: loss − entropy.
-    pub kl: f64,
-    /// Spread of the teacher's features, about 1 when healthy.
+    /// Spread of the features (the teacher's, the query encoder's), about 1 when healthy.
     pub feature_std: f64,
+    /// What else the method tells.
+    #[serde(flatten)]
+    pub of_method: Figures,
     /// Norm of all gradients together, before clipping.
     pub gradient_norm: f64,
     /// Largest norm of one parameter's gradient, before clipping.
@@ -41,12 +46,11 @@ pub struct EpochFigures {
     pub epoch: usize,
     /// Mean loss.
     pub loss: f64,
-    /// Mean entropy of the teacher, nats.
-    pub teacher_entropy: f64,
-    /// Mean KL divergence, nats.
-    pub kl: f64,
-    /// Mean spread of the teacher's features.
+    /// Mean spread of the features.
     pub feature_std: f64,
+    /// Means of what else the method tells.
+    #[serde(flatten)]
+    pub of_method: Figures,
     /// Largest norm of one parameter's gradient, before clipping.
     pub max_parameter_gradient_norm: f64,
     /// Learning rate of the last step.
@@ -72,8 +76,11 @@ pub struct RunShape {
     pub steps_per_epoch: usize,
     /// Epochs.
     pub epochs: usize,
-    /// ln K, the entropy of a uniform teacher.
+    /// ln K, the entropy of a uniform teacher; of contrast with a queue of K keys ln(K + 1), the loss where no key is
+    /// nearer than another.
     pub uniform_entropy: f64,
+    /// Steps until the queue has turned over once; 0 without a queue.
+    pub queue_steps: usize,
     /// Parameters of the backbone.
     pub backbone_parameters: usize,
     /// Parameters of the head.

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_data::{EvalBatches, EvalTransform, Source, ViewGroup};
 use ocelli_eval::knn::{KnnConfig, knn};
-use ocelli_models::{Mode, Vit};
 
 use crate::config::EvalConfig;
-use crate::{KnnFigures, RunConfig, TrainError};
+use crate::{Encoder, KnnFigures, RunConfig, TrainError};
 
 /// Labelled images to take neighbours from, and labelled images to classify.
 #[derive(Clone)]
@@ -103,31 +102,31 @@ fn rows_of(
     Ok((Tensor::cat(rows, 0), labels))
 }
 
-/// CLS features `[n, dim]` of the images and their labels.
+/// Features `[n, dim]` of the images (see [`Encoder::features`]) and their labels.
 ///
 /// # Errors
 /// When images cannot be read.
 pub fn extract_features(
-    backbone: &Vit,
+    encoder: &Encoder,
     images: &(Arc<dyn Source>, Vec<usize>),
     config: &RunConfig,
     device: &Device,
 ) -> Result<(Tensor<2>, Vec<u32>), TrainError> {
-    rows_of(images, config, device, |x| backbone.forward(x, Mode::Eval))
+    rows_of(images, config, device, |x| encoder.features(x))
 }
 
-/// Weighted k-NN accuracy (τ = 0.07) of the backbone's CLS features, per cent by k.
+/// Weighted k-NN accuracy (τ = 0.07) of the encoder's features, per cent by k.
 ///
 /// # Errors
 /// When images cannot be read or features are not finite.
 pub fn knn_of(
-    backbone: &Vit,
+    encoder: &Encoder,
     labelled: &Labelled,
     config: &RunConfig,
     device: &Device,
 ) -> Result<KnnFigures, TrainError> {
-    let train = extract_features(backbone, &labelled.train, config, device)?;
-    let test = extract_features(backbone, &labelled.test, config, device)?;
+    let train = extract_features(encoder, &labelled.train, config, device)?;
+    let test = extract_features(encoder, &labelled.test, config, device)?;
     figures(train, test, labelled.classes)
 }
 

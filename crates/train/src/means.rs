@@ -6,10 +6,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::TrainError;
 use crate::fence::device_error;
 
-/// Figures of every step, in order: loss, teacher entropy, KL, spread of the features, norm of all gradients, largest
-/// norm of one parameter's gradient.
-pub(crate) const FIGURES: usize = 6;
-
 /// Figures still on the device.
 #[derive(Default)]
 pub(crate) struct Pending {
@@ -17,7 +13,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Takes one step's figures, `[FIGURES]`.
+    /// Takes one step's figures, as many in every step.
     pub fn push(&mut self, row: Tensor<1>) {
         self.rows.push(row);
     }
@@ -26,13 +22,12 @@ impl Pending {
     ///
     /// # Errors
     /// When the device failed in any of the steps.
-    pub fn read(&mut self) -> Result<Vec<[f32; FIGURES]>, TrainError> {
-        if self.rows.is_empty() {
-            return Ok(Vec::new());
-        }
+    pub fn read(&mut self) -> Result<Vec<Vec<f32>>, TrainError> {
+        let Some(figures) = self.rows.first().map(|row| row.dims()[0]) else { return Ok(Vec::new()) };
         let data = Tensor::cat(std::mem::take(&mut self.rows), 0).try_into_data();
         let values = data.map_err(|e| device_error(&e.to_string()))?.try_to_vec::<f32>();
-        Ok(values.map_err(|e| device_error(&e.to_string()))?.as_chunks().0.to_vec())
+        let values = values.map_err(|e| device_error(&e.to_string()))?;
+        Ok(values.chunks_exact(figures.max(1)).map(<[f32]>::to_vec).collect())
     }
 }
 
@@ -40,15 +35,17 @@ impl Pending {
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Means {
     #[serde(serialize_with = "to_bits", deserialize_with = "from_bits")]
-    sum: [f64; FIGURES],
+    sum: Vec<f64>,
     #[serde(serialize_with = "to_bits", deserialize_with = "from_bits")]
-    max: [f64; FIGURES],
+    max: Vec<f64>,
     n: usize,
 }
 
 impl Means {
     /// Adds one step.
-    pub fn add(&mut self, row: &[f32; FIGURES]) {
+    pub fn add(&mut self, row: &[f32]) {
+        self.sum.resize(row.len(), 0.0);
+        self.max.resize(row.len(), 0.0);
         for (i, v) in row.iter().enumerate() {
             self.sum[i] += f64::from(*v);
             self.max[i] = self.max[i].max(f64::from(*v));
@@ -56,14 +53,14 @@ impl Means {
         self.n += 1;
     }
 
-    /// Mean of a figure.
+    /// Mean of a figure; 0 of nothing.
     pub fn mean(&self, i: usize) -> f64 {
-        self.sum[i] / self.n.max(1) as f64
+        self.sum.get(i).copied().unwrap_or_default() / self.n.max(1) as f64
     }
 
-    /// Largest value of a figure.
+    /// Largest value of a figure; 0 of nothing.
     pub fn max(&self, i: usize) -> f64 {
-        self.max[i]
+        self.max.get(i).copied().unwrap_or_default()
     }
 
     /// Steps added.
@@ -73,12 +70,12 @@ impl Means {
 }
 
 /// As bits: a continued run must add to exactly the sums it stopped with, and decimal text may round.
-fn to_bits<S: Serializer>(values: &[f64; FIGURES], to: S) -> Result<S::Ok, S::Error> {
-    values.map(f64::to_bits).serialize(to)
+fn to_bits<S: Serializer>(values: &[f64], to: S) -> Result<S::Ok, S::Error> {
+    values.iter().map(|v| v.to_bits()).collect::<Vec<u64>>().serialize(to)
 }
 
-fn from_bits<'de, D: Deserializer<'de>>(from: D) -> Result<[f64; FIGURES], D::Error> {
-    <[u64; FIGURES]>::deserialize(from).map(|bits| bits.map(f64::from_bits))
+fn from_bits<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+    Vec::<u64>::deserialize(from).map(|bits| bits.into_iter().map(f64::from_bits).collect())
 }
 
 #[cfg(test)]

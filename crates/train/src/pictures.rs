@@ -1,4 +1,5 @@
-//! Pictures of a run: the views as the network sees them, and what the teacher attends to in a few fixed images.
+//! Pictures of a run: the views as the network sees them, and what it makes of a few fixed images: where a Vision
+//! Transformer attends to, what a ResNet tells apart and finds again.
 //!
 //! Nothing here touches what training computes: images and views are functions of (seed, epoch, sample), and the
 //! network is only evaluated. A run with pictures and one without are the same to the last bit.
@@ -9,18 +10,21 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_data::views::resized_crop;
-use ocelli_data::{CropBox, Filter as Kernel, Image, Rng, Source, normalise_into};
+use ocelli_data::{CropBox, Filter as Kernel, Image, MocoViews, Rng, Source, ViewPlan, normalise_into};
 use ocelli_eval::attention::AttentionMap;
 use ocelli_eval::colour::{Colormap, heatmap};
+use ocelli_eval::correspondence::{Match, MatchPicture, nearest};
+use ocelli_eval::pca::pca_rgb;
 use ocelli_eval::picture::{Filter, Picture};
 use ocelli_eval::sheet::{AttentionExample, AttentionSheet, Sheet, SheetCell, SheetRow, SheetStyle};
 use ocelli_models::Vit;
 
+use crate::config::{BackboneArch, MethodKind};
 use crate::features::eval_transform;
 use crate::run_dir::write_atomically;
-use crate::{RunConfig, TrainError};
+use crate::{Encoder, RunConfig, TrainError};
 
-/// Images whose attention is followed, and samples whose views are shown.
+/// Images that are followed, and samples whose views are shown.
 const IMAGES: usize = 4;
 /// Unreadable images are passed over for others, so often at most.
 const ATTEMPTS: usize = 16;
@@ -32,12 +36,28 @@ const CELL_PX: usize = 128;
 const GAP_PX: usize = 6;
 /// Local views shown at most.
 const LOCALS: usize = 8;
+/// Matches drawn at most.
+const MATCHES: usize = 40;
 
-/// An image attention is drawn on: the pixels the network is evaluated with, whole patches of them.
+/// An image that is drawn on: the pixels the network is evaluated with, whole cells of them.
 struct Fixed {
     name: String,
     class: String,
     image: Image,
+}
+
+/// Features of an image's cells, `[rows·columns, dim]`, row-major.
+struct Cells {
+    values: Vec<f32>,
+    dim: usize,
+    grid: [usize; 2],
+}
+
+impl Cells {
+    fn rows(&self, device: &Device) -> Tensor<2> {
+        let [rows, cols] = self.grid;
+        Tensor::from_data(TensorData::new(self.values.clone(), [rows * cols, self.dim]), device)
+    }
 }
 
 /// Draws the pictures of one run. They are files in `pictures/`:
@@ -46,6 +66,10 @@ struct Fixed {
 /// * `attention-images.png`: the fixed images, one below the other;
 /// * `attention-0007.png`: the teacher's attention to them after 7 epochs (mean of the heads), in the same places;
 /// * `heads.png`: the newest attention, head by head.
+///
+/// A ResNet has, in place of attention, `features-images.png` and `features-0007.png`, the three leading components of its
+/// dense features as colours, and `matches.png`, the newest: cells of one of the images and of an augmented view of it that
+/// choose each other.
 pub struct Pictures {
     config: RunConfig,
     device: Device,
@@ -63,7 +87,7 @@ impl Pictures {
         test: Option<&Arc<dyn Source>>,
     ) -> Self {
         let from = test.filter(|t| !t.is_empty()).unwrap_or(source);
-        let patch = config.arch.patch_size_px as u32;
+        let patch = config.cell_px() as u32;
         let fixed = readable(from.as_ref(), IMAGES)
             .into_iter()
             .map(|(index, image)| {
@@ -108,20 +132,104 @@ impl Pictures {
             return Ok(());
         }
         let mut columns = vec!["image".to_owned()];
-        columns.extend((1..=shown).map(|i| match i {
-            1 | 2 => format!("global {i}"),
-            i => format!("local {}", i - 2),
+        columns.extend((1..=shown).map(|i| match (self.config.method, i) {
+            (MethodKind::Dino, 1 | 2) => format!("global {i}"),
+            (MethodKind::Dino, i) => format!("local {}", i - 2),
+            (_, 1) => "query".to_owned(),
+            (..) => "key".to_owned(),
         }));
         let sheet = Sheet { title: String::new(), columns, rows, style }.render()?;
         write_rgb(&folder.join("views.png"), &sheet)
     }
 
-    /// The fixed images, where [`Self::attention`] puts their maps.
+    /// Writes what the network makes of the fixed images after `epochs_done` epochs into `folder` (0: before training).
+    ///
+    /// # Errors
+    /// When values cannot be read from the device, are not finite, or a file cannot be written.
+    pub fn look(&self, encoder: &Encoder, epochs_done: usize, folder: &Path) -> Result<(), TrainError> {
+        match encoder {
+            Encoder::Vit(vit) => self.attention(vit, epochs_done, folder),
+            Encoder::ResNet(_) => self.features(encoder, epochs_done, folder),
+        }
+    }
+
+    /// Dense features as colours, and matches.
+    fn features(&self, encoder: &Encoder, epochs_done: usize, folder: &Path) -> Result<(), TrainError> {
+        let Some(first) = self.fixed.first() else { return Ok(()) };
+        let style = SheetStyle { cell_px: CELL_PX, ..SheetStyle::default() };
+        let maps = self.fixed.iter().map(|f| self.cells(encoder, &f.image)).collect::<Result<Vec<_>, _>>()?;
+        // Components of all of them together: one colour is one thing in every image.
+        let dim = maps[0].dim;
+        let all: Vec<f32> = maps.iter().flat_map(|map| map.values.iter().copied()).collect();
+        let (colours, mut at) = (pca_rgb(&all, dim)?, 0);
+        let mut strip = Vec::new();
+        for (map, fixed) in maps.iter().zip(&self.fixed) {
+            let [rows, cols] = map.grid;
+            let bytes = colours[at..at + 3 * rows * cols].to_vec();
+            at += bytes.len();
+            let [width, height] = style.display_size(fixed.image.width as usize, fixed.image.height as usize);
+            strip.push(Picture::new(cols, rows, bytes)?.resize(width, height, Filter::Nearest));
+        }
+        write_strip(&folder.join(format!("features-{epochs_done:04}.png")), &strip)?;
+
+        let spec = ViewPlan::moco(MocoViews {
+            size_px: (self.config.views.global_size_px / self.config.cell_px() * self.config.cell_px()) as u32,
+            ..MocoViews::default()
+        });
+        let spec = &spec.views[0];
+        let mut rng = Rng::for_sample(self.config.seed, 0, 0);
+        let view = spec.render(&first.image, &spec.sample(first.image.width, first.image.height, &mut rng));
+        let (a, b) = (&maps[0], self.cells(encoder, &view)?);
+        let mut matches: Vec<Match> = nearest(a.rows(&self.device), b.rows(&self.device))?;
+        matches.retain(|m| m.mutual);
+        matches.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.from.cmp(&b.from)));
+        matches.truncate(MATCHES);
+        // Small images are drawn larger: lines and dots need room.
+        let drawn = |image: &Image| -> Result<Picture, TrainError> {
+            let picture = picture(image)?;
+            let times = (CELL_PX * 2).div_ceil(picture.width().max(picture.height()).max(1));
+            Ok(picture.resize(picture.width() * times, picture.height() * times, Filter::Smooth))
+        };
+        let page = MatchPicture {
+            images: [&drawn(&first.image)?, &drawn(&view)?],
+            features: [&a.values, &b.values],
+            grids: [a.grid, b.grid],
+            dim,
+        };
+        write_rgb(&folder.join("matches.png"), &page.render(&matches)?)
+    }
+
+    /// Features of an image's cells.
+    fn cells(&self, encoder: &Encoder, image: &Image) -> Result<Cells, TrainError> {
+        let map = encoder.feature_map(self.input(image));
+        let [_, dim, rows, cols] = map.dims();
+        let values = map
+            .reshape([dim, rows * cols])
+            .transpose()
+            .into_data()
+            .try_to_vec::<f32>()
+            .map_err(|e| TrainError::Device(format!("cannot read the features back: {e:?}")))?;
+        Ok(Cells { values, dim, grid: [rows, cols] })
+    }
+
+    /// An image as the network wants it, `[1, 3, height, width]`.
+    fn input(&self, image: &Image) -> Tensor<4> {
+        let (width, height) = (image.width as usize, image.height as usize);
+        let mut data = vec![0.0; 3 * width * height];
+        normalise_into(image, self.config.views.mean, self.config.views.std, &mut data);
+        Tensor::from_data(TensorData::new(data, [1, 3, height, width]), &self.device)
+    }
+
+    /// The fixed images, where [`Self::look`] puts their maps.
     fn images(&self, folder: &Path) -> Result<(), TrainError> {
         let style = SheetStyle { cell_px: CELL_PX, ..SheetStyle::default() };
         let shown = self.fixed.iter().map(|f| Ok(style.display(&picture(&f.image)?)));
         let shown = shown.collect::<Result<Vec<_>, TrainError>>()?;
-        if shown.is_empty() { Ok(()) } else { write_strip(&folder.join("attention-images.png"), &shown) }
+        let name = match self.config.arch {
+            BackboneArch::Vit(_) => "attention-images.png",
+            BackboneArch::ResNet(_) => "features-images.png",
+        };
+        if shown.is_empty() { Ok(()) } else { write_strip(&folder.join(name), &shown) }
     }
 
     /// Writes the teacher's attention after `epochs_done` epochs into `folder` (0: before training).
@@ -162,11 +270,8 @@ impl Pictures {
     /// Attention of the class token in the last block, `[heads, rows, columns]`.
     fn attend(&self, vit: &Vit, fixed: &Fixed) -> Result<AttentionMap, TrainError> {
         let (width, height) = (fixed.image.width as usize, fixed.image.height as usize);
-        let mut data = vec![0.0; 3 * width * height];
-        normalise_into(&fixed.image, self.config.views.mean, self.config.views.std, &mut data);
-        let input = Tensor::from_data(TensorData::new(data, [1, 3, height, width]), &self.device);
         let values = vit
-            .cls_attention(input)
+            .cls_attention(self.input(&fixed.image))
             .into_data()
             .try_to_vec::<f32>()
             .map_err(|e| TrainError::Device(format!("cannot read the attention back: {e:?}")))?;
@@ -293,7 +398,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("pictures");
         let pictures = Pictures::new(&config, &device, &source, None);
-        let vit = config.arch.config(48, 0.0).init(&mut Init::new(0, &device)).unwrap();
+        let vit = "vit-32x2x2/8".parse::<ocelli_models::Arch>().unwrap().config(48, 0.0);
+        let vit = vit.init(&mut Init::new(0, &device)).unwrap();
         pictures.views(&dir).unwrap();
         pictures.attention(&vit, 0, &dir).unwrap();
         pictures.attention(&vit, 7, &dir).unwrap();
@@ -305,6 +411,26 @@ mod tests {
         assert_eq!(images.get_pixel(20, 40).0[..3], first.pixel(10, 20).unwrap());
         assert_eq!(map, open(&dir.join("attention-0000.png")), "the same network looks at the same places");
         assert!(open(&dir.join("heads.png")).width() > 4 * 64);
+    }
+
+    #[test]
+    fn the_pictures_of_a_resnet() {
+        let sets = ["arch=resnet-18c8", "moco.queue=8", "batch_size=4"].map(String::from);
+        let (config, device) = (resolve(Some("densecl-laptop"), None, &sets).unwrap(), Device::flex());
+        let folder = tempfile::tempdir().unwrap();
+        let pictures = Pictures::new(&config, &device, &scenes(16), None);
+        let encoder = config.encoder_config().init(0, &device).unwrap();
+        pictures.views(folder.path()).unwrap();
+        pictures.look(&encoder, 3, folder.path()).unwrap();
+        let (images, map) =
+            (open(&folder.path().join("features-images.png")), open(&folder.path().join("features-0003.png")));
+        assert_eq!(images.dimensions(), map.dimensions(), "images and maps lie in the same places");
+        // Six cells a side, one colour each; of several colours.
+        assert_eq!(map.get_pixel(0, 0), map.get_pixel(15, 15));
+        let colours: std::collections::BTreeSet<_> = map.pixels().map(|p| p.0).collect();
+        assert!(colours.len() > 20, "{}", colours.len());
+        assert!(open(&folder.path().join("matches.png")).width() > 512);
+        assert!(!folder.path().join("attention-images.png").exists());
     }
 
     #[test]

@@ -35,7 +35,27 @@ pub fn load_resnet(path: &Path, part: Option<Part>, device: &Device) -> Result<L
     load_resnet_with(&loaded, device, |_| ())
 }
 
-/// The same of tensors already read; `change` may set what files do not tell.
+/// Loads a file's backbone into a ResNet of a given shape, to start a run from it. Returns the network and what was loaded,
+/// in words.
+///
+/// # Errors
+/// When there is no such file, or its tensors are not this network's: the message counts and names what is missing,
+/// unexpected and of another shape.
+pub fn load_resnet_into(
+    path: &Path,
+    config: &ResNetConfig,
+    device: &Device,
+) -> Result<(ResNet, String), TrainError> {
+    let loaded = Loaded::read_any(path, None, |family| match family {
+        Family::ResNet { .. } => Ok(()),
+        Family::Vit { .. } => Err("a ResNet"),
+    })?;
+    let net = config.init(&mut Init::new(0, device)).map_err(|e| loaded.fail(e.to_string()))?;
+    let net = loaded.state.load_into(net).map_err(|e| loaded.fail(e.to_string()))?;
+    Ok((net, loaded.describe(&config.arch.to_string())))
+}
+
+/// The same as [`load_resnet`] of tensors already read; `change` may set what files do not tell.
 pub(crate) fn load_resnet_with(
     loaded: &Loaded,
     device: &Device,

@@ -61,9 +61,20 @@ impl SgdState {
 
     /// One step at a learning rate and weight decay over every parameter that has a gradient.
     pub fn step<M: Module>(&mut self, module: M, gradients: &GradientSum, lr: f64, weight_decay: f64) -> M {
+        self.step_by(module, gradients, lr, |_| weight_decay)
+    }
+
+    /// The same with a weight decay for each parameter.
+    pub fn step_by<M: Module>(
+        &mut self,
+        module: M,
+        gradients: &GradientSum,
+        lr: f64,
+        weight_decay: impl Fn(&FlatParam) -> f64,
+    ) -> M {
         params::replace(module, |param| {
             let gradient = gradients.get(&param.name)?;
-            Some(self.step_parameter(param, gradient.clone(), lr, weight_decay))
+            Some(self.step_parameter(param, gradient.clone(), lr, weight_decay(param)))
         })
     }
 

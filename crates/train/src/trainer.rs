@@ -9,16 +9,18 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use ocelli_data::{Loader, LoaderConfig, Source};
+use ocelli_methods::check_queue;
 use ocelli_methods::schedule::Cosine;
-use ocelli_methods::{Dino, Method};
-use ocelli_models::{Vit, params};
 
 use crate::checkpoint::{Position, Writer};
+use crate::config::MethodKind;
 use crate::event::{Best, RunShape};
 use crate::features::{Labelled, knn_of, knn_of_pixels};
 use crate::fence::fenced;
+use crate::learner::Learner;
 use crate::means::Means;
-use crate::{AdamW, AdamWState, EpochFigures, Event, Pictures, RunConfig, RunDir, TrainError};
+use crate::optimizer::Optimizer;
+use crate::{Encoder, EpochFigures, Event, Pictures, RunConfig, RunDir, TrainError};
 use epoch::EpochEnd;
 pub use epoch::Measured;
 
@@ -29,12 +31,12 @@ pub type Listen<'a> = &'a mut dyn FnMut(&Event) -> Result<(), TrainError>;
 pub struct Trainer {
     config: RunConfig,
     device: Device,
-    method: Dino,
-    optimizer: AdamWState,
+    learner: Learner,
+    optimizer: Optimizer,
     loader: Loader,
     labelled: Option<Labelled>,
-    /// The teacher's backbone as it was drawn, until the first evaluation.
-    untrained: Option<Vit>,
+    /// The backbone as it was drawn, until the first evaluation.
+    untrained: Option<Encoder>,
     schedules: Schedules,
     position: Position,
     /// The checkpoint this process went on from, relative to the run.
@@ -60,15 +62,23 @@ pub struct Summary {
 
 struct Schedules {
     lr: Cosine,
+    /// The learning rate moves every so many steps.
+    lr_every: usize,
     weight_decay: Cosine,
     momentum: Cosine,
+}
+
+impl Schedules {
+    fn lr_at(&self, iteration: usize) -> f64 {
+        self.lr.at(iteration / self.lr_every * self.lr_every)
+    }
 }
 
 impl Trainer {
     /// Builds networks, loader and schedules.
     ///
     /// # Errors
-    /// When a value is out of range or the data set is smaller than a batch.
+    /// When a value is out of range, or the data set is smaller than a batch or no larger than a queue.
     pub fn new(
         config: &RunConfig,
         device: &Device,
@@ -79,6 +89,9 @@ impl Trainer {
         let images = source.len();
         if images < config.batch_size {
             return Err(TrainError::TooFewImages { images, batch: config.batch_size });
+        }
+        if config.method.has_queue() {
+            check_queue(config.moco.queue, config.batch_size, images)?;
         }
         let loader = Loader::new(
             source.clone(),
@@ -92,25 +105,30 @@ impl Trainer {
                 ..LoaderConfig::default()
             },
         )?;
-        let vit = config.arch.config(config.views.global_size_px, config.drop_path);
-        let method = Dino::new(&config.dino, &vit, config.seed, device)?;
+        let learner = Learner::new(config, device)?;
         // Whole optimizer steps only, as the reference drops the last incomplete batch.
         let steps_per_epoch = images / config.batch_size;
         let total = config.epochs * steps_per_epoch;
+        let (momentum, momentum_end) = match config.method {
+            MethodKind::Dino => (config.dino.teacher_momentum, 1.0),
+            MethodKind::Moco | MethodKind::DenseCl => (config.moco.momentum, config.moco.momentum),
+        };
         let schedules = Schedules {
+            lr_every: if config.optim.lr_by_epoch { steps_per_epoch } else { 1 },
             lr: Cosine::new(config.peak_lr(), config.optim.min_lr, total)
                 .with_warmup(config.optim.warmup_epochs * steps_per_epoch),
             weight_decay: Cosine::new(config.optim.weight_decay, config.optim.weight_decay_end, total),
-            momentum: Cosine::new(config.dino.teacher_momentum, 1.0, total),
+            momentum: Cosine::new(momentum, momentum_end, total),
         };
         Ok(Self {
             labelled: Labelled::of(source, test, &config.eval),
-            untrained: Some(method.teacher().backbone.clone()),
+            // Drawn again: what is trained shares its running statistics with its clones.
+            untrained: Some(config.encoder_config().init(config.seed, device)?),
             pictures: Pictures::new(config, device, source, test),
             config: config.clone(),
             device: device.clone(),
-            method,
-            optimizer: AdamWState::new(AdamW::default()),
+            learner,
+            optimizer: Optimizer::new(&config.optim),
             schedules,
             position: Position { images, names_crc32: names_crc32(source.as_ref()), ..Position::default() },
             loader,
@@ -121,9 +139,12 @@ impl Trainer {
         })
     }
 
-    /// The method, to look at its networks.
-    pub fn method(&self) -> &Dino {
-        &self.method
+    /// The network one keeps, as it is now: DINO's teacher, or the query encoder of MoCo and DenseCL, without its head.
+    ///
+    /// # Errors
+    /// When it cannot be built anew, which a run that could be made does not meet.
+    pub fn encoder(&self) -> Result<Encoder, TrainError> {
+        self.learner.encoder(&self.device)
     }
 
     /// Optimizer steps per epoch.
@@ -153,7 +174,7 @@ impl Trainer {
 
     fn knn(&self) -> Result<Option<crate::KnnFigures>, TrainError> {
         let Some(labelled) = &self.labelled else { return Ok(None) };
-        Ok(Some(knn_of(&self.method.teacher().backbone, labelled, &self.config, &self.device)?))
+        Ok(Some(knn_of(&self.encoder()?, labelled, &self.config, &self.device)?))
     }
 
     /// Trains to the last epoch, or until told to stop, telling `listen` what happens, with checkpoints in `dir` where
@@ -181,14 +202,21 @@ impl Trainer {
 
     /// What is trained, in numbers.
     pub fn shape(&self) -> RunShape {
+        let (backbone_parameters, head_parameters) = self.learner.parameters();
         RunShape {
             images: self.position.images,
             steps_per_epoch: self.steps_per_epoch(),
             epochs: self.config.epochs,
-            uniform_entropy: self.uniform_entropy(),
-            backbone_parameters: params::count(&self.method.net().backbone),
-            head_parameters: params::count(&self.method.net().head),
+            uniform_entropy: self.config.uniform_entropy(),
+            queue_steps: self.queue_steps(),
+            backbone_parameters,
+            head_parameters,
         }
+    }
+
+    /// Steps until a queue has turned over once; 0 without one.
+    fn queue_steps(&self) -> usize {
+        if self.config.method.has_queue() { self.config.moco.queue / self.config.batch_size } else { 0 }
     }
 
     fn run_epochs(&mut self, dir: Option<&RunDir>, listen: Listen<'_>) -> Result<Summary, TrainError> {
@@ -252,8 +280,8 @@ impl Trainer {
         let Some(dir) = dir else { return Ok(()) };
         let folder = dir.path().join("pictures");
         let views = if epochs_done == 0 { self.pictures.views(&folder) } else { Ok(()) };
-        let teacher = &self.method.teacher().backbone;
-        match views.and_then(|()| self.pictures.attention(teacher, epochs_done, &folder)) {
+        let look = || self.pictures.look(&self.encoder()?, epochs_done, &folder);
+        match views.and_then(|()| look()) {
             Ok(()) => Ok(()),
             Err(e) => listen(&Event::Warning { message: format!("pictures after {epochs_done} epochs: {e}") }),
         }

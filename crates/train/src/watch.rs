@@ -1,8 +1,9 @@
 //! Watches a run for collapse: the outputs of the teacher that carry no information about the image.
 //!
-//! Three forms (Caron et al. 2021, §5.3 and figure 7, for the first two): *uniform*, every prototype equally likely for
+//! Three forms of DINO's (Caron et al. 2021, §5.3 and figure 7, for the first two): *uniform*, every prototype equally likely for
 //! every image; *one prototype*, the same one for every image; *constant features*, the backbone itself says the same of
-//! every image. A healthy run may pass close to any of them for a moment, above all in its first epochs, so a form
+//! every image. Contrast with a queue has the last of them, and *indifference*: every key is as near to a query as its own. A
+//! healthy run may pass close to any of them for a moment, above all in its first epochs, so a form
 //! counts only when it has been there in every row for [`WatchConfig::patience_epochs`], and not during warm-up.
 
 use std::fmt;
@@ -49,6 +50,8 @@ pub enum Collapse {
     OnePrototype,
     /// The same features for every image.
     ConstantFeatures,
+    /// No key of the queue is nearer than another.
+    Indifferent,
 }
 
 impl fmt::Display for Collapse {
@@ -63,6 +66,11 @@ impl fmt::Display for Collapse {
                 "the teacher answers every image with the same prototype, and the loss is near zero for nothing. Usual \
                  remedies: check that centring is on (dino.centre_momentum below 1), a higher dino.teacher_temp, \
                  dino.head.norm_last_layer = true, a lower optim.lr"
+            }
+            Self::Indifferent => {
+                "the loss stays at ln(queue + 1): to every query all keys of the queue are as near as its own. Usual \
+                 remedies: a higher moco.momentum (0.99 and more: keys of one queue must be comparable), a lower optim.lr, \
+                 an optim.warmup_epochs, a smaller moco.queue"
             }
             Self::ConstantFeatures => {
                 "the backbone gives every image the same features. Usual remedies: a lower optim.lr, a longer \
@@ -80,6 +88,9 @@ const UNIFORM_KL: f64 = 0.001;
 const ONE_PROTOTYPE_LOSS: f64 = 0.04;
 const CONSTANT_STD: f64 = 0.01;
 const FEWEST_STEPS: usize = 100;
+/// A contrastive loss above this share of ln(K + 1), with a share of won comparisons below that.
+const INDIFFERENT_LOSS: f64 = 0.995;
+const INDIFFERENT_TOP1: f64 = 0.05;
 
 /// What the rows so far looked like. Part of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -93,8 +104,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Looks at one row; returns a collapse once it has lasted `patience_steps`. `ln_k` is the entropy of a uniform
-    /// teacher; nothing is suspected before `from_step`.
+    /// Looks at one row; returns a collapse once it has lasted `patience_steps`. `ln_k` is
+    /// [`RunConfig::uniform_entropy`](crate::RunConfig::uniform_entropy); nothing is suspected before `from_step`.
     pub fn see(
         &mut self,
         row: &StepFigures,
@@ -125,9 +136,17 @@ impl Watch {
 }
 
 fn form_of(row: &StepFigures, ln_k: f64) -> Option<Collapse> {
+    let of = |name: &str| row.of_method.get(name).copied();
     if row.feature_std < CONSTANT_STD {
-        Some(Collapse::ConstantFeatures)
-    } else if row.teacher_entropy > UNIFORM_ENTROPY * ln_k && row.kl < UNIFORM_KL * ln_k {
+        return Some(Collapse::ConstantFeatures);
+    }
+    if let Some(top1) = of("top1") {
+        let loss = of("loss_global").unwrap_or(row.loss);
+        let indifferent = loss > INDIFFERENT_LOSS * ln_k && top1 < INDIFFERENT_TOP1;
+        return indifferent.then_some(Collapse::Indifferent);
+    }
+    let (entropy, kl) = (of("teacher_entropy").unwrap_or_default(), of("kl").unwrap_or_default());
+    if entropy > UNIFORM_ENTROPY * ln_k && kl < UNIFORM_KL * ln_k {
         Some(Collapse::Uniform)
     } else if row.loss < ONE_PROTOTYPE_LOSS * ln_k {
         Some(Collapse::OnePrototype)
@@ -146,9 +165,8 @@ mod tests {
         StepFigures {
             step,
             loss: entropy + kl,
-            teacher_entropy: entropy,
-            kl,
             feature_std,
+            of_method: [("teacher_entropy", entropy), ("kl", kl)].into(),
             ..StepFigures::default()
         }
     }
@@ -168,6 +186,26 @@ mod tests {
         let one = |s: usize| if s < 500 { row(s, 8.0, 0.8, 0.9) } else { row(s, 0.01, 0.1, 0.4) };
         assert_eq!(found(steps().map(one)), Some((799, Collapse::OnePrototype)));
         assert_eq!(found(steps().map(|s| row(s, 6.0, 0.8, 0.001))), Some((499, Collapse::ConstantFeatures)));
+    }
+
+    #[test]
+    fn contrast_that_tells_nothing_apart_is_found() {
+        let contrast = |step: usize, loss: f64, top1: f64| StepFigures {
+            step,
+            loss,
+            feature_std: 0.5,
+            of_method: [("top1", top1)].into(),
+            ..StepFigures::default()
+        };
+        let steps = || (9..2000).step_by(10);
+        let lost = |s: usize| if s < 500 { contrast(s, 9.0, 0.3) } else { contrast(s, 11.08, 0.001) };
+        assert_eq!(found(steps().map(lost)), Some((799, Collapse::Indifferent)));
+        // Hard, but not lost.
+        assert_eq!(found(steps().map(|s| contrast(s, 10.5, 0.01))), None);
+        assert_eq!(
+            found(steps().map(|s| StepFigures { feature_std: 0.0, ..contrast(s, 1.0, 0.9) })).unwrap().1,
+            Collapse::ConstantFeatures
+        );
     }
 
     #[test]

@@ -327,7 +327,7 @@ impl Session {
         };
         let ln_k = (c.dino.head.out_dim as f64).ln();
 
-        let output = self.method.loss(views, batch, &clock);
+        let output = self.method.loss(views, batch, &[], &clock);
         let mut raw = output.loss.backward();
         let mut gradients = GradientSum::default();
         gradients.add(params::take_gradients(self.method.net(), &mut raw), 1.0);

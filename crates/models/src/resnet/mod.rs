@@ -78,6 +78,11 @@ impl ResNetConfig {
         self.arch.num_parameters(if self.stem == Stem::Cifar { 3 } else { 7 })
     }
 
+    /// Pixels per cell of the last stage: a quarter of the output stride with the stem for small images.
+    pub fn stride_px(&self) -> usize {
+        self.output_stride / if self.stem == Stem::Cifar { 4 } else { 1 }
+    }
+
     /// Checks the numbers and draws the network: convolutions by He et al. 2015, γ = 1, β = 0.
     ///
     /// # Errors
@@ -116,6 +121,7 @@ impl ResNetConfig {
             pools: self.stem == Stem::Imagenet,
             norm_groups: self.norm_groups,
             dim: self.arch.dim(),
+            stride_px: self.stride_px(),
         })
     }
 
@@ -178,12 +184,19 @@ pub struct ResNet {
     norm_groups: usize,
     #[module(skip)]
     dim: usize,
+    #[module(skip)]
+    stride_px: usize,
 }
 
 impl ResNet {
     /// Channels of the last stage.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// Pixels per cell of the last stage.
+    pub fn stride_px(&self) -> usize {
+        self.stride_px
     }
 
     /// Outputs of the four stages, `[batch, channels, rows, cols]` each.

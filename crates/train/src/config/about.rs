@@ -5,31 +5,43 @@ use toml::{Table, Value};
 use super::resolve::table_of;
 use super::{ConfigError, RunConfig};
 
-/// Key, meaning, source of the default. *DINO*: the reference's default or its paper; *torchvision*: the reference takes
-/// it from there; *Ocelli*: no published value, or a matter of taste.
+/// Key, meaning, source of the default. *DINO*, *MoCo*, *DenseCL*: the reference's default or its paper; *torchvision*:
+/// the reference takes it from there; *Ocelli*: no published value, or a matter of taste.
 const KEYS: &[(&str, &str, &str)] = &[
-    ("method", "what is trained", "DINO"),
-    ("arch", "backbone", "DINO"),
+    ("method", "what is trained: dino, moco, densecl; the other defaults are its own", "Ocelli"),
+    ("arch", "backbone: a Vision Transformer, or a ResNet (moco and densecl want one)", "each method's paper"),
     ("init_from", "weights to start from; empty: random", "DINO"),
     ("seed", "decides weights, order, views, drop path", "DINO"),
     ("epochs", "passes over the images", "DINO"),
     ("batch_size", "images per optimizer step, all parts together", "DINO, each GPU"),
     ("accumulate", "parts a batch is computed in; the result stays the same", "Ocelli"),
-    ("drop_path", "largest rate of stochastic depth in the student", "DINO"),
-    ("views.global_size_px", "side of the two global crops", "DINO"),
+    ("drop_path", "largest rate of stochastic depth in the student, of a Vision Transformer", "DINO"),
+    ("resnet.stem", "imagenet: 7x7 of stride 2 and pooling; cifar: 3x3, for images of 32 to 64 px", "torchvision"),
+    (
+        "resnet.norm_groups",
+        "shares of a micro-batch normalised on their own; in moco and densecl, 1 lets the statistics give a key away",
+        "each method's number of devices",
+    ),
+    ("resnet.zero_init_residual", "start every block as the identity", "torchvision, MoCo, DenseCL"),
+    ("views.global_size_px", "side of the two global crops; moco and densecl have no others", "all"),
     ("views.local_size_px", "side of the local crops", "DINO"),
-    ("views.global_scale", "share of the image's area in a global crop", "DINO"),
+    ("views.global_scale", "share of the image's area in a global crop", "each method's paper"),
     ("views.local_scale", "share of the image's area in a local crop", "DINO"),
-    ("views.local_crops", "local crops of each image", "DINO"),
+    ("views.local_crops", "local crops of each image; 0 in moco and densecl", "DINO"),
     ("views.blur_sigma_max", "largest sigma of the blur, pixels; 0: no blur", "DINO"),
     ("views.mean", "taken off each channel", "torchvision: ImageNet's"),
     ("views.std", "divides each channel", "torchvision: ImageNet's"),
-    ("optim.lr", "peak learning rate for 256 images; scaled by batch_size / 256", "DINO"),
+    ("optim.optimizer", "adamw, sgd, or lars", "each method's paper"),
+    ("optim.lr", "peak learning rate for 256 images; scaled by batch_size / 256", "each method's paper"),
     ("optim.min_lr", "learning rate at the end, not scaled", "DINO"),
+    ("optim.lr_by_epoch", "let the learning rate move once an epoch, not every step", "MoCo"),
     ("optim.warmup_epochs", "epochs of linear warm-up", "DINO"),
-    ("optim.weight_decay", "decoupled weight decay at the start", "DINO"),
+    ("optim.weight_decay", "weight decay at the start (decoupled in adamw)", "each method's paper"),
     ("optim.weight_decay_end", "weight decay at the end, along a cosine", "DINO"),
+    ("optim.decay_all", "decay biases and normalisations too (not in lars)", "MoCo, DenseCL: true; DINO: false"),
     ("optim.clip_grad", "largest gradient norm of each parameter; 0: no clipping", "DINO"),
+    ("optim.momentum", "momentum of sgd and lars", "all"),
+    ("optim.lars_eta", "trust ratio of lars", "DINO"),
     ("dino.student_temp", "temperature of the student", "DINO"),
     ("dino.teacher_temp", "temperature of the teacher after its warm-up", "DINO; unstable above 0.07"),
     ("dino.warmup_teacher_temp", "temperature of the teacher in epoch 0", "DINO"),
@@ -51,6 +63,16 @@ const KEYS: &[(&str, &str, &str)] = &[
         "prototypes of length 1; false trains their length",
         "DINO; false for the large ViTs",
     ),
+    ("moco.hidden_dim", "width of the head's hidden layer; 0: the backbone's own", "MoCo, DenseCL"),
+    ("moco.out_dim", "width of queries and keys", "MoCo, DenseCL"),
+    ("moco.queue", "keys in the queue: a multiple of batch_size, fewer than there are images", "MoCo, DenseCL"),
+    ("moco.temperature", "temperature of the contrast", "MoCo v2, DenseCL; 0.07 in MoCo v1"),
+    ("moco.momentum", "momentum of the key encoder, constant", "MoCo, DenseCL; lower for short runs"),
+    ("moco.shuffle_keys", "show the key encoder its batch in another order", "MoCo, DenseCL"),
+    ("densecl.lambda", "share of the dense loss", "DenseCL"),
+    ("densecl.lambda_warmup_iterations", "steps at the start without the dense loss", "DenseCL"),
+    ("densecl.matching", "how cells are matched: backbone, head, random, geometric", "DenseCL; geometric: PixPro"),
+    ("densecl.grid", "side of the grid the dense head sees; 0: the backbone's", "DenseCL"),
     ("eval.every_epochs", "epochs between k-NN evaluations; 0: none. Needs labels", "Ocelli"),
     ("eval.resize_px", "short side before the centre crop; 0: as it is", "DINO's k-NN"),
     ("eval.crop_px", "side of the centre crop; 0: all of it", "DINO's k-NN"),
@@ -74,7 +96,7 @@ const KEYS: &[(&str, &str, &str)] = &[
 /// # Errors
 /// When it cannot be written as TOML.
 pub fn annotated(config: &RunConfig) -> Result<String, ConfigError> {
-    let (table, defaults) = (table_of(config)?, table_of(&RunConfig::default())?);
+    let (table, defaults) = (table_of(config)?, table_of(&RunConfig::of(config.method))?);
     let mut text = String::new();
     section(&mut text, "", &table, &defaults);
     Ok(text)

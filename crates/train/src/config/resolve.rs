@@ -2,9 +2,9 @@
 
 use toml::{Table, Value};
 
-use super::{ConfigError, RunConfig, preset};
+use super::{ConfigError, MethodKind, RunConfig, preset};
 
-/// Builds a configuration: the published defaults, then the preset, then the file, then the single values.
+/// Builds a configuration: the method's published defaults, then the preset, then the file, then the single values.
 ///
 /// `file` is a name for messages and the file's text; `sets` are `key=value` with dotted keys, values as in TOML
 /// (bare words are taken as strings).
@@ -16,15 +16,20 @@ pub fn resolve(
     file: Option<(&str, &str)>,
     sets: &[String],
 ) -> Result<RunConfig, ConfigError> {
-    let mut table = table_of(&RunConfig::default())?;
+    let mut layers: Vec<(Table, String)> = Vec::new();
     if let Some(name) = preset_name {
-        let preset = preset(name)?;
-        merge(&mut table, parse(preset.toml, name)?, "", name)?;
+        layers.push((parse(preset(name)?.toml, name)?, name.to_owned()));
     }
     if let Some((name, text)) = file {
-        merge(&mut table, parse(text, name)?, "", name)?;
+        layers.push((parse(text, name)?, name.to_owned()));
     }
-    finish(table, sets)
+    for set in sets {
+        layers.push((parse_set(set)?, format!("--set {set}")));
+    }
+    // Every method has defaults of its own, so the last layer that names one comes first.
+    let method = layers.iter().rev().find_map(|(layer, _)| layer.get("method")?.as_str());
+    let method = method.map_or(Ok(MethodKind::Dino), str::parse)?;
+    finish(table_of(&RunConfig::of(method))?, layers)
 }
 
 /// Lays single values over a configuration.
@@ -32,12 +37,13 @@ pub fn resolve(
 /// # Errors
 /// As [`resolve`].
 pub fn resolve_over(base: &RunConfig, sets: &[String]) -> Result<RunConfig, ConfigError> {
-    finish(table_of(base)?, sets)
+    let layers = sets.iter().map(|set| Ok((parse_set(set)?, format!("--set {set}"))));
+    finish(table_of(base)?, layers.collect::<Result<_, ConfigError>>()?)
 }
 
-fn finish(mut table: Table, sets: &[String]) -> Result<RunConfig, ConfigError> {
-    for set in sets {
-        merge(&mut table, parse_set(set)?, "", &format!("--set {set}"))?;
+fn finish(mut table: Table, layers: Vec<(Table, String)>) -> Result<RunConfig, ConfigError> {
+    for (layer, name) in layers {
+        merge(&mut table, layer, "", &name)?;
     }
     let config: RunConfig = table.try_into().map_err(|e: toml::de::Error| ConfigError::Toml {
         source_name: "configuration".into(),
@@ -148,6 +154,22 @@ mod tests {
     }
 
     #[test]
+    fn defaults_are_the_methods_own() {
+        let of = |sets: &[&str]| {
+            resolve(None, None, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).unwrap()
+        };
+        let moco = of(&["method=moco"]);
+        assert_eq!((moco.arch.to_string().as_str(), moco.optim.lr, moco.moco.queue), ("resnet-50", 0.03, 65_536));
+        assert_eq!(moco, RunConfig::of(MethodKind::Moco));
+        let densecl = of(&["method=densecl", "arch=resnet18"]);
+        assert_eq!(
+            densecl,
+            RunConfig { arch: "resnet-18".parse().unwrap(), ..RunConfig::of(MethodKind::DenseCl) }
+        );
+        assert_eq!(of(&["arch=resnet50"]).optim, RunConfig::default().optim);
+    }
+
+    #[test]
     fn mistakes_name_the_key_and_the_nearest() {
         let message = |sets: &[&str]| {
             resolve(None, None, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).unwrap_err().to_string()
@@ -159,6 +181,23 @@ mod tests {
         assert!(message(&["views.global_scale=[0.4,1.5]"]).contains("views.global_scale"));
         assert!(message(&["views.local_size_px=8"]).contains("at least one patch"));
         assert!(message(&["arch=resnet"]).contains("unknown architecture"));
+        assert!(message(&["method=simclr"]).contains("\"densecl\""));
+        assert!(message(&["method=moco", "arch=vit-s/16"]).contains("arch: expected a ResNet for moco"));
+        assert!(
+            message(&["method=moco", "moco.queue=1000"]).contains("moco.queue: expected a multiple of batch_size")
+        );
+        assert!(message(&["method=densecl", "views.local_crops=2"]).contains("views.local_crops: expected 0"));
+        assert!(
+            message(&["method=moco", "resnet.norm_groups=3"]).contains("resnet.norm_groups: expected a divisor")
+        );
+        assert!(message(&["optim.momentum=1"]).contains("optim.momentum: expected at least 0 and below 1"));
+        assert!(message(&["optim.optimizer=adam"]).contains("optim.optimizer: expected \"adamw\" or \"sgd\""));
+        assert!(
+            message(&["densecl.matching=best"]).contains("backbone"),
+            "{}",
+            message(&["densecl.matching=best"])
+        );
+        assert!(message(&["resnet.stem=large"]).contains("imagenet"));
         assert!(resolve(Some("vit-s16-30"), None, &[]).unwrap_err().to_string().contains("vit-s16-300"));
     }
 }

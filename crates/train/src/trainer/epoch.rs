@@ -3,17 +3,18 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
-use ocelli_data::{EpochIter, ViewBatch};
-use ocelli_methods::{Method, StepClock};
-use ocelli_models::params;
+use ocelli_data::EpochIter;
+use ocelli_methods::StepClock;
 
 use super::{Listen, Trainer};
+use crate::config::MethodKind;
+use crate::event::Figures;
 use crate::features::to_tensor;
 use crate::fence::fenced;
-use crate::means::Pending;
+use crate::learner::MicroBatch;
+use crate::means::{Means, Pending};
 use crate::watch::OnCollapse;
-use crate::{EpochFigures, Event, GradientSum, RunDir, StepFigures, StepRates, TrainError};
+use crate::{EpochFigures, Event, RunDir, StepFigures, StepRates, TrainError, view_box};
 
 /// What a step takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,7 +45,7 @@ impl Trainer {
     pub fn measure(&mut self, steps: usize) -> Result<Measured, TrainError> {
         fenced(|| {
             // With every parameter in training, as it is in most of the run.
-            self.position.epochs_done = self.config.dino.freeze_last_layer_epochs;
+            self.position.epochs_done = self.frozen_epochs();
             let mut batches = self.loader.epoch(0, 0);
             let mut times: Vec<f64> = Vec::new();
             for iteration in 0..(steps + 1).min(self.steps_per_epoch()) {
@@ -52,9 +53,9 @@ impl Trainer {
                     break;
                 }
                 let started = Instant::now();
-                let (micro, clocks, rates) = self.next_step(&mut batches, iteration)?;
+                let (micro, rates) = self.next_step(&mut batches, iteration)?;
                 let mut pending = Pending::default();
-                pending.push(self.step(&micro, &clocks, &rates));
+                pending.push(self.learner.step(&mut self.optimizer, &micro, &rates));
                 pending.read()?;
                 times.push(started.elapsed().as_secs_f64());
             }
@@ -79,8 +80,8 @@ impl Trainer {
         let mut since = (Instant::now(), self.steps_done());
         while self.position.step_in_epoch < steps {
             let iteration = self.steps_done();
-            let (micro, clocks, rates) = self.next_step(&mut batches, iteration)?;
-            pending.push(self.step(&micro, &clocks, &rates));
+            let (micro, rates) = self.next_step(&mut batches, iteration)?;
+            pending.push(self.learner.step(&mut self.optimizer, &micro, &rates));
             self.position.step_in_epoch += 1;
             listen(&Event::Tick { step: iteration + 1 })?;
             self.writer.poll()?;
@@ -94,7 +95,7 @@ impl Trainer {
                 self.read_figures(&mut pending)?;
                 if row_due {
                     let images_per_second = (waiting * self.config.batch_size) as f64 / seconds;
-                    self.row(&rates, clocks[0].momentum, images_per_second, listen)?;
+                    self.row(&rates, self.schedules.momentum.at(iteration), images_per_second, listen)?;
                 }
                 since = (Instant::now(), iteration + 1);
             }
@@ -111,12 +112,11 @@ impl Trainer {
         let (all, last) = (&self.position.epoch_means, (epoch + 1) * steps - 1);
         Ok(EpochEnd::Done(EpochFigures {
             epoch,
-            loss: all.mean(0),
-            teacher_entropy: all.mean(1),
-            kl: all.mean(2),
-            feature_std: all.mean(3),
-            max_parameter_gradient_norm: all.max(5),
-            lr: self.schedules.lr.at(last),
+            loss: self.mean(all, "loss"),
+            feature_std: self.mean(all, "feature_std"),
+            of_method: self.of_method(all),
+            max_parameter_gradient_norm: all.max(self.learner.figures().len() + 1),
+            lr: self.schedules.lr_at(last),
             weight_decay: self.schedules.weight_decay.at(last),
             momentum: self.schedules.momentum.at(last),
             knn: None,
@@ -125,12 +125,32 @@ impl Trainer {
         }))
     }
 
-    /// The micro-batches of an optimizer step, their clocks, and the schedules' values.
+    /// The mean of a figure.
+    fn mean(&self, means: &Means, name: &str) -> f64 {
+        self.learner.figures().iter().position(|n| *n == name).map(|i| means.mean(i)).unwrap_or_default()
+    }
+
+    /// The means of what only this method tells.
+    fn of_method(&self, means: &Means) -> Figures {
+        let named = self.learner.figures().iter().enumerate();
+        let own = named.filter(|(_, name)| !["loss", "feature_std"].contains(name));
+        own.map(|(i, name)| (*name, means.mean(i))).collect()
+    }
+
+    /// Epochs at the start in which not every parameter is trained.
+    fn frozen_epochs(&self) -> usize {
+        match self.config.method {
+            MethodKind::Dino => self.config.dino.freeze_last_layer_epochs,
+            MethodKind::Moco | MethodKind::DenseCl => 0,
+        }
+    }
+
+    /// The micro-batches of an optimizer step and the schedules' values.
     fn next_step(
         &self,
         batches: &mut EpochIter,
         iteration: usize,
-    ) -> Result<(Vec<ViewBatch>, Vec<StepClock>, StepRates), TrainError> {
+    ) -> Result<(Vec<MicroBatch>, StepRates), TrainError> {
         let clock = |micro_batch| StepClock {
             epoch: self.position.epochs_done,
             iteration,
@@ -139,21 +159,31 @@ impl Trainer {
             seed: self.config.seed,
         };
         let rates = StepRates {
-            lr: self.schedules.lr.at(iteration),
+            lr: self.schedules.lr_at(iteration),
             weight_decay: self.schedules.weight_decay.at(iteration),
             clip: self.config.optim.clip_grad,
         };
-        let clocks = (0..self.config.accumulate).map(clock).collect();
-        let micro = batches.take(self.config.accumulate).collect::<Result<_, _>>()?;
-        Ok((micro, clocks, rates))
+        let micro = batches.take(self.config.accumulate).enumerate().map(|(i, batch)| {
+            let batch = batch?;
+            Ok(MicroBatch {
+                views: batch.groups.iter().map(|g| to_tensor(g, &self.device)).collect(),
+                images: batch.indices.len(),
+                places: batch.places.iter().map(|views| views.iter().map(view_box).collect()).collect(),
+                clock: clock(i),
+            })
+        });
+        Ok((micro.collect::<Result<_, TrainError>>()?, rates))
     }
 
     /// Waits for the device and adds up what the steps since the last time gave.
     fn read_figures(&mut self, pending: &mut Pending) -> Result<(), TrainError> {
         let rows = pending.read()?;
         let first = self.steps_done() - rows.len();
+        let norm = self.learner.figures().len();
         for (i, row) in rows.iter().enumerate() {
-            for (what, value) in [("the loss", row[0]), ("the gradient's norm", row[4])] {
+            for (what, value) in
+                [("the loss", row[0]), ("the gradient's norm", row.get(norm).copied().unwrap_or_default())]
+            {
                 if !value.is_finite() {
                     return Err(TrainError::NotFinite { what, value, step: first + i + 1 });
                 }
@@ -172,25 +202,26 @@ impl Trainer {
         images_per_second: f64,
         listen: Listen<'_>,
     ) -> Result<(), TrainError> {
-        let means = std::mem::take(&mut self.position.row_means);
+        let (means, norm) = (std::mem::take(&mut self.position.row_means), self.learner.figures().len());
         let figures = StepFigures {
             epoch: self.position.epochs_done,
             step: self.steps_done() - 1,
-            loss: means.mean(0),
-            teacher_entropy: means.mean(1),
-            kl: means.mean(2),
-            feature_std: means.mean(3),
-            gradient_norm: means.mean(4),
-            max_parameter_gradient_norm: means.max(5),
+            loss: self.mean(&means, "loss"),
+            feature_std: self.mean(&means, "feature_std"),
+            of_method: self.of_method(&means),
+            gradient_norm: means.mean(norm),
+            max_parameter_gradient_norm: means.max(norm + 1),
             lr: rates.lr,
             weight_decay: rates.weight_decay,
             momentum,
             images_per_second,
         };
         let (watch, per_epoch) = (&self.config.watch, self.steps_per_epoch());
-        let from = self.config.optim.warmup_epochs.max(self.config.dino.freeze_last_layer_epochs) * per_epoch;
+        let from = self.config.optim.warmup_epochs.max(self.frozen_epochs()) * per_epoch;
+        // A queue of random keys says nothing, and the loss rises while real ones come in.
+        let from = from.max(2 * self.queue_steps());
         let patience = (watch.patience_epochs * per_epoch as f64).ceil() as usize;
-        let (ln_k, on_collapse) = (self.uniform_entropy(), watch.collapse);
+        let (ln_k, on_collapse) = (self.config.uniform_entropy(), watch.collapse);
         let collapse = self.position.watch.see(&figures, ln_k, from, patience);
         listen(&Event::Step(figures))?;
         let Some(form) = collapse else { return Ok(()) };
@@ -201,39 +232,6 @@ impl Trainer {
                 listen(&Event::Warning { message: error.to_string() })
             }
             OnCollapse::Warn | OnCollapse::Off => Ok(()),
-        }
-    }
-
-    /// ln K.
-    pub(super) fn uniform_entropy(&self) -> f64 {
-        (self.config.dino.head.out_dim as f64).ln()
-    }
-
-    /// One optimizer step; returns its figures, `[FIGURES]`, still on the device.
-    fn step(&mut self, micro: &[ViewBatch], clocks: &[StepClock], rates: &StepRates) -> Tensor<1> {
-        let mut gradients = GradientSum::default();
-        let mut figures: Option<Tensor<1>> = None;
-        let weight = 1.0 / micro.len() as f64;
-        for (batch, clock) in micro.iter().zip(clocks) {
-            let views: Vec<Tensor<4>> = batch.groups.iter().map(|g| to_tensor(g, &self.device)).collect();
-            let output = self.method.loss(&views, batch.indices.len(), clock);
-            let mut raw = output.loss.backward();
-            gradients.add(params::take_gradients(self.method.net(), &mut raw), weight);
-            let scalars = output.scalars.into_iter().map(|(_, value)| value).collect();
-            let row = Tensor::cat(scalars, 0) * weight;
-            figures = Some(figures.map_or(row.clone(), |sum| sum + row));
-        }
-        let norms = gradients
-            .norms()
-            .map_or_else(|| Tensor::zeros([2], &self.device), |(all, largest)| Tensor::cat(vec![all, largest], 0));
-        let clock = &clocks[0];
-        let (optimizer, method) = (&mut self.optimizer, &mut self.method);
-        gradients.drop_where(|name| method.is_frozen(name, clock.epoch));
-        method.update_with_follower(clock, |net, follower| optimizer.step_with(net, follower, gradients, rates));
-        method.after_step(clock);
-        match figures {
-            Some(figures) => Tensor::cat(vec![figures, norms], 0),
-            None => Tensor::cat(vec![Tensor::zeros([4], &self.device), norms], 0),
         }
     }
 }

@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ocelli_methods::Method;
-
 use super::{Listen, Summary, Trainer};
 use crate::checkpoint::Checkpoint;
+use crate::config::{MethodKind, changes};
+use crate::encoder::EncoderConfig;
+use crate::resnet::load_resnet_into;
 use crate::run_dir::{Keep, prune};
-use crate::{EpochFigures, Event, RunDir, TrainError, load_backbone_into};
+use crate::{Encoder, EpochFigures, Event, RunDir, TrainError, load_backbone_into};
 
 impl Trainer {
-    /// Starts from the weights that the configuration names, if it names any: the backbone of student and teacher. Returns
+    /// Starts from the weights that the configuration names, if it names any: the backbone of every network. Returns
     /// what was loaded, in words. ([`Trainer::resume`] does this by itself where it is needed.)
     ///
     /// # Errors
@@ -21,14 +22,23 @@ impl Trainer {
         if self.config.init_from.is_empty() {
             return Ok(None);
         }
-        let shape = self.config.arch.config(self.config.views.global_size_px, 0.0);
-        let (vit, words) = load_backbone_into(Path::new(&self.config.init_from), None, &shape, &self.device)?;
-        self.method.start_from(&vit)?;
-        self.untrained = Some(vit);
+        let path = Path::new(&self.config.init_from);
+        let (encoder, words) = match self.config.encoder_config() {
+            EncoderConfig::Vit(shape) => {
+                let (vit, words) = load_backbone_into(path, None, &shape, &self.device)?;
+                (Encoder::Vit(Box::new(vit)), words)
+            }
+            EncoderConfig::ResNet(shape) => {
+                let (net, words) = load_resnet_into(path, &shape, &self.device)?;
+                (Encoder::ResNet(Box::new(net)), words)
+            }
+        };
+        self.learner.start_from(&encoder)?;
+        self.untrained = Some(encoder);
         Ok(Some(words))
     }
 
-    /// Goes on from the newest whole checkpoint in `dir`: networks, moments, centre, schedules, data order and the rows
+    /// Goes on from the newest whole checkpoint in `dir`: networks, moments, centre or queues, schedules, data order and the rows
     /// of the metrics stand where they stood. Without any checkpoint the run begins anew. Returns what a person should
     /// know.
     ///
@@ -53,13 +63,16 @@ impl Trainer {
         if then.names_crc32 != now.names_crc32 {
             return Err(differs("data", "the images of the first part".into(), "as many with other names".into()));
         }
+        let changed = changes(&checkpoint.config, &self.config)?;
+        if let Some(change) = changed.into_iter().find(|c| !c.is_harmless) {
+            return Err(differs(&change.key, change.before, change.after));
+        }
         if then.baseline_done {
             self.untrained = None;
         } else {
             self.init()?;
         }
-        self.method.load_state(&checkpoint.state)?;
-        self.optimizer.load(&checkpoint.state.under("optimizer."), self.method.net());
+        self.learner.load(&checkpoint.state, &mut self.optimizer)?;
         self.position = checkpoint.position;
         self.loader.add_bad(&self.position.bad);
         dir.rewind_metrics(self.position.metrics_bytes)?;
@@ -67,10 +80,26 @@ impl Trainer {
         Ok(warnings)
     }
 
-    /// Bytes of a checkpoint: student, teacher, two moments of everything trained.
+    /// Bytes of a checkpoint: two networks, what the optimizer remembers of everything trained, queues.
     pub fn checkpoint_bytes(&self) -> usize {
         let shape = self.shape();
-        4 * 4 * (shape.backbone_parameters + shape.head_parameters)
+        let trained = shape.backbone_parameters + shape.head_parameters;
+        4 * ((2 + self.optimizer.memory()) * trained + self.queue_values())
+    }
+
+    /// Bytes of parameters, gradients, what the optimizer remembers, the network that follows, and queues.
+    pub fn state_bytes(&self) -> usize {
+        let shape = self.shape();
+        self.checkpoint_bytes() + 4 * (shape.backbone_parameters + shape.head_parameters)
+    }
+
+    fn queue_values(&self) -> usize {
+        let queue = self.config.moco.queue * self.config.moco.out_dim;
+        match self.config.method {
+            MethodKind::Dino => 0,
+            MethodKind::Moco => queue,
+            MethodKind::DenseCl => 2 * queue,
+        }
     }
 
     /// Saves (where `dir` is given: otherwise that is done), and says that the run stopped.
@@ -93,8 +122,8 @@ impl Trainer {
     pub(super) fn save(&mut self, dir: Option<&RunDir>, listen: Listen<'_>) -> Result<(), TrainError> {
         let Some(dir) = dir else { return Ok(()) };
         let asked = Instant::now();
-        let mut state = self.method.state()?;
-        for (name, tensor) in self.optimizer.state().tensors {
+        let mut state = self.learner.state()?;
+        for (name, tensor) in self.optimizer.state()?.tensors {
             state.tensors.push((format!("optimizer.{name}"), tensor));
         }
         self.position.bad = self.loader.bad();
