@@ -57,6 +57,10 @@ impl Small {
 }
 
 impl DenseBackbone for Small {
+    fn features(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
+        ocelli::models::pool(self.feature_map(images, mode))
+    }
+
     fn feature_map(&self, images: Tensor<4>, mode: Mode) -> Tensor<4> {
         [(&self.conv1, &self.bn1), (&self.conv2, &self.bn2), (&self.conv3, &self.bn3)]
             .into_iter()
