@@ -21,7 +21,6 @@ fn run(f: BatchNorm, inputs: &Inputs, relu: bool) -> (BatchNormed, [Tensor<4>; 2
     (got, [of(&x), dother], [gamma.grad(&grads).unwrap(), beta.grad(&grads).unwrap()])
 }
 
-#[derive(Clone)]
 struct Inputs {
     x: Tensor<4>,
     gamma: Tensor<1>,
@@ -111,9 +110,6 @@ fn equal_and_tiny_numbers_stay_finite() {
         maps.iter().for_each(|m| finite("maps", m));
         vectors.iter().for_each(|v| finite("vectors", v));
     }
-    let none = Inputs::new([1, 3, 4, 5], false);
-    let nothing = none.x.slice([0..0]);
-    assert_eq!(nothing.dims(), [0, 3, 4, 5]);
 }
 
 #[test]
