@@ -16,3 +16,5 @@ mod robust;
 #[cfg(feature = "gpu")]
 mod shaders;
 mod similarity_topk;
+#[cfg(feature = "gpu")]
+mod views;
