@@ -264,11 +264,3 @@ fn tune_quickly() {
 fn open_adapter(adapter: &Adapter, _: String) -> Result<Chosen, TrainError> {
     Err(TrainError::Device(format!("cannot open {}: built without the gpu feature", adapter.name)))
 }
-
-/// The GPU of `OCELLI_TEST_DEVICE`, if it names one.
-#[cfg(all(test, feature = "gpu"))]
-pub(crate) fn test_gpu() -> Option<Device> {
-    let name = std::env::var("OCELLI_TEST_DEVICE").ok()?;
-    let chosen = open(name.parse().ok()?).ok()?;
-    (!chosen.is_cpu).then_some(chosen.device)
-}

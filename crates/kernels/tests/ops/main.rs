@@ -19,3 +19,5 @@ mod robust;
 #[cfg(feature = "gpu")]
 mod shaders;
 mod similarity_topk;
+#[cfg(feature = "gpu")]
+mod views;
