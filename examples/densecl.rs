@@ -1,5 +1,5 @@
 //! Dense contrast, side by side: a network at random, MoCo v2, and DenseCL with each way of matching, the same budget for
-//! all, each evaluated by k-NN and by how often its cells find each other (PCK). The table of docs/densecl.md:
+//! all, each evaluated by k-NN and by how often its cells find each other (PCK). Writes OUT/table.md:
 //!
 //!     cargo run --release --example densecl -- imagenette-128 runs/densecl
 //!     cargo run --release --example densecl -- scenes:2000:64 runs/scenes steps=300
