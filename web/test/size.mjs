@@ -31,6 +31,6 @@ export function sizes() {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { rows, raw, brotli } = sizes();
-  for (const { name, raw, brotli } of [...rows, { name: 'all', raw, brotli }]) console.log(`${String(raw).padStart(9)} ${String(brotli).padStart(9)}  ${name}`);
+  const { rows, ...all } = sizes();
+  for (const { name, raw, brotli } of [...rows, { name: 'all', ...all }]) console.log(`${String(raw).padStart(9)} ${String(brotli).padStart(9)}  ${name}`);
 }
