@@ -217,6 +217,7 @@ fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
         name: "ResNet-50 at 224 px, batch 1: training step".into(),
         // 4.09 G multiply-adds forward; the images need no gradient.
         flops: 3.0 * 2.0 * 4.09e9 - 2.0 * 0.118e9,
+        bytes: 0.0,
         work: resnet_step(plain)?,
     });
     Ok(rows)
@@ -240,6 +241,7 @@ fn dense_operations(plain: &Device) -> Vec<Row> {
         rows.extend(operation(
             &format!("convolution {side}×{side} of stride {stride}, {from} to {to} channels, {px} × {px}"),
             2.0 * (from * to * side * side * cells) as f64,
+            [0.0; 2],
             &random([1, from, px, px], &tracked),
             move |x: Tensor<4>| {
                 let w = if x.is_autodiff() { w.clone().require_grad() } else { w.clone().inner() };
@@ -258,6 +260,7 @@ fn dense_operations(plain: &Device) -> Vec<Row> {
             name: format!("InfoNCE {count} × 65,536 of 128, forward and backward"),
             // The logits, and the mean of the queue under their softmax.
             flops: 4.0 * (count * 65_536 * 128) as f64,
+            bytes: 0.0,
             work: Box::new(move || {
                 let q = query.clone().detach().require_grad();
                 let loss = info_nce(q.clone(), key.clone(), &queue, 0.2, None).loss;

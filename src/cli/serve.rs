@@ -134,6 +134,7 @@ fn content_type(path: &Path) -> &'static str {
         "json" | "map" => "application/json",
         "wasm" => "application/wasm",
         "png" => "image/png",
+        "webp" => "image/webp",
         "jpg" | "jpeg" => "image/jpeg",
         "svg" => "image/svg+xml",
         "txt" => "text/plain; charset=utf-8",

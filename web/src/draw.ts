@@ -76,6 +76,8 @@ export interface Stage {
   /** Part of the picture the patches cover, as shares of its sides. */
   covered: [number, number];
   overlay?: ImageData | undefined;
+  /** The map lies over it on a canvas of its own. */
+  dimmed?: boolean;
   opacity: number;
   smooth?: boolean;
   /** Patches to outline: row, column, colour. */
@@ -94,11 +96,14 @@ export function drawStage(canvas: HTMLCanvasElement, stage: Stage, width = 448):
   context.imageSmoothingEnabled = true;
   context.drawImage(stage.picture, 0, 0, w, h);
   const [cw, ch] = [w * stage.covered[0], h * stage.covered[1]];
-  if (stage.overlay) {
+  if (stage.overlay || stage.dimmed) {
     // Dimmed first, so that what is not attended to steps back.
     context.globalAlpha = stage.opacity * 0.45;
     context.fillStyle = '#000';
     context.fillRect(0, 0, w, h);
+    context.globalAlpha = 1;
+  }
+  if (stage.overlay) {
     context.globalAlpha = stage.opacity;
     context.imageSmoothingEnabled = stage.smooth ?? false;
     context.drawImage(small(stage.overlay), 0, 0, cw, ch);

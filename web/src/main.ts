@@ -1,8 +1,9 @@
 // The page: one picture, one network, and what can be asked of the two.
 
-import { Ocelli, OcelliError, type Attention, type DeviceChoice, type OcelliModel, type OcelliView } from '../ocelli/src/index';
+import { Ocelli, OcelliError, type Attention, type DeviceChoice, type OcelliModel, type OcelliOverlay, type OcelliView } from '../ocelli/src/index';
 import { drawStage, heatmap, massMask, mean, patchColours, thumbnail } from './draw';
 import { element, facts, ms, say, sayError } from './page';
+import { LiveTimes } from './live';
 import { Training } from './training';
 
 type Picture = ImageBitmap | ImageData | HTMLVideoElement;
@@ -23,6 +24,8 @@ let show: Show = 'attention';
 let query: number | 'cls' = 'cls';
 let head = -1; // -1: their mean
 let camera: MediaStream | undefined;
+/** A canvas over the picture that the GPU draws the live map on, where there is one. */
+let overlayed: { canvas: HTMLCanvasElement; overlay: OcelliOverlay } | undefined;
 let weights: string | Blob = './models/scenes.safetensors';
 const times: number[] = [];
 
@@ -44,6 +47,7 @@ async function open(choice: DeviceChoice): Promise<void> {
   say('Opening the device…');
   training.reset();
   ocelli?.dispose();
+  uncover();
   ocelli = model = view = undefined;
   second = matches = undefined;
   const began = performance.now();
@@ -51,6 +55,7 @@ async function open(choice: DeviceChoice): Promise<void> {
   ocelli.onLost = (error) => {
     sayError(error);
     say(`${error.message}. Choose a device to go on.`, true);
+    uncover();
     ocelli = model = view = undefined;
   };
   const { device } = ocelli;
@@ -60,7 +65,7 @@ async function open(choice: DeviceChoice): Promise<void> {
     Opened: ms(performance.now() - began),
     ...Object.fromEntries(Object.entries(device.limits).map(([k, v]) => [k.replace('max', 'Max '), v.toLocaleString('en')])),
   });
-  training.use(ocelli, () => (picture ? copy(picture) : undefined));
+  training.use(ocelli, () => (picture ? copy(picture) : undefined), () => weights);
 }
 
 async function loadModel(): Promise<void> {
@@ -115,8 +120,11 @@ async function lookAgain(): Promise<void> {
 
 let asked = 0;
 /** Fetches what the current view needs, and draws it. Answers to older questions are dropped. */
-async function refresh(): Promise<void> {
+async function refresh(times?: LiveTimes): Promise<void> {
   if (!view || !model) return;
+  // The next picture of the live view brings it.
+  if (overlayed && show === 'attention') return;
+  if (overlayed) uncover();
   const [now, current] = [++asked, view];
   if (show === 'attention') {
     const layer = Number(element<HTMLInputElement>('layer').value) - 1;
@@ -129,17 +137,28 @@ async function refresh(): Promise<void> {
     matches ??= await current.match(second.view);
   }
   if (now !== asked || current !== view) return;
-  drawHeads();
-  draw();
+  const both = () => {
+    drawHeads();
+    draw();
+  };
+  if (times) times.draw(both);
+  else both();
 }
 
 function overlay(): ImageData | undefined {
   if (!view) return undefined;
   if (show === 'colours') return colours && patchColours(colours, view.columns);
-  if (show === 'match' || !attention) return undefined;
+  if (show === 'match' || !attention || overlayed) return undefined;
   const values = headValues(head);
   const mass = Number(element<HTMLInputElement>('mass').value) / 100;
   return heatmap(values, view.columns, mass < 1 ? massMask(values, mass) : undefined, true);
+}
+
+/** The part of a picture its patches cover, as shares of its sides. */
+function covered(p: Picture, v: OcelliView): [number, number] {
+  const natural = sizeOf(p);
+  const scale = Number(element<HTMLSelectElement>('size').value) / Math.max(...natural);
+  return natural.map((n, i) => Math.min(1, [v.width, v.height][i]! / Math.max(1, Math.floor(n * scale)))) as [number, number];
 }
 
 function headValues(index: number): Float32Array {
@@ -153,14 +172,10 @@ function draw(): void {
   if (!picture || !view) return;
   const opacity = Number(element<HTMLInputElement>('opacity').value) / 100;
   const frame = (p: Picture, v: OcelliView) => {
-    const natural = sizeOf(p);
-    const size = Number(element<HTMLSelectElement>('size').value);
-    const scale = size / Math.max(...natural);
-    const covered = natural.map((n, i) => Math.min(1, [v.width, v.height][i]! / Math.max(1, Math.floor(n * scale)))) as [number, number];
-    return { picture: drawable(p), natural, covered, opacity, grid: { rows: v.rows, columns: v.columns } };
+    return { picture: drawable(p), natural: sizeOf(p), covered: covered(p, v), opacity, grid: { rows: v.rows, columns: v.columns } };
   };
   const marks = query === 'cls' ? [] : [{ ...place(query, view.columns), colour: '#fff' }];
-  drawStage(stage, { ...frame(picture, view), overlay: overlay(), marks });
+  drawStage(stage, { ...frame(picture, view), overlay: overlay(), dimmed: overlayed !== undefined, marks });
   other.hidden = !(show === 'match' && second);
   if (!second || show !== 'match') return;
   const found = matches && query !== 'cls' ? [{ ...place(matches.best[query]!, second.view.columns), colour: matches.mutual[query] ? '#7dff9a' : '#ffd24a' }] : [];
@@ -210,6 +225,10 @@ function readout(): void {
   }
   if (show === 'colours') {
     out.textContent = 'Patches of one colour have similar features.';
+    return;
+  }
+  if (overlayed) {
+    out.textContent = `What ${query === 'cls' ? 'the class token' : `the patch in ${words(query, view.columns)}`} attends to, drawn on the GPU without a way back.`;
     return;
   }
   if (!attention) return;
@@ -280,10 +299,7 @@ async function toggleCamera(): Promise<void> {
     camera.getTracks().forEach((track) => track.stop());
     camera = undefined;
     button.setAttribute('aria-pressed', 'false');
-    if (picture instanceof HTMLVideoElement) {
-      const last = await createImageBitmap(picture);
-      picture = last;
-    }
+    if (picture instanceof HTMLVideoElement) picture = await createImageBitmap(picture);
     return;
   }
   try {
@@ -296,14 +312,83 @@ async function toggleCamera(): Promise<void> {
   [video.muted, video.playsInline, video.srcObject] = [true, true, camera];
   await video.play();
   picture = video;
-  times.length = 0;
   const mine = camera;
-  while (camera === mine && model) {
-    const began = performance.now();
-    await lookAgain();
-    say(`Live: ${(1000 / (performance.now() - began)).toFixed(1)} pictures a second.`);
-    await new Promise((next) => requestAnimationFrame(next));
+  try {
+    // Another network or device ends it, and it goes on with that.
+    while (camera === mine) {
+      if (model) await live(video, () => camera === mine);
+      else await new Promise((later) => setTimeout(later, 50));
+    }
+  } finally {
+    uncover();
   }
+  // The last picture is looked at like any other.
+  if (camera !== mine && picture && !(picture instanceof HTMLVideoElement)) await lookAgain();
+}
+
+/** Looks at the video until `on` says no, or the network is replaced. While it is busy with one picture the next is fetched. */
+async function live(video: HTMLVideoElement, on: () => boolean): Promise<void> {
+  const times = new LiveTimes();
+  const [using, by] = [ocelli!, model!];
+  let next = times.capture(video);
+  try {
+    while (on() && model === by) {
+      const started = times.start(using.times);
+      const size = Number(element<HTMLSelectElement>('size').value);
+      const looking = by.look(await next, { size, quick: true });
+      next = times.capture(video);
+      const seen = await looking;
+      if (!on() || model !== by) return seen.dispose();
+      if (seen.rows !== view?.rows || seen.columns !== view.columns) query = 'cls';
+      view?.dispose();
+      [view, colours, matches] = [seen, undefined, undefined];
+      if (second) {
+        second.view.dispose();
+        second.view = await by.look(await copy(second.picture), { size });
+      }
+      if (using.device.kind === 'webgpu' && show === 'attention' && (await paint(using, seen))) times.draw(draw);
+      else await refresh(times);
+      times.end(started, using.times);
+      say(times.words());
+      facts(times.facts());
+      await times.pace();
+    }
+  } catch (error) {
+    if (model === by || !(error instanceof OcelliError)) throw error;
+  } finally {
+    (await next).close();
+  }
+}
+
+/** Draws the map of the live view on the GPU's own canvas: nothing is read back. False where that canvas cannot be had. */
+async function paint(using: Ocelli, seen: OcelliView): Promise<boolean> {
+  if (!overlayed) {
+    const canvas = document.createElement('canvas');
+    canvas.className = 'overlay';
+    try {
+      overlayed = { canvas, overlay: await using.overlay(canvas) };
+    } catch {
+      return false;
+    }
+    stage.after(canvas);
+    readout();
+  }
+  const value = (id: string) => Number(element<HTMLInputElement>(id).value);
+  const mass = value('mass') / 100;
+  await seen.paint(overlayed.overlay, { layer: value('layer') - 1, query, head: head < 0 ? undefined : head, mass });
+  const { canvas } = overlayed;
+  const [width, height] = covered(picture!, seen);
+  canvas.style.width = `${100 * width}%`;
+  canvas.style.height = `${100 * height}%`;
+  canvas.style.opacity = String(value('opacity') / 100);
+  return true;
+}
+
+/** Takes the GPU's canvas off the picture. */
+function uncover(): void {
+  overlayed?.overlay.dispose();
+  overlayed?.canvas.remove();
+  overlayed = undefined;
 }
 
 function save(): void {
@@ -313,7 +398,15 @@ function save(): void {
   canvas.height = Math.max(...sides.map((c) => c.height));
   let x = 0;
   for (const side of sides) {
-    canvas.getContext('2d')!.drawImage(side, x, 0);
+    const context = canvas.getContext('2d')!;
+    context.drawImage(side, x, 0);
+    if (overlayed && side === stage && picture && view) {
+      const [width, height] = covered(picture, view);
+      context.globalAlpha = Number(overlayed.canvas.style.opacity);
+      context.imageSmoothingEnabled = false;
+      context.drawImage(overlayed.canvas, x, 0, side.width * width, side.height * height);
+      context.globalAlpha = 1;
+    }
     x += side.width + 8;
   }
   canvas.toBlob((blob) => {
@@ -428,6 +521,31 @@ function connect(): void {
   });
 }
 
+/** The photographs of public/samples, with whom they are by. */
+const PHOTOS = {
+  chelsea: 'Chelsea the cat, by Stefan van der Walt, CC0',
+  coffee: 'A cup of coffee, by Rachel Michetti, CC0',
+  astronaut: 'Eileen Collins, by NASA, public domain',
+  rocket: 'A rocket’s launch, by SpaceX, public domain',
+  camera: 'A photographer, by Lav Varshney, CC0',
+};
+
+function photos(): void {
+  for (const [name, words] of Object.entries(PHOTOS)) {
+    const button = document.createElement('button');
+    const image = new Image();
+    [button.type, button.title, image.src, image.alt] = ['button', words, `./samples/${name}.webp`, ''];
+    button.setAttribute('aria-label', `Photograph: ${words}`);
+    button.append(image);
+    on(button, 'click', async () => {
+      await image.decode();
+      element('credit').firstChild!.textContent = `${words}: `;
+      await setPicture(await createImageBitmap(image), name);
+    });
+    element('photos').append(button);
+  }
+}
+
 async function scenes(): Promise<void> {
   if (!ocelli) return;
   const list = element('scenes');
@@ -445,6 +563,7 @@ async function scenes(): Promise<void> {
 
 async function start(): Promise<void> {
   connect();
+  photos();
   try {
     await open('auto');
   } catch (error) {

@@ -1,6 +1,6 @@
 // Training in the tab: the panel around a session.
 
-import type { ImageSource, Ocelli, StepFigures, TrainingSession } from '../ocelli/src/index';
+import { OcelliError, type ImageSource, type Ocelli, type StepFigures, type TrainingSession } from '../ocelli/src/index';
 import { drawCurve, drawStage, heatmap, mean, thumbnail } from './draw';
 import { element, ms, sayError } from './page';
 
@@ -14,6 +14,8 @@ export class Training {
   private running: Promise<void> | undefined;
   private losses: number[] = [];
   private files: File[] = [];
+  private start: File | undefined;
+  private loaded: (() => string | Blob) | undefined;
 
   constructor(private readonly look: (weights: Uint8Array) => Promise<void>) {
     const on = (id: string, run: () => Promise<unknown> | undefined) =>
@@ -31,10 +33,21 @@ export class Training {
       this.files = [...(input.files ?? [])];
       this.drop();
     });
+    const from = element<HTMLSelectElement>('train-from');
+    const start = element<HTMLInputElement>('train-weights');
+    from.addEventListener('change', () => {
+      start.hidden = from.value !== 'file';
+      this.drop();
+    });
+    start.addEventListener('change', () => {
+      this.start = start.files?.[0];
+      this.drop();
+    });
   }
 
-  use(ocelli: Ocelli, picture: () => Promise<ImageBitmap | ImageData> | undefined): void {
-    [this.ocelli, this.picture] = [ocelli, picture];
+  /** `loaded`: the weights of the network that the page looks with. */
+  use(ocelli: Ocelli, picture: () => Promise<ImageBitmap | ImageData> | undefined, loaded: () => string | Blob): void {
+    [this.ocelli, this.picture, this.loaded] = [ocelli, picture, loaded];
   }
 
   reset(): void {
@@ -76,7 +89,10 @@ export class Training {
 
   private async begin(ocelli: Ocelli): Promise<TrainingSession> {
     this.losses = [];
-    const session = await ocelli.session({});
+    const from = element<HTMLSelectElement>('train-from').value;
+    const weights = from === 'loaded' ? this.loaded?.() : from === 'file' ? this.start : undefined;
+    if (from === 'file' && !weights) throw new OcelliError('weights', 'choose the file to begin with first');
+    const session = await ocelli.session({}, { weights });
     if (element<HTMLSelectElement>('train-on').value === 'files') {
       for (const file of this.files) await session.addImage(file);
     } else {
@@ -102,11 +118,12 @@ export class Training {
   private show(session: TrainingSession, figures: StepFigures, took: number): void {
     this.losses.push(figures.loss);
     drawCurve(element<HTMLCanvasElement>('curve'), this.losses, figures.ln_k, getComputedStyle(document.documentElement));
+    const started = { nothing: '', backbone: ' Began with a loaded backbone.', checkpoint: ' Goes on from a checkpoint.' }[session.start];
     const spread = figures.feature_std < 0.05 ? ' The features are all alike: the run has collapsed.' : '';
     element('train-out').textContent =
       `Step ${figures.step + 1} of ${session.totalSteps}, ${ms(took)} a step. Loss ${figures.loss.toFixed(3)} (ln K ${figures.ln_k.toFixed(2)}), ` +
       `teacher's entropy ${figures.teacher_entropy.toFixed(2)}, spread of the features ${figures.feature_std.toFixed(2)}, ` +
-      `gradient ${figures.gradient_norm.toFixed(2)}.${spread}`;
+      `gradient ${figures.gradient_norm.toFixed(2)}.${started}${spread}`;
   }
 
   private async map(session: TrainingSession): Promise<void> {

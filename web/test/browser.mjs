@@ -6,7 +6,7 @@ import { chromium } from 'playwright-core';
 
 const TYPES = {
   '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.wasm': 'application/wasm',
-  '.json': 'application/json', '.png': 'image/png', '.svg': 'image/svg+xml',
+  '.json': 'application/json', '.png': 'image/png', '.svg': 'image/svg+xml', '.webp': 'image/webp', '.txt': 'text/plain; charset=utf-8',
 };
 
 /** Serves a folder, and buffers under /memory/, on a free port of this machine. */
@@ -28,14 +28,22 @@ export async function serve(folder, memory = new Map()) {
 
 const CANDIDATES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable'];
 
+const SOFTWARE = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+/** Also what WebGPU draws on a canvas reaches the page. */
+export const WITH_CANVAS = [
+  ...SOFTWARE, '--enable-features=Vulkan,SkiaGraphite', '--use-vulkan=swiftshader', '--disable-vulkan-surface', '--use-angle=swiftshader',
+];
+/** As in a browser that has none. */
+export const WITHOUT_WEBGPU = ['--disable-blink-features=WebGPU', '--disable-features=WebGPUService'];
+
 /** Chromium with WebGPU computed on the CPU (and a webcam that shows a test picture). */
-export async function launch() {
+export async function launch(gpu = SOFTWARE) {
   const executablePath = process.env.OCELLI_CHROMIUM ?? CANDIDATES.find(existsSync);
   if (!executablePath) throw new Error('no Chromium: install it (on Debian: apt-get install chromium), or name it in OCELLI_CHROMIUM');
   return chromium.launch({
     executablePath,
     args: [
-      '--headless=new', '--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader',
+      '--headless=new', '--no-sandbox', ...gpu,
       '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream',
     ],
   });

@@ -39,6 +39,30 @@ export function writeSafetensors(tensors) {
   return out;
 }
 
+/** A `.pth` whose pickle calls `module.name('echo')`: the layout of PyTorch's zip, stored, with one entry. */
+export function hostilePth(module, name) {
+  const pickle = Buffer.concat([Buffer.from([0x80, 2]), Buffer.from(`c${module}\n${name}\n`), Buffer.from([0x58, 4, 0, 0, 0]), Buffer.from('echo'), Buffer.from([0x85, 0x52, 0x2e])]);
+  const path = Buffer.from('archive/data.pkl');
+  const u16 = (v) => [v & 255, v >> 8];
+  const u32 = (v) => [...u16(v & 0xffff), ...u16(v >>> 16)];
+  const common = [...u16(20), ...u16(0), ...u16(0), ...u32(0), ...u32(crc32(pickle)), ...u32(pickle.length), ...u32(pickle.length), ...u16(path.length), ...u16(0)];
+  const local = Buffer.concat([Buffer.from([0x50, 0x4b, 3, 4, ...common]), path, pickle]);
+  const central = Buffer.concat([
+    Buffer.from([0x50, 0x4b, 1, 2, ...u16(20), ...common, ...u16(0), ...u16(0), ...u16(0), ...u32(0), ...u32(0)]), path,
+  ]);
+  const end = Buffer.from([0x50, 0x4b, 5, 6, ...u16(0), ...u16(0), ...u16(1), ...u16(1), ...u32(central.length), ...u32(local.length), ...u16(0)]);
+  return Buffer.concat([local, central, end]);
+}
+
+function crc32(bytes) {
+  let crc = ~0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (0xedb88320 & -(crc & 1));
+  }
+  return ~crc >>> 0;
+}
+
 export function fixture(folder, name) {
   const json = JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8'));
   return { name, json, config: json.config, tensors: readSafetensors(readFileSync(join(folder, `${name}.safetensors`))) };
@@ -72,8 +96,8 @@ function formulaTensor(salt, name, shape) {
   return [name, shape, Float32Array.from(formula(salt, name, count), scale)];
 }
 
-/** A Vision Transformer's file with formula weights. */
-export function formulaVit(config) {
+/** A Vision Transformer's file with formula weights; `others` are tensors of another shape, by name. */
+export function formulaVit(config, others = {}) {
   const { salt, embed_dim: d, depth, patch, img_size_of_pos_embed: side, mlp_ratio: ratio } = config;
   const cells = (side / patch) ** 2;
   const shapes = {
@@ -95,7 +119,7 @@ export function formulaVit(config) {
     };
     for (const [name, shape] of Object.entries(block)) shapes[`blocks.${i}.${name}`] = shape;
   }
-  return writeSafetensors(Object.entries(shapes).map(([name, shape]) => formulaTensor(salt, name, shape)));
+  return writeSafetensors(Object.entries({ ...shapes, ...others }).map(([name, shape]) => formulaTensor(salt, name, shape)));
 }
 
 /** |a - b| <= atol + rtol·|b| everywhere, or an error with the worst entry. */

@@ -1,10 +1,12 @@
 // The module in a real browser: the fixtures of tests/golden on WebGPU and on the CPU, real weights where OCELLI_DATA names them,
 // and what must not work. `node test/run.mjs [words of a test's name]`; needs `cargo xtask web` before.
-import { existsSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { launch, serve } from './browser.mjs';
-import { assertClose, fixture, formula, formulaVit, readSafetensors, writeSafetensors } from './fixtures.mjs';
+import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
+import { assertClose, fixture, formula, formulaVit, hostilePth, readSafetensors, writeSafetensors } from './fixtures.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const golden = process.env.OCELLI_GOLDEN ?? join(web, '../tests/golden');
@@ -192,6 +194,12 @@ if (data && existsSync(data)) {
 test('what is wrong is told by its code, and the worker goes on', async () => {
   memory.set('/memory/cut.safetensors', memory.get('/memory/formula.safetensors').subarray(0, 100_000));
   memory.set('/memory/text.txt', Buffer.from('these are no weights'));
+  // A pickle that would run a command in Python, and tensors that do not fit together.
+  memory.set('/memory/hostile.pth', hostilePth('os', 'system'));
+  const { config } = fixture(golden, 'vit_forward_vitti16');
+  const d = config.embed_dim;
+  memory.set('/memory/shape.safetensors', formulaVit(config, { 'blocks.3.attn.qkv.weight': [3 * d, d + 8] }));
+  memory.set('/memory/table.safetensors', writeSafetensors([['embedding.weight', [4, 8], new Float32Array(32)]]));
   const found = await inPage(async () => {
     const engine = await window.engine('cpu');
     const code = async (run) => { try { await run(); return 'none'; } catch (e) { return e.code ?? String(e); } };
@@ -204,6 +212,13 @@ test('what is wrong is told by its code, and the worker goes on', async () => {
       late: await late,
       cut: await code(() => engine.load('/memory/cut.safetensors')),
       text: await code(() => engine.load(new Blob(['these are no weights']))),
+      hostile: await code(() => engine.load('/memory/hostile.pth')),
+      said: await engine.load('/memory/hostile.pth').catch((e) => /os\.system/.test(e.message)),
+      shape: await code(() => engine.load('/memory/shape.safetensors')),
+      named: await engine.load('/memory/shape.safetensors').catch((e) => /blocks\.3\.attn\.qkv\.weight/.test(e.message)),
+      table: await code(() => engine.load('/memory/table.safetensors')),
+      begin: await code(() => engine.session({}, { weights: '/memory/hostile.pth' })),
+      overlay: await code(() => engine.overlay(new OffscreenCanvas(8, 8))),
       nowhere: await code(() => engine.load('/memory/nothing-there')),
       picture: await code(() => model.look(new Blob(['this is no picture']))),
       layer: await code(() => view.attention({ layer: 99 })),
@@ -221,10 +236,146 @@ test('what is wrong is told by its code, and the worker goes on', async () => {
     return codes;
   });
   const expected = {
-    late: 'aborted', cut: 'weights', text: 'weights', nowhere: 'network', picture: 'image', layer: 'argument', head: 'argument',
+    late: 'aborted', cut: 'weights', text: 'weights', hostile: 'weights', said: true, shape: 'weights', named: true, table: 'weights',
+    begin: 'weights', overlay: 'device', nowhere: 'network', picture: 'image', layer: 'argument', head: 'argument',
     query: 'argument', config: 'argument', empty: 'argument', gone: 'disposed', after: 36 * 3, itself: true,
   };
   if (JSON.stringify(found) !== JSON.stringify(expected)) throw new Error(`expected ${JSON.stringify(expected)}, found ${JSON.stringify(found)}`);
+});
+
+const program = [process.env.OCELLI_BIN, join(process.env.CARGO_TARGET_DIR ?? join(web, '../target'), 'release/ocelli')].find((p) => p && existsSync(p));
+if (program) {
+  test('weights and checkpoints go from the native program to the tab and back', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ocelli-'));
+    const native = (...args) => {
+      const { status, stderr } = spawnSync(program, args, { cwd: folder, encoding: 'utf8' });
+      if (status !== 0) throw new Error(`ocelli ${args.join(' ')}: ${status} ${stderr}`);
+    };
+    const run = (out, ...more) => native('pretrain', '--data', 'scenes:8', '--out', out, '--arch', 'vit-64x2x2/8', '--epochs', '1',
+      '--device', 'cpu', '--quiet', ...['batch_size=4', 'views.global_size_px=32', 'views.local_size_px=16', 'views.local_crops=2',
+        'dino.head.out_dim=64', 'dino.head.hidden_dim=48', 'dino.head.bottleneck_dim=32', 'optim.warmup_epochs=0', 'eval.every_epochs=0',
+      ].flatMap((v) => ['--set', v]), ...more);
+    try {
+      run('first');
+      const checkpoint = readFileSync(join(folder, 'first/checkpoints/epoch-0001.safetensors'));
+      memory.set('/memory/checkpoint.safetensors', checkpoint);
+      const found = await inPage(async () => {
+        const engine = await window.engine('cpu');
+        const config = { batch_size: 2, views: { global_size_px: 32, local_size_px: 16, local_crops: 2 } };
+        const session = await engine.session(config, { weights: '/memory/checkpoint.safetensors' });
+        const before = await window.toText(await session.weights());
+        await session.addScenes(4, 48);
+        const losses = [(await session.step()).loss, (await session.step()).loss];
+        const bytes = await session.weights();
+        const again = await engine.session(config, { weights: new Blob([bytes]) });
+        const out = {
+          start: session.start, arch: session.config.arch, head: session.config.dino.head, before, losses, after: await window.toText(bytes),
+          again: again.start,
+        };
+        session.dispose();
+        again.dispose();
+        return out;
+      });
+      const { hidden_dim, out_dim, bottleneck_dim, layers, norm_last_layer } = found.head;
+      const shape = JSON.stringify([found.start, found.arch, found.again, hidden_dim, out_dim, bottleneck_dim, layers, norm_last_layer]);
+      if (shape !== '["checkpoint","vit-64x2x2/8","backbone",48,64,32,3,true]') throw new Error(shape);
+      if (!found.losses.every((l) => l > 0 && l < 20)) throw new Error(`losses ${found.losses}`);
+      const [teacher, before, after] = [checkpoint, ...[found.before, found.after].map((t) => Buffer.from(t, 'base64'))].map(readSafetensors);
+      for (const [name, { values }] of Object.entries(before)) assertClose(name, values, teacher[`teacher.backbone.${name}`].values, { atol: 0 });
+      if (Object.entries(before).every(([name, { values }]) => values.every((v, i) => v === after[name].values[i]))) throw new Error('nothing was learnt');
+      writeFileSync(join(folder, 'tab.safetensors'), Buffer.from(found.after, 'base64'));
+      native('attention', 'scenes:1', '--weights', 'tab.safetensors', '--out', 'maps', '--device', 'cpu');
+      run('second', '--init-from', 'tab.safetensors');
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+} else {
+  console.log('skipped: no native program (cargo build --release), so nothing is exchanged with it');
+}
+
+test('maps drawn on the GPU are those that are read back', async () => {
+  const other = await launch(WITH_CANVAS);
+  try {
+    const page = await other.newPage();
+    await page.goto(`${url}/test.html`);
+    const found = await page.evaluate(async () => {
+      const { ocelli, draw } = window;
+      const engine = await ocelli.Ocelli.open('webgpu');
+      const model = await engine.load('./models/scenes.safetensors');
+      const view = await model.look(await engine.scene(1, 96), { size: 96 });
+      const canvas = document.body.appendChild(document.createElement('canvas'));
+      const overlay = await engine.overlay(canvas);
+      const shown = document.createElement('canvas');
+      const out = [];
+      for (const [head, query, mass] of [[undefined, 'cls', 1], [1, 30, 1], [undefined, 'cls', 0.6]]) {
+        await view.paint(overlay, { head, query, mass, layer: 2 });
+        // What a worker draws is shown with the page's next picture.
+        for (let i = 0; i < 3; i++) await new Promise((next) => requestAnimationFrame(next));
+        [shown.width, shown.height] = [canvas.width, canvas.height];
+        const context = shown.getContext('2d', { willReadFrequently: true });
+        context.clearRect(0, 0, shown.width, shown.height);
+        context.drawImage(canvas, 0, 0);
+        const pixels = context.getImageData(0, 0, shown.width, shown.height).data;
+        const { values, heads, columns } = await view.attention({ query, layer: 2 });
+        const map = head === undefined ? draw.mean(values, heads) : values.subarray(head * columns * columns, (head + 1) * columns * columns);
+        const expected = draw.heatmap(map, columns, mass < 1 ? draw.massMask(map, mass) : undefined, true).data;
+        // Colours of what is nearly see-through do not survive the way through premultiplied bytes.
+        let [apart, clear] = [0, 0];
+        for (let i = 0; i < expected.length; i += 4) {
+          apart = Math.max(apart, Math.abs(pixels[i + 3] - expected[i + 3]));
+          for (let c = 0; c < 3; c++) apart = Math.max(apart, (Math.abs(pixels[i + c] - expected[i + c]) * expected[i + 3]) / 255);
+          clear += expected[i + 3] === 0 ? 1 : 0;
+        }
+        out.push({ size: [shown.width, shown.height], apart, clear });
+      }
+      overlay.dispose();
+      engine.dispose();
+      return out;
+    });
+    for (const { size, apart } of found) if (String(size) !== '12,12' || !(apart <= 3)) throw new Error(JSON.stringify(found));
+    if (!(found[2].clear > 20 && found[0].clear === 0)) throw new Error(JSON.stringify(found));
+  } finally {
+    await other.close();
+  }
+});
+
+test('without WebGPU the CPU does the same, and says so', async () => {
+  const other = await launch(WITHOUT_WEBGPU);
+  try {
+    const page = await other.newPage();
+    await page.goto(`${url}/test.html`);
+    const found = await page.evaluate(async () => {
+      const { Ocelli } = window.ocelli;
+      const code = await Ocelli.open('webgpu').then(() => 'none', (e) => e.code);
+      const engine = await Ocelli.open();
+      const model = await engine.load('./models/scenes.safetensors');
+      const { values } = await model.attention(await engine.scene(0, 96));
+      const { kind, reason } = engine.device;
+      engine.dispose();
+      return { code, kind, reason: reason.length > 0, sum: values.reduce((a, b) => a + b, 0) };
+    });
+    if (!(found.code === 'device' && found.kind === 'cpu' && found.reason && found.sum > 0 && found.sum < 3)) throw new Error(JSON.stringify(found));
+  } finally {
+    await other.close();
+  }
+});
+
+test('the package trains on pictures and can be stopped', async () => {
+  const found = await inPage(async () => {
+    const { Ocelli, train } = window.ocelli;
+    const engine = await window.engine('cpu');
+    const pictures = [await engine.scene(0, 48), await engine.scene(1, 48)];
+    const stop = new AbortController();
+    const steps = [];
+    const config = { arch: 'vit-64x2x1/8', batch_size: 2, views: { global_size_px: 32, local_size_px: 16, local_crops: 1 }, dino: { head: { out_dim: 32, hidden_dim: 32, bottleneck_dim: 16 } } };
+    const session = await train(pictures, config, { device: 'cpu', signal: stop.signal, onEvent: ({ step }) => (steps.push(step), step === 2 && stop.abort()) });
+    const view = await session.look(pictures[0]);
+    const { values } = await view.attention();
+    session.ocelli.dispose();
+    return { steps, start: session.start, cells: values.length, open: Ocelli !== undefined };
+  });
+  if (JSON.stringify(found) !== '{"steps":[0,1,2],"start":"nothing","cells":36,"open":true}') throw new Error(JSON.stringify(found));
 });
 
 test('the package works without a bundler, twice at once', async () => {

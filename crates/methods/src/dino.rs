@@ -171,8 +171,16 @@ impl<B: DenseBackbone> Dino<B> {
     pub fn start_from(&mut self, backbone: &B) -> Result<(), MethodError> {
         let mut state = StateDict::default();
         state.add_module("", backbone)?;
-        let student = state.load_into(self.net().backbone.clone())?;
-        let teacher = state.load_into(self.teacher().backbone.clone())?;
+        self.start_from_state(&state)
+    }
+
+    /// The same from a backbone's tensors, without reading anything from the device.
+    ///
+    /// # Errors
+    /// When they are of another shape; nothing is changed then.
+    pub fn start_from_state(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
+        let student = backbone.load_into(self.net().backbone.clone())?;
+        let teacher = backbone.load_into(self.teacher().backbone.clone())?;
         self.student = self.student.take().map(|net| DinoNet { backbone: student, ..net });
         self.teacher = self.teacher.take().map(|net| DinoNet { backbone: teacher, ..net });
         Ok(())

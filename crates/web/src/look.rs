@@ -18,12 +18,31 @@ pub struct Look {
     trace: Trace,
     width: usize,
     height: usize,
+    prepare_ms: f64,
 }
 
 impl Look {
-    pub(crate) fn new(network: &Rc<Network>, pixels: Tensor<4>, width: usize, height: usize) -> Self {
+    pub(crate) fn new(
+        network: &Rc<Network>,
+        pixels: Tensor<4>,
+        width: usize,
+        height: usize,
+        prepare_ms: f64,
+    ) -> Self {
         let trace = network.vit.trace(pixels);
-        Self { network: network.clone(), trace, width, height }
+        Self { network: network.clone(), trace, width, height, prepare_ms }
+    }
+
+    /// See [`Look::attention`]; `[batch, heads, 1 + rows·columns]`.
+    pub(crate) fn attention_on_device(&self, layer: usize, query: usize) -> Result<Tensor<3>, WebError> {
+        let (depth, tokens) = (self.network.vit.blocks.len(), 1 + self.trace.grid().cells());
+        if layer >= depth {
+            return Err(WebError::argument("layer", format!("0 to {}", depth - 1), layer));
+        }
+        if query >= tokens {
+            return Err(WebError::argument("query", format!("0 to {}", tokens - 1), query));
+        }
+        Ok(self.network.vit.traced_attention(&self.trace, layer, query))
     }
 }
 
@@ -39,6 +58,12 @@ impl Look {
     #[wasm_bindgen(getter)]
     pub fn height(&self) -> usize {
         self.height
+    }
+
+    /// Milliseconds that went into the picture before the network: scaling, normalising, and the way to the device.
+    #[wasm_bindgen(getter, js_name = prepareMs)]
+    pub fn prepare_ms(&self) -> f64 {
+        self.prepare_ms
     }
 
     /// Patches along the height.
@@ -59,14 +84,7 @@ impl Look {
     /// # Errors
     /// `argument` for a block or query that is not there, `device` when reading fails.
     pub async fn attention(&self, layer: usize, query: usize) -> Result<Vec<f32>, WebError> {
-        let (depth, tokens) = (self.network.vit.blocks.len(), 1 + self.trace.grid().cells());
-        if layer >= depth {
-            return Err(WebError::argument("layer", format!("0 to {}", depth - 1), layer));
-        }
-        if query >= tokens {
-            return Err(WebError::argument("query", format!("0 to {}", tokens - 1), query));
-        }
-        read(self.network.vit.traced_attention(&self.trace, layer, query)).await
+        read(self.attention_on_device(layer, query)?).await
     }
 
     /// All tokens after the final norm, `[batch, 1 + rows·columns, dim]`, the class token first.

@@ -4,13 +4,20 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_data::{IMAGENET_MEAN, IMAGENET_STD};
-use ocelli_models::weights::{Family, ModuleState as _, Weights};
+use ocelli_models::weights::{Family, ModuleState as _, StateDict, Weights};
 use ocelli_models::{Arch, Init, Vit, VitConfig};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 
 use crate::picture::{fit, from_rgba, to_tensor};
 use crate::{Engine, Look, WebError};
+
+#[wasm_bindgen]
+extern "C" {
+    /// Milliseconds by the worker's clock.
+    #[wasm_bindgen(js_namespace = performance)]
+    fn now() -> f64;
+}
 
 /// What a look needs of the network it came from.
 pub(crate) struct Network {
@@ -44,16 +51,7 @@ impl Model {
         std: Option<Vec<f32>>,
     ) -> Result<Model, WebError> {
         let weights = Weights::open(bytes)?;
-        let network = weights.network(None)?;
-        if !matches!(network.family, Family::Vit { .. }) {
-            let what = weights.layout().name;
-            let message =
-                format!("expected the weights of a Vision Transformer, found {what} ({})", network.family);
-            return Err(WebError::Weights(message));
-        }
-        let state = weights.backbone(&network)?;
-        let told = state.metadata.get("config").and_then(|c| heads_of_run(c));
-        let config = VitConfig::of_weights(&state, heads.or(told)).map_err(WebError::Weights)?;
+        let (config, state) = backbone_of(&weights, heads)?;
         let vit = config.init(&mut Init::blank(&engine.device))?;
         let vit = state.load_into(vit)?;
         let network = Network {
@@ -97,7 +95,7 @@ impl Model {
             return Err(WebError::Image(format!("expected {expected}, found {} values", values.len())));
         }
         let data = TensorData::new(values, [batch, 3, height, width]);
-        Ok(Look::new(&self.network, Tensor::from_data(data, &self.network.device), width, height))
+        Ok(Look::new(&self.network, Tensor::from_data(data, &self.network.device), width, height, 0.0))
     }
 }
 
@@ -110,10 +108,29 @@ impl Look {
         height: u32,
         long_px: u32,
     ) -> Result<Self, WebError> {
+        let began = now();
         let image = fit(&from_rgba(rgba, width, height)?, long_px, network.vit.patch_size_px());
         let pixels = to_tensor(&image, network.mean, network.std, &network.device);
-        Ok(Self::new(network, pixels, image.width as usize, image.height as usize))
+        let prepare_ms = now() - began;
+        Ok(Self::new(network, pixels, image.width as usize, image.height as usize, prepare_ms))
     }
+}
+
+/// The Vision Transformer to use of a file, and its tensors.
+pub(crate) fn backbone_of(
+    weights: &Weights<'_>,
+    heads: Option<usize>,
+) -> Result<(VitConfig, StateDict), WebError> {
+    let network = weights.network(None)?;
+    if !matches!(network.family, Family::Vit { .. }) {
+        let what = weights.layout().name;
+        let message = format!("expected the weights of a Vision Transformer, found {what} ({})", network.family);
+        return Err(WebError::Weights(message));
+    }
+    let state = weights.backbone(&network)?;
+    let told = state.metadata.get("config").and_then(|c| heads_of_run(c));
+    let config = VitConfig::of_weights(&state, heads.or(told)).map_err(WebError::Weights)?;
+    Ok((config, state))
 }
 
 /// Heads of the run a checkpoint of ours belongs to, whose configuration is TOML with one key a line.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use burn::cubecl::wgpu::WgpuSetup;
 use burn::tensor::Device;
 use ocelli_data::{SceneConfig, SceneSource};
 use ocelli_kernels::gpu::{Caps, Family, set_caps};
@@ -17,7 +18,8 @@ thread_local! {
 #[wasm_bindgen]
 pub struct Engine {
     pub(crate) device: Device,
-    gpu: bool,
+    /// WebGPU's own handles, where it computes there.
+    pub(crate) setup: Option<WgpuSetup>,
 }
 
 #[wasm_bindgen]
@@ -30,18 +32,18 @@ impl Engine {
     pub async fn open(gpu: bool, software: bool) -> Result<Engine, WebError> {
         std::panic::set_hook(Box::new(|info| FAULT.set(Some(info.to_string()))));
         if !gpu {
-            return Ok(Self { device: Device::flex(), gpu });
+            return Ok(Self { device: Device::flex(), setup: None });
         }
         set_caps(Caps::plain(if software { Family::Software } else { Family::Hardware }));
-        let device = Device::wgpu_options().init_async().await;
-        let device = device.map_err(|e| WebError::Device(format!("WebGPU cannot be opened: {e}")))?;
-        Ok(Self { device, gpu })
+        let opened = Device::wgpu_options().init_with_setup_async().await;
+        let (device, setup) = opened.map_err(|e| WebError::Device(format!("WebGPU cannot be opened: {e}")))?;
+        Ok(Self { device, setup: Some(setup) })
     }
 
     /// Whether it computes on WebGPU.
     #[wasm_bindgen(getter)]
     pub fn gpu(&self) -> bool {
-        self.gpu
+        self.setup.is_some()
     }
 
     /// Gives memory nobody uses back to the device.

@@ -9,13 +9,14 @@ use ocelli_methods::optim::{AdamW, AdamWState, GradientSum, StepRates};
 use ocelli_methods::schedule::Cosine;
 use ocelli_methods::{Dino, DinoConfig, Method as _, StepClock};
 use ocelli_models::weights::{StateDict, in_file_layout, read_safetensors, write_safetensors};
-use ocelli_models::{Arch, params};
+use ocelli_models::{Arch, VitConfig, params};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
 use crate::look::read;
 use crate::model::Network;
 use crate::picture::from_rgba;
+use crate::start::Start;
 use crate::{Engine, Look, WebError};
 
 const ORDER_STREAM: u64 = 0x4f52_4445;
@@ -129,31 +130,58 @@ pub struct Session {
     method: Dino,
     optimizer: AdamWState,
     images: Vec<Image>,
+    start: &'static str,
     step: usize,
 }
 
 #[wasm_bindgen]
 impl Session {
-    /// A new run; `config` is JSON, what is left out has its default.
+    /// A new run; `config` is JSON, what is left out has its default. `weights` is a file to begin with, as
+    /// [`Model::load`](crate::Model::load) reads them: the backbone, whose shape is taken, or of a checkpoint of DINO student,
+    /// teacher, centre and moments.
     ///
     /// # Errors
-    /// `argument` for a value that is unknown or out of range.
+    /// `argument` for a value that is unknown or out of range, `weights` for weights that cannot be used.
     #[wasm_bindgen(constructor)]
-    pub fn new(engine: &Engine, config: &str) -> Result<Session, WebError> {
-        let config: SessionConfig = serde_json::from_str(config)
+    pub fn new(
+        engine: &Engine,
+        config: &str,
+        weights: Option<Vec<u8>>,
+        heads: Option<usize>,
+    ) -> Result<Session, WebError> {
+        let mut config: SessionConfig = serde_json::from_str(config)
             .map_err(|e| WebError::argument("config", "a training configuration", e.to_string()))?;
+        let start = weights.map(|bytes| Start::read(&bytes, heads)).transpose()?;
+        if let Some(start) = &start {
+            config.arch = start.arch();
+            start.fit(&mut config.dino);
+        }
         config.check()?;
-        let vit = config.arch.config(config.views.global_size_px as usize, config.drop_path);
-        let method = Dino::new(&config.dino, &vit, config.seed, &engine.device)?;
+        let vit = match &start {
+            Some(start) => VitConfig { drop_path: config.drop_path, ..start.vit.clone() },
+            None => config.arch.config(config.views.global_size_px as usize, config.drop_path),
+        };
+        let mut method = Dino::new(&config.dino, &vit, config.seed, &engine.device)?;
+        let mut optimizer = AdamWState::new(AdamW::default());
+        if let Some(start) = &start {
+            start.load(&mut method, &mut optimizer)?;
+        }
         Ok(Self {
             plan: ViewPlan::dino(config.views),
             device: engine.device.clone(),
-            optimizer: AdamWState::new(AdamW::default()),
+            start: start.as_ref().map_or("nothing", Start::kind),
+            optimizer,
             images: Vec::new(),
             step: 0,
             method,
             config,
         })
+    }
+
+    /// What it began with: `nothing`, a `backbone`, or a whole `checkpoint`.
+    #[wasm_bindgen(getter)]
+    pub fn start(&self) -> String {
+        self.start.to_owned()
     }
 
     /// The configuration with every default filled in, as JSON.
@@ -269,7 +297,11 @@ impl Session {
     /// # Errors
     /// `device` when reading fails.
     pub async fn weights(&self) -> Result<Vec<u8>, WebError> {
-        let metadata = BTreeMap::from([("steps_done".to_owned(), self.step.to_string())]);
+        // The heads cannot be told from the tensors; the native program reads them from its configuration.
+        let metadata = BTreeMap::from([
+            ("steps_done".to_owned(), self.step.to_string()),
+            ("config".to_owned(), format!("arch = \"{}\"\n", self.config.arch)),
+        ]);
         let mut state = StateDict { tensors: Vec::new(), metadata };
         for param in params::collect(&self.method.teacher().backbone) {
             let values = read(param.values.clone()).await?;

@@ -1,8 +1,10 @@
 // The client: what a page imports. Everything heavy happens in the worker.
 
-import type { Call, Calls, DeviceChoice, DeviceInfo, ErrorCode, LoadOptions, ModelInfo, Reply, StepFigures, ViewInfo } from './protocol';
+import type {
+  Call, Calls, DeviceChoice, DeviceInfo, ErrorCode, LoadOptions, ModelInfo, Reply, SessionStart, StepFigures, Times, ViewInfo,
+} from './protocol';
 
-export type { DeviceChoice, DeviceInfo, ErrorCode, LoadOptions, ModelInfo, StepFigures } from './protocol';
+export type { DeviceChoice, DeviceInfo, ErrorCode, LoadOptions, ModelInfo, SessionStart, StepFigures, Times } from './protocol';
 
 /** An error with a code a program can rely on. */
 export class OcelliError extends Error {
@@ -42,6 +44,9 @@ export class Ocelli {
   /** Where it computes. */
   device!: DeviceInfo;
 
+  /** Milliseconds of all calls so far, in the worker. */
+  readonly times: Times = { all: 0, pixels: 0 };
+
   /** Opens WebGPU, else the CPU (`auto`); or the one that is named. */
   static async open(device: DeviceChoice = 'auto'): Promise<Ocelli> {
     const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'ocelli' });
@@ -61,17 +66,32 @@ export class Ocelli {
     options: LoadOptions & { onProgress?: (progress: Progress) => void; signal?: AbortSignal } = {},
   ): Promise<OcelliModel> {
     const { onProgress, signal, ...rest } = options;
-    // Resolved here: the worker's own address is another.
-    const from = source instanceof URL || typeof source === 'string' ? new URL(source, location.href).href : source;
-    const { model, ...info } = await this.call('load', [from, rest], { onProgress, signal });
+    const { model, ...info } = await this.call('load', [absolute(source), rest], { onProgress, signal });
     return new OcelliModel(this, model, info);
   }
 
-  /** Starts training on this device. */
-  async session(config: object = {}): Promise<TrainingSession> {
-    const { session, config: full, totalSteps, shape } = await this.call('session', [JSON.stringify(config)]);
-    const [dim = 0, depth = 0, heads = 0] = shape;
-    return new TrainingSession(this, session, JSON.parse(full), totalSteps, { dim, depth, heads });
+  /**
+   * Starts training on this device. `weights` (URL, file or bytes) is what it begins with: a backbone, whose shape is taken, or a
+   * checkpoint with everything in it.
+   */
+  async session(
+    config: object = {},
+    options: { weights?: string | URL | Blob | ArrayBuffer; heads?: number; signal?: AbortSignal } = {},
+  ): Promise<TrainingSession> {
+    const { weights, heads, signal } = options;
+    const from = weights === undefined ? undefined : absolute(weights);
+    const { session, config: full, totalSteps, shape, start } = await this.call('session', [JSON.stringify(config), from, heads], { signal });
+    const [dim = 0, depth = 0, count = 0] = shape;
+    return new TrainingSession(this, session, JSON.parse(full), totalSteps, start, { dim, depth, heads: count });
+  }
+
+  /**
+   * A canvas that maps are drawn on without leaving the GPU, one pixel a patch (CSS makes it larger; `image-rendering:
+   * pixelated` keeps the patches). WebGPU only.
+   */
+  async overlay(canvas: HTMLCanvasElement | OffscreenCanvas): Promise<OcelliOverlay> {
+    const handed = canvas instanceof OffscreenCanvas ? canvas : canvas.transferControlToOffscreen();
+    return new OcelliOverlay(this, await this.call('overlay', [handed], { transfer: [handed] }));
   }
 
   /** One of the built-in scenes. */
@@ -124,6 +144,8 @@ export class Ocelli {
     }
     this.pending.delete(reply.id);
     if ('value' in reply) {
+      this.times.all += reply.times.all;
+      this.times.pixels += reply.times.pixels;
       waiting.resolve(reply.value);
       return;
     }
@@ -140,6 +162,39 @@ export class Ocelli {
     for (const waiting of this.pending.values()) waiting.reject(error);
     this.pending.clear();
     if (error.code !== 'disposed') this.onLost?.(error);
+  }
+}
+
+/** Addresses are resolved here: the worker's own is another. */
+const absolute = (source: string | URL | Blob | ArrayBuffer) =>
+  source instanceof URL || typeof source === 'string' ? new URL(source, location.href).href : source;
+
+export interface TrainOptions {
+  device?: DeviceChoice;
+  /** After every step. */
+  onEvent?: (figures: StepFigures) => void;
+  /** Ends the run after the step it is in; what was learnt stays. */
+  signal?: AbortSignal;
+  /** What to begin with; see [Ocelli.session]. */
+  weights?: string | URL | Blob | ArrayBuffer;
+  heads?: number;
+}
+
+/** Trains on pictures with DINO, from the first step to the last; the session that comes back looks, and gives its weights. */
+export async function train(images: Iterable<ImageSource>, config: object = {}, options: TrainOptions = {}): Promise<TrainingSession> {
+  const { device, onEvent, signal, ...rest } = options;
+  const ocelli = await Ocelli.open(device);
+  try {
+    const session = await ocelli.session(config, { ...rest, signal });
+    for (const image of images) await session.addImage(image);
+    const stop = () => session.pause();
+    signal?.addEventListener('abort', stop);
+    if (!signal?.aborted) await session.run((figures) => onEvent?.(figures));
+    signal?.removeEventListener('abort', stop);
+    return session;
+  } catch (error) {
+    ocelli.dispose();
+    throw error;
   }
 }
 
@@ -204,6 +259,8 @@ export interface Match {
 export interface LookOptions {
   /** Long side in pixels the picture is scaled to; 0 keeps it (default 480 at most). */
   size?: number;
+  /** Scaled by the browser instead of as the native program does: for video. */
+  quick?: boolean;
 }
 
 /** A loaded network. */
@@ -214,7 +271,7 @@ export class OcelliModel {
   async look(image: ImageSource, options: LookOptions = {}): Promise<OcelliView> {
     const { data, transfer } = await handOver(image);
     const size = options.size ?? Math.min(480, Math.max(data.width, data.height));
-    const info = await this.ocelli.call('look', [this.id, data, size], { transfer });
+    const info = await this.ocelli.call('look', [this.id, data, size, options.quick ?? false], { transfer });
     return new OcelliView(this.ocelli, info, this.info);
   }
 
@@ -273,6 +330,20 @@ export interface AttentionOptions {
   heads?: number[];
 }
 
+/** A canvas for maps that stay on the GPU; see [Ocelli.overlay]. */
+export class OcelliOverlay {
+  constructor(private readonly ocelli: Ocelli, private readonly id: number) {}
+
+  /** @internal */
+  paint(view: number, layer: number, query: number, head: number | undefined, mass: number): Promise<void> {
+    return this.ocelli.call('paint', [this.id, view, layer, query, head, mass]);
+  }
+
+  dispose(): void {
+    void this.ocelli.call('freeOverlay', [this.id]).catch(() => undefined);
+  }
+}
+
 /** A picture inside a network. */
 export class OcelliView {
   constructor(
@@ -303,6 +374,16 @@ export class OcelliView {
       values.set(all.subarray(head * width + 1, (head + 1) * width), i * cells);
     });
     return { heads: wanted.length, rows, columns, values, cls };
+  }
+
+  /**
+   * Draws a map on an overlay; nothing is read back. One head, or their mean; of it the patches that hold the share `mass` of the
+   * attention. Resolves when the device is done.
+   */
+  paint(overlay: OcelliOverlay, options: Omit<AttentionOptions, 'heads'> & { head?: number; mass?: number } = {}): Promise<void> {
+    const layer = options.layer ?? this.model.depth - 1;
+    const query = options.query === undefined || options.query === 'cls' ? 0 : options.query + 1;
+    return overlay.paint(this.at.view, layer, query, options.head, options.mass ?? 1);
   }
 
   /** All tokens, `[batch, 1 + rows·columns, dim]`, the class token first. */
@@ -345,11 +426,14 @@ export class TrainingSession {
   private stopped = true;
 
   constructor(
-    private readonly ocelli: Ocelli,
+    /** Its device; `dispose` of it ends the worker. */
+    readonly ocelli: Ocelli,
     private readonly id: number,
     /** Every setting, defaults filled in. */
     readonly config: { arch: string; batch_size: number; views: { global_size_px: number } } & Record<string, unknown>,
     readonly totalSteps: number,
+    /** What it began with. */
+    readonly start: SessionStart,
     private readonly shape: Pick<ModelInfo, 'depth' | 'heads' | 'dim'>,
   ) {}
 

@@ -42,6 +42,9 @@ export interface ViewInfo {
   columns: number;
 }
 
+/** What a run of training began with. */
+export type SessionStart = 'nothing' | 'backbone' | 'checkpoint';
+
 export interface StepFigures {
   step: number;
   epoch: number;
@@ -67,7 +70,7 @@ export interface LoadOptions {
 export interface Calls {
   open: { args: [DeviceChoice]; result: DeviceInfo };
   load: { args: [ArrayBuffer | Blob | string, LoadOptions]; result: ModelInfo & { model: number } };
-  look: { args: [number, ImageBitmap | ImageData, number]; result: ViewInfo };
+  look: { args: [number, ImageBitmap | ImageData, number, boolean]; result: ViewInfo };
   lookAt: { args: [number, Float32Array, number, number, number]; result: ViewInfo };
   attention: { args: [number, number, number]; result: Float32Array };
   tokens: { args: [number]; result: Float32Array };
@@ -77,7 +80,13 @@ export interface Calls {
   memory: { args: []; result: number };
   freeView: { args: [number]; result: void };
   freeModel: { args: [number]; result: void };
-  session: { args: [string]; result: { session: number; config: string; totalSteps: number; shape: number[] } };
+  overlay: { args: [OffscreenCanvas]; result: number };
+  paint: { args: [number, number, number, number, number | undefined, number]; result: void };
+  freeOverlay: { args: [number]; result: void };
+  session: {
+    args: [string, (ArrayBuffer | Blob | string)?, number?];
+    result: { session: number; config: string; totalSteps: number; shape: number[]; start: SessionStart };
+  };
   sessionState: { args: [number, ArrayBuffer]; result: void };
   sessionImage: { args: [number, ImageBitmap | ImageData]; result: number };
   sessionScenes: { args: [number, number, number]; result: number };
@@ -96,12 +105,18 @@ export interface Request {
   args: unknown[];
 }
 
+/** Milliseconds in the worker: all of a call, and of that the way of the pixels from the picture to the device. */
+export interface Times {
+  all: number;
+  pixels: number;
+}
+
 export interface Cancel {
   cancel: number;
 }
 
 export type Reply =
-  | { id: number; value: unknown }
+  | { id: number; value: unknown; times: Times }
   | { id: number; error: { code: ErrorCode; message: string } }
   | { id: number; progress: { loaded: number; total: number } }
   | { lost: string };

@@ -1,7 +1,7 @@
 // Owns the wasm module and everything in it. One call at a time, in the order they came.
 
-import init, { Engine, Look, Model, Session, fault, scene } from '../pkg/ocelli_web.js';
-import type { Call, Calls, Cancel, DeviceChoice, DeviceInfo, ErrorCode, LoadOptions, Reply, Request, ViewInfo } from './protocol';
+import init, { Engine, Look, Model, Overlay, Session, fault, scene } from '../pkg/ocelli_web.js';
+import type { Call, Calls, Cancel, DeviceChoice, DeviceInfo, ErrorCode, LoadOptions, Reply, Request, SessionStart, ViewInfo } from './protocol';
 
 // A dedicated worker's scope, without pulling the library of types for workers beside the page's.
 const scope = self as unknown as {
@@ -24,6 +24,9 @@ let next = 1;
 const models = new Map<number, Model>();
 const views = new Map<number, Look>();
 const sessions = new Map<number, Session>();
+const overlays = new Map<number, Overlay>();
+/** Milliseconds the current call spent on pixels. */
+let pixelsMs = 0;
 const cancelled = new Set<number>();
 const running = new Map<number, AbortController>();
 
@@ -128,9 +131,22 @@ async function fetchBytes(url: string, id: number): Promise<Uint8Array> {
   }
 }
 
-function pixels(source: ImageBitmap | ImageData): ImageData {
+const bytes = async (source: ArrayBuffer | Blob | string, id: number): Promise<Uint8Array> =>
+  typeof source === 'string' ? fetchBytes(source, id)
+  : source instanceof Blob ? new Uint8Array(await source.arrayBuffer())
+  : new Uint8Array(source);
+
+/** `side`: the long side wanted; 0 keeps it as far as anything needs. */
+function pixels(source: ImageBitmap | ImageData, side = 0): ImageData {
   if (source instanceof ImageData) return source;
-  const scale = Math.min(1, MAX_SIDE_PX / Math.max(source.width, source.height));
+  const began = performance.now();
+  const data = decoded(source, side);
+  pixelsMs += performance.now() - began;
+  return data;
+}
+
+function decoded(source: ImageBitmap, side: number): ImageData {
+  const scale = side ? side / Math.max(source.width, source.height) : Math.min(1, MAX_SIDE_PX / Math.max(source.width, source.height));
   const width = Math.max(1, Math.round(source.width * scale));
   const height = Math.max(1, Math.round(source.height * scale));
   const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
@@ -142,6 +158,7 @@ function pixels(source: ImageBitmap | ImageData): ImageData {
 }
 
 function viewOf(look: Look): ViewInfo {
+  pixelsMs += look.prepareMs;
   const { width, height, rows, columns } = look;
   return { view: keep(views, look), width, height, rows, columns };
 }
@@ -153,16 +170,13 @@ type Handlers = { [K in Call]: (id: number, ...args: Calls[K]['args']) => Promis
 const handlers: Handlers = {
   open: (_, choice) => open(choice),
   async load(id, source, options: LoadOptions) {
-    const bytes =
-      typeof source === 'string' ? await fetchBytes(source, id)
-      : source instanceof Blob ? new Uint8Array(await source.arrayBuffer())
-      : new Uint8Array(source);
+    const file = await bytes(source, id);
     const three = (v?: number[]) => (v ? Float32Array.from(v) : undefined);
-    const model = Model.load(opened(), bytes, options.heads, three(options.mean), three(options.std));
+    const model = Model.load(opened(), file, options.heads, three(options.mean), three(options.std));
     return { ...JSON.parse(model.describe()), model: keep(models, model) };
   },
-  look(_, model, source, size) {
-    const data = pixels(source);
+  look(_, model, source, size, quick) {
+    const data = pixels(source, quick ? size : 0);
     return viewOf(get(models, model, 'model').look(bytesOf(data), data.width, data.height, size));
   },
   lookAt: (_, model, values, batch, height, width) =>
@@ -191,10 +205,20 @@ const handlers: Handlers = {
     models.delete(model);
     engine?.cleanUp();
   },
-  session(_, config) {
-    const session = new Session(opened(), config);
+  overlay: (_, canvas) => keep(overlays, new Overlay(opened(), canvas)),
+  paint: (_, overlay, view, layer, query, head, mass) =>
+    get(overlays, overlay, 'overlay').paint(get(views, view, 'view'), layer, query, head, mass),
+  freeOverlay(_, overlay) {
+    overlays.get(overlay)?.free();
+    overlays.delete(overlay);
+  },
+  async session(id, config, weights, heads) {
+    const session = new Session(opened(), config, weights === undefined ? undefined : await bytes(weights, id), heads);
     const shape = Array.from(session.shape());
-    return { session: keep(sessions, session), config: session.config(), totalSteps: session.totalSteps, shape };
+    return {
+      session: keep(sessions, session), config: session.config(), totalSteps: session.totalSteps, shape,
+      start: session.start as SessionStart,
+    };
   },
   sessionState: (_, session, bytes) => get(sessions, session, 'session').loadState(new Uint8Array(bytes)),
   sessionImage(_, id, source) {
@@ -249,8 +273,10 @@ async function answer({ id, call, args }: Request): Promise<void> {
   try {
     if (cancelled.delete(id)) throw new Refusal('aborted', 'cancelled');
     const handler = handlers[call] as (id: number, ...args: unknown[]) => unknown;
+    const began = performance.now();
+    pixelsMs = 0;
     const value = await handler(id, ...args);
-    scope.postMessage({ id, value }, transferables(value));
+    scope.postMessage({ id, value, times: { all: performance.now() - began, pixels: pixelsMs } }, transferables(value));
   } catch (error) {
     scope.postMessage({ id, error: describe(error) });
   }

@@ -1,5 +1,5 @@
-//! Vectors of `f32` chosen at run time: AVX-512, AVX2 with FMA, or plain arrays that the compiler vectorises for
-//! whatever the target guarantees (NEON, wasm SIMD, SSE2).
+//! Vectors of `f32` chosen at run time: AVX-512, AVX2 with FMA, or what the target guarantees: WebAssembly's 128-bit
+//! vectors, or plain arrays that the compiler vectorises (NEON, SSE2).
 //!
 //! A kernel is written once, generic over [`Lanes`], inside [`simd_fn!`], which compiles it for every level and picks
 //! one by what the processor reports.
@@ -7,11 +7,17 @@
 #![allow(unsafe_code)]
 
 pub mod math;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 pub use portable::Portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub use wasm::Simd128 as Portable;
 
 use std::sync::LazyLock;
 
