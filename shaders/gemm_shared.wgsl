@@ -49,7 +49,7 @@ fn main(
             var v{{ r }} = vec4<f32>(0.0);
             if (k + q < to && {{ row0 }} + i + {{ r }}u < {{ limit }}) {
                 {%- set at = "(" ~ row0 ~ " + i + " ~ r ~ "u) * k_all" %}
-                v{{ r }} = {% if vec %}{{ name }}[({{ at }} + k + q) / 4u]{% else %}load_{{ name }}({{ at }}, k + q, to){% endif %};
+                v{{ r }} = {% if vec %}{{ name }}_at(({{ at }} + k + q) / 4u){% else %}load_{{ name }}({{ at }}, k + q, to){% endif %};
             }
             {%- endfor %}
             {%- for part in lane %}
@@ -66,7 +66,7 @@ fn main(
             var v = vec4<f32>(0.0);
             if (k + q < to && {{ col0 }} + i < {{ limit }}) {
                 {%- set at = "(k + q) * " ~ limit %}
-                v = {% if vec %}{{ name }}[({{ at }} + {{ col0 }} + i) / 4u]{% else %}load_{{ name }}({{ at }}, {{ col0 }} + i, {{ limit }}){% endif %};
+                v = {% if vec %}{{ name }}_at(({{ at }} + {{ col0 }} + i) / 4u){% else %}load_{{ name }}({{ at }}, {{ col0 }} + i, {{ limit }}){% endif %};
             }
             {{ into }}[q * STRIDE + i / 4u] = v;
         }

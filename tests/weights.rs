@@ -294,8 +294,13 @@ fn other_layouts_are_named() {
         let said = resnet(prefixes);
         assert!(said.contains(words) && said.contains("ResNet-50"), "expected \"{words}\" in: {said}");
     }
+    // Its layers are a ResNet-50's, its numbers are not.
     refused(
         &["embed", "scenes:1", "--weights", text(&path), "--out", "f.csv"],
+        &["resnet-50 has 23508032 parameters", "10448 values"],
+    );
+    refused(
+        &["attention", "scenes:1", "--weights", text(&path), "--out", "f"],
         &["Vision Transformer", "ResNet-50"],
     );
 }

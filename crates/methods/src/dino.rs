@@ -91,6 +91,9 @@ impl<B: DenseBackbone> DinoNet<B> {
     }
 }
 
+/// Draws a backbone.
+pub type Draw<'a, B, E> = dyn Fn(&mut Init) -> Result<B, E> + 'a;
+
 /// Student, teacher and centre.
 pub struct Dino<B: DenseBackbone = Vit> {
     config: DinoConfig,
@@ -123,18 +126,17 @@ impl<B: DenseBackbone> Dino<B> {
     /// When a value is out of range, or a backbone cannot be built.
     pub fn of<E: Into<MethodError>>(
         config: &DinoConfig,
-        build: [&dyn Fn(&mut Init) -> Result<B, E>; 2],
+        build: [&Draw<'_, B, E>; 2],
         seed: u64,
         device: &Device,
     ) -> Result<Self, MethodError> {
         config.check()?;
-        let net =
-            |build: &dyn Fn(&mut Init) -> Result<B, E>, device: &Device| -> Result<DinoNet<B>, MethodError> {
-                let mut init = Init::new(seed, device);
-                let backbone = build(&mut init).map_err(Into::into)?;
-                let head = config.head.init(backbone.map_dim(), &mut init);
-                Ok(DinoNet { backbone, head })
-            };
+        let net = |build: &Draw<'_, B, E>, device: &Device| -> Result<DinoNet<B>, MethodError> {
+            let mut init = Init::new(seed, device);
+            let backbone = build(&mut init).map_err(Into::into)?;
+            let head = config.head.init(backbone.map_dim(), &mut init);
+            Ok(DinoNet { backbone, head })
+        };
         let student = net(build[0], &device.clone().autodiff())?;
         // The reference always builds the teacher's head with a frozen weight_g, which comes to the same: it copies
         // the student's value, and averages whatever the student has.

@@ -53,7 +53,7 @@ pub fn similarity_topk(queries: Tensor<2>, bank: Tensor<2>, k: usize, tile: usiz
     let (queries, bank) = (queries.inner(), bank.inner());
     let fits = !on_gpu(&queries) || k <= MAX_K;
     if !fused(&queries) || rows * dim == 0 || !fits {
-        return reference::similarity_topk(queries, bank, k, tile);
+        return reference::similarity_topk(&queries, &bank, k, tile);
     }
     let (similarities, indices) = <Dispatch as SimilarityTopkKernel>::similarity_topk_forward(
         queries.into_dispatch(),

@@ -3,7 +3,12 @@
 use burn::tensor::{Int, Tensor};
 
 /// See [`similarity_topk`](super::similarity_topk()); on any device, in any precision.
-pub fn similarity_topk(queries: Tensor<2>, bank: Tensor<2>, k: usize, tile: usize) -> (Tensor<2>, Tensor<2, Int>) {
+pub fn similarity_topk(
+    queries: &Tensor<2>,
+    bank: &Tensor<2>,
+    k: usize,
+    tile: usize,
+) -> (Tensor<2>, Tensor<2, Int>) {
     let [n, _] = bank.dims();
     let top = |start: usize| {
         let width = tile.min(n - start);

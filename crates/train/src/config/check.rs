@@ -2,7 +2,7 @@
 
 use super::{BackboneArch, ConfigError, RunConfig};
 
-fn fail<T>(key: &'static str, expected: &str, found: impl ToString) -> Result<T, ConfigError> {
+fn fail<T>(key: &'static str, expected: &str, found: &dyn ToString) -> Result<T, ConfigError> {
     Err(ConfigError::Value { key, expected: expected.into(), found: found.to_string() })
 }
 
@@ -33,7 +33,7 @@ impl RunConfig {
             ("resnet.norm_groups", self.resnet.norm_groups),
         ] {
             if value == 0 {
-                return fail(key, "at least 1", value);
+                return fail(key, "at least 1", &value);
             }
         }
         // Far beyond use, and small enough that no product of them overflows or fills the memory before a step is done.
@@ -49,17 +49,17 @@ impl RunConfig {
             ("moco.hidden_dim", self.moco.hidden_dim, 1_000_000),
         ] {
             if value > most {
-                return fail(key, &format!("at most {most}"), value);
+                return fail(key, &format!("at most {most}"), &value);
             }
         }
         if !self.batch_size.is_multiple_of(self.accumulate) {
             let found = format!("{} of {}", self.accumulate, self.batch_size);
-            return fail("accumulate", "a divisor of batch_size", found);
+            return fail("accumulate", "a divisor of batch_size", &found);
         }
         let part = self.batch_size / self.accumulate;
         if matches!(self.arch, BackboneArch::ResNet(_)) && !part.is_multiple_of(self.resnet.norm_groups) {
             let found = format!("{} of {part}", self.resnet.norm_groups);
-            return fail("resnet.norm_groups", "a divisor of batch_size / accumulate", found);
+            return fail("resnet.norm_groups", "a divisor of batch_size / accumulate", &found);
         }
         Ok(())
     }
@@ -71,7 +71,7 @@ impl RunConfig {
         {
             if side < cell {
                 let what = if matches!(self.arch, BackboneArch::Vit(_)) { "patch" } else { "cell" };
-                return fail(key, &format!("at least one {what}, {cell} px"), side);
+                return fail(key, &format!("at least one {what}, {cell} px"), &side);
             }
         }
         for (key, [low, high]) in
@@ -79,11 +79,11 @@ impl RunConfig {
         {
             if !(low > 0.0 && low <= high && high <= 1.0) {
                 let found = format!("[{low}, {high}]");
-                return fail(key, "two shares of the area, 0 < low <= high <= 1", found);
+                return fail(key, "two shares of the area, 0 < low <= high <= 1", &found);
             }
         }
         if self.views.std.iter().any(|s| s.is_nan() || *s <= 0.0) {
-            return fail("views.std", "three numbers above 0", format!("{:?}", self.views.std));
+            return fail("views.std", "three numbers above 0", &format!("{:?}", self.views.std));
         }
         Ok(())
     }
@@ -101,17 +101,17 @@ impl RunConfig {
             ("views.blur_sigma_max", f64::from(self.views.blur_sigma_max)),
         ] {
             if !(value >= 0.0 && value.is_finite()) {
-                return fail(key, "a number of at least 0", value);
+                return fail(key, "a number of at least 0", &value);
             }
         }
         if !(0.0..1.0).contains(&self.optim.momentum) {
-            return fail("optim.momentum", "at least 0 and below 1", self.optim.momentum);
+            return fail("optim.momentum", "at least 0 and below 1", &self.optim.momentum);
         }
         if !(0.0..=1.0).contains(&self.loader.max_bad_fraction) {
-            return fail("loader.max_bad_fraction", "a share from 0 to 1", self.loader.max_bad_fraction);
+            return fail("loader.max_bad_fraction", "a share from 0 to 1", &self.loader.max_bad_fraction);
         }
         if !(0.0..1.0).contains(&self.drop_path) {
-            return fail("drop_path", "at least 0 and below 1", self.drop_path);
+            return fail("drop_path", "at least 0 and below 1", &self.drop_path);
         }
         Ok(())
     }
@@ -120,15 +120,15 @@ impl RunConfig {
     fn check_contrast(&self) -> Result<(), ConfigError> {
         if let BackboneArch::Vit(arch) = &self.arch {
             let expected = format!("a ResNet for {}, such as resnet-50", self.method);
-            return fail("arch", &expected, arch);
+            return fail("arch", &expected, &arch);
         }
         if self.views.local_crops > 0 {
             let expected = format!("0: {} compares two views of each image", self.method);
-            return fail("views.local_crops", &expected, self.views.local_crops);
+            return fail("views.local_crops", &expected, &self.views.local_crops);
         }
         if self.moco.queue == 0 || !self.moco.queue.is_multiple_of(self.batch_size) {
             let expected = format!("a multiple of batch_size, {}", self.batch_size);
-            return fail("moco.queue", &expected, self.moco.queue);
+            return fail("moco.queue", &expected, &self.moco.queue);
         }
         Ok(())
     }
