@@ -83,7 +83,7 @@ fn a_hundred_calls_give_the_same_bits() {
     let all = || {
         let leaf = q.clone().detach().require_grad();
         let found = info_nce(leaf.clone(), k.clone(), &queue, 0.2, None);
-        let dq = leaf.grad(&found.loss.clone().backward()).unwrap();
+        let dq = leaf.grad(&found.loss.backward()).unwrap();
         vec![bits(&found.loss), bits(&found.top1), bits(&dq)]
     };
     let first = all();
