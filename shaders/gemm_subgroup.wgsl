@@ -2,7 +2,7 @@
    invocation its own columns of them, in named registers. What all invocations need of `a` each of them loads once for all
    and hands round: a load costs such an adapter as much as thirty products.
 
-   Settings beside those of gemm_parts: rows (a multiple of lanes and 4), columns (vec4s of an invocation), lanes (of a
+   Settings beside those of gemm_parts: rows (lanes, or a multiple of twice as many), columns (vec4s of an invocation), lanes (of a
    subgroup, which is the workgroup). #}
 {%- include "gemm_parts.wgsl" %}
 {%- set part = ["x", "y", "z", "w"] %}
@@ -72,7 +72,7 @@ fn main(
             {%- for g in range(loads) %}
             {%- if layout != "tn" %}
             let h{{ g }} = select(a{{ g }}.xy, a{{ g }}.zw, half == 1u);
-            {%- elif 2 * g < loads %}
+            {%- elif 2 * g + 1 < loads %}
             let a_half{{ g }} = select(a{{ g }}, a{{ g + loads // 2 }}, half == 1u);
             {%- endif %}
             {%- endfor %}
@@ -105,7 +105,11 @@ fn main(
             {
                 {%- for kk in range(2) %}
                 {%- set f = kk * quads + q %}
+                {%- if loads == 1 %}
+                let x{{ kk }} = subgroupShuffle(a0, half * {{ 2 * quads }}u + {{ f }}u);
+                {%- else %}
                 let x{{ kk }} = subgroupBroadcast(a_half{{ f // lanes }}, {{ f % lanes }}u);
+                {%- endif %}
                 {%- endfor %}
                 {%- for p in range(4) %}{{ products(4 * q + p, "x0." ~ part[p], "x1." ~ part[p]) }}{% endfor %}
             }

@@ -106,7 +106,7 @@ pub trait BranchKernel: Backend {
     );
 
     /// The attention's branch; queries, keys and values `[batch, tokens, 3·dim]`; what the heads give
-    /// `[batch, tokens, dim]`; the statistics of [`crate::attention`].
+    /// `[batch, tokens, dim]`; the statistics of [`attention`](crate::attention()).
     #[allow(clippy::too_many_arguments, clippy::type_complexity)]
     #[fusion(meta = |x, _g, _b, w, _bq, _wp, _bp, _e, heads| {
         let tokens = x.shape[0] / heads.batch;
