@@ -1,22 +1,36 @@
-//! Training keeps its memory: the largest resident set of the fifty steps after step 50 and up to step 300 within 2 %.
+//! Training keeps its memory: the most of the fifty steps after step 50 and of those up to step 300 within 2 %.
+//!
+//! On the CPU that is memory in use. What the system's allocator keeps for later depends on which thread freed what when: the
+//! same run's resident set ends between 1.7 % less and 5 % more than it began, while what is in use differs by 0.1 %. A GPU's
+//! driver has memory of its own, and on a software adapter the resident set shows it.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
+use std::alloc::System;
 use std::sync::Arc;
 
 use ocelli::data::{SceneConfig, SceneSource, Source};
 use ocelli::train::{Event, Trainer, config};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-/// Resident set of this process, bytes.
-fn resident_bytes() -> f64 {
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Bytes in use and resident set of this process.
+fn memory() -> [f64; 2] {
+    let stats = ALLOCATOR.stats();
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: f64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
-    pages * 4096.0
+    [(stats.bytes_allocated - stats.bytes_deallocated) as f64, pages * 4096.0]
 }
 
-/// Growth of the resident set over a run of 300 steps and the sizes it is computed from.
+fn on_gpu() -> bool {
+    std::env::var("OCELLI_TEST_DEVICE").is_ok_and(|device| device != "cpu")
+}
+
+/// Growth of memory over a run of 300 steps and the sizes it is computed from.
 fn growth(preset: &str, sets: &[&str]) {
     let scenes = SceneSource::new(SceneConfig { count: 400, ..SceneConfig::default() }).unwrap();
     let source: Arc<dyn Source> = Arc::new(scenes);
@@ -24,25 +38,30 @@ fn growth(preset: &str, sets: &[&str]) {
     let config = config::resolve(Some(preset), None, &sets).unwrap();
     let mut trainer = Trainer::new(&config, &support::device(), &source, None).unwrap();
     // Fifty steps each: a loader that was held up by other work has fewer batches in memory for a while.
-    let mut at = [0.0f64; 2];
+    let mut at = [[0.0f64; 2]; 2];
     trainer
         .run(None, &mut |event| {
-            match event {
-                Event::Tick { step: 51..=100 } => at[0] = at[0].max(resident_bytes()),
-                Event::Tick { step: 251..=300 } => at[1] = at[1].max(resident_bytes()),
-                _ => {}
+            let window = match event {
+                Event::Tick { step: 51..=100 } => &mut at[0],
+                Event::Tick { step: 251..=300 } => &mut at[1],
+                _ => return Ok(()),
+            };
+            for (most, now) in window.iter_mut().zip(memory()) {
+                *most = most.max(now);
             }
             Ok(())
         })
         .unwrap();
-    let growth = at[1] / at[0] - 1.0;
-    println!(
-        "{preset}: after 50 steps {:.1} MB, after 300 {:.1} MB: {:+.2} %",
-        at[0] / 1e6,
-        at[1] / 1e6,
-        100.0 * growth
-    );
-    assert!(growth < 0.02, "{preset}: the resident set grew by {:.1} %", 100.0 * growth);
+    let growth = [0, 1].map(|kind| at[1][kind] / at[0][kind] - 1.0);
+    for (kind, name) in ["in use", "resident"].into_iter().enumerate() {
+        let [early, late] = [at[0][kind] / 1e6, at[1][kind] / 1e6];
+        println!(
+            "{preset}, {name}: after 50 steps {early:.2} MB, after 300 {late:.2} MB: {:+.2} %",
+            100.0 * growth[kind]
+        );
+    }
+    let (growth, name) = if on_gpu() { (growth[1], "the resident set") } else { (growth[0], "memory in use") };
+    assert!(growth < 0.02, "{preset}: {name} grew by {:.1} %", 100.0 * growth);
 }
 
 /// One after the other: they share the process.
@@ -67,7 +86,7 @@ fn three_hundred_steps_keep_their_memory() {
         ],
     );
     // As elsewhere, a matter of the arithmetic, not of the device.
-    if std::env::var("OCELLI_TEST_DEVICE").is_ok_and(|device| device != "cpu") {
+    if on_gpu() {
         return;
     }
     growth(
