@@ -1,9 +1,10 @@
 //! Hand-written kernels beside stock burn, on one device, in one process.
 //!
-//!     cargo run --release --example kernels -- gpu [OUT.md] [ROWS]
+//!     cargo run --release --example kernels -- gpu [OUT.md] [ROWS] [wgsl]
 //!
 //! `cargo xtask bench` runs it. Prints a table of medians of runs that take turns, both sides warm (after stock's autotune)
-//! and synchronised, and puts it into OUT.md in place of this adapter's last one. ROWS picks rows by a part of their names, or `memory`.
+//! and synchronised, and puts it into OUT.md in place of this adapter's last one. ROWS picks rows by a part of their names, or `memory`;
+//! `wgsl` runs the hand-written kernels alone.
 #![allow(clippy::print_stderr)]
 
 use std::error::Error;
@@ -315,13 +316,15 @@ fn training_step(name: &str, batch: usize, plain: &Device) -> Result<Box<dyn FnM
     }))
 }
 
-/// What the device's memory pools hold after a training step, bytes: their largest so far.
+/// What the device's memory pools hold after two training steps, bytes: their largest so far. The first step has no moments of
+/// the optimizer yet.
 fn step_memory(network: &str, kernels: &str, plain: &Device) -> Result<u64, Box<dyn Error>> {
     set_mode(kernels.parse()?);
     let mut step = match network {
         "resnet-50" => resnet_step(plain)?,
         vit => training_step(vit, 1, plain)?,
     };
+    step();
     step();
     Ok(plain.memory_pool_usage().ok_or("this device does not report its memory")?.bytes_reserved)
 }
@@ -391,6 +394,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let choice = args.first().map_or("gpu", String::as_str);
     let chosen = device::open(choice.parse()?)?;
     let wanted = args.get(2).map_or("", String::as_str);
+    let alone = args.get(3).is_some_and(|side| side == "wgsl");
     let mut rows = operations(&chosen.device);
     rows.extend(dense_operations(&chosen.device));
     rows.extend(networks(&chosen.device)?);
@@ -404,6 +408,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", chosen.name);
     print!("{table}");
     for row in &mut rows {
+        if alone {
+            // To look at where the time goes: one side, nothing to compare with.
+            set_mode(Mode::Wgsl);
+            let times: Vec<f64> = (0..4).map(|_| seconds(&mut row.work)).collect();
+            let rate = peak.rate(row, median(times[1..].to_vec()));
+            println!("{}: first {:.2} s, then {:.3?} s, {rate}", row.name, times[0], &times[1..]);
+            continue;
+        }
         // The first use compiles; stock chooses among its kernels.
         let first = [Mode::Wgsl, Mode::Stock].map(|mode| {
             set_mode(mode);

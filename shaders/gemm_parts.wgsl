@@ -16,8 +16,8 @@
 {%- if extra == 2 -%}
 @group(0) @binding(4) var<storage, read_write> {{ "residual" if ending == "bias_residual" else "kept" }}: array<{{ c_elem }}>;
 {% endif -%}
-// m, n, k; k of one split.
-@group(0) @binding({{ 3 + extra }}) var<storage, read_write> sizes: array<u32, 4>;
+// See gemm_place.
+@group(0) @binding({{ 3 + extra }}) var<storage, read_write> sizes: array<u32, 8>;
 
 {{ unpack(wide and (a_vec or b_vec)) }}
 {%- if a_vec -%}

@@ -3,6 +3,7 @@
 
    Settings beside those of gemm_parts: rows (a multiple of 4), columns (vec4s), group. #}
 {%- include "gemm_parts.wgsl" %}
+{%- from "gemm_place.wgsl" import place %}
 {%- set lane = ["x", "y", "z", "w"] %}
 
 @compute @workgroup_size({{ group }})
@@ -11,9 +12,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let m = sizes[0];
-    let n = sizes[1];
-    let k_all = sizes[2];
+    {{- place(b_vec and layout != "nt") }}
     let tiles_n = (n + {{ columns * 4 - 1 }}u) / {{ columns * 4 }}u;
     let tile = (wid.y * groups.x + wid.x) * {{ group }}u + lid;
     let row0 = (tile / tiles_n) * {{ rows }}u;
@@ -21,9 +20,6 @@ fn main(
     if (row0 >= m) {
         return;
     }
-    let begin = min(wid.z * sizes[3], k_all);
-    let to = min(begin + sizes[3], k_all);
-    let c_base = wid.z * m * n;
 
     {% for i in range(rows) -%}
     {% for j in range(columns) -%}
@@ -31,7 +27,7 @@ fn main(
     {% endfor %}{% endfor %}
     {%- if layout != "tn" %}
     {%- for i in range(rows) %}
-    let a_row{{ i }} = min(row0 + {{ i }}u, m - 1u) * k_all;
+    let a_row{{ i }} = min(row0 + {{ i }}u, m - 1u) * k_all + a_first;
     {%- endfor %}
     {%- else %}
     {%- for i in range(rows // 4) %}
@@ -40,21 +36,21 @@ fn main(
     {%- endif %}
     {%- if layout == "nt" %}
     {%- for j in range(columns) %}{% for part in range(4) %}
-    let b_row{{ j }}_{{ part }} = min(col0 + {{ 4 * j + part }}u, n - 1u) * k_all;
+    let b_row{{ j }}_{{ part }} = min(col0 + {{ 4 * j + part }}u, n - 1u) * k_all + b_first;
     {%- endfor %}{% endfor %}
     {%- else %}
     {%- for j in range(columns) %}
-    let b_col{{ j }} = min(col0 + {{ 4 * j }}u, {{ "n - 4u" if b_vec else "n - 1u" }});
+    let b_col{{ j }} = min(col0 + {{ 4 * j }}u, b_last);
     {%- endfor %}
     {%- endif %}
 
     {%- if layout == "tn" %}
     for (var k = begin; k < to; k += 1u) {
         {%- for i in range(rows // 4) %}
-        let a{{ i }} = {% if a_vec %}a_at((k * m + a_col{{ i }}) / 4u){% else %}load_a(k * m, a_col{{ i }}, m){% endif %};
+        let a{{ i }} = {% if a_vec %}a_at((a_first + k * m + a_col{{ i }}) / 4u){% else %}load_a(a_first + k * m, a_col{{ i }}, m){% endif %};
         {%- endfor %}
         {%- for j in range(columns) %}
-        let b{{ j }} = {% if b_vec %}b_at((k * n + b_col{{ j }}) / 4u){% else %}load_b(k * n, b_col{{ j }}, n){% endif %};
+        let b{{ j }} = {% if b_vec %}b_at((b_first + k * b_width + b_col{{ j }}) / 4u){% else %}load_b(b_first + k * b_width, b_col{{ j }}, n){% endif %};
         {%- endfor %}
         {%- for i in range(rows) %}{% for j in range(columns) %}
         s{{ i }}_{{ j }} = fma(vec4<f32>(a{{ i // 4 }}.{{ lane[i % 4] }}), b{{ j }}, s{{ i }}_{{ j }});
@@ -73,9 +69,9 @@ fn main(
         {%- for kk in range(4) %}
         {
             {%- if layout == "nn" and not a_vec %}
-            let kb = min(k + {{ kk }}u, to - 1u) * n;
+            let kb = b_first + min(k + {{ kk }}u, to - 1u) * b_width;
             {%- elif layout == "nn" %}
-            let kb = (k + {{ kk }}u) * n;
+            let kb = b_first + (k + {{ kk }}u) * b_width;
             {%- endif %}
             {%- for j in range(columns) %}
             {%- if layout == "nn" %}

@@ -3,6 +3,7 @@
 
    Settings: those of gemm_parts. #}
 {%- include "gemm_parts.wgsl" %}
+{%- from "gemm_place.wgsl" import place %}
 {%- set lane = ["x", "y", "z", "w"] %}
 const TILE = 64u;
 const DEPTH = 16u;
@@ -17,9 +18,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let m = sizes[0];
-    let n = sizes[1];
-    let k_all = sizes[2];
+    {{- place(b_vec and layout != "nt") }}
     let tiles_n = (n + TILE - 1u) / TILE;
     let tile = wid.y * groups.x + wid.x;
     let row0 = (tile / tiles_n) * TILE;
@@ -28,9 +27,6 @@ fn main(
     if (row0 >= m) {
         return;
     }
-    let begin = min(wid.z * sizes[3], k_all);
-    let to = min(begin + sizes[3], k_all);
-    let c_base = wid.z * m * n;
     let ty = lid / 8u;
     let tx = lid % 8u;
 
@@ -48,7 +44,7 @@ fn main(
             {%- for r in range(4) %}
             var v{{ r }} = vec4<f32>(0.0);
             if (k + q < to && {{ row0 }} + i + {{ r }}u < {{ limit }}) {
-                {%- set at = "(" ~ row0 ~ " + i + " ~ r ~ "u) * k_all" %}
+                {%- set at = name ~ "_first + (" ~ row0 ~ " + i + " ~ r ~ "u) * k_all" %}
                 v{{ r }} = {% if vec %}{{ name }}_at(({{ at }} + k + q) / 4u){% else %}load_{{ name }}({{ at }}, k + q, to){% endif %};
             }
             {%- endfor %}
@@ -58,22 +54,22 @@ fn main(
         }
         {%- endmacro %}
         {#- A matrix stored across k already has its vec4 the right way round. #}
-        {%- macro straight(name, into, col0, limit, vec) %}
+        {%- macro straight(name, into, col0, limit, width, vec) %}
         {%- for load in range(4) %}
         {
             let q = lid / 16u + {{ load * 4 }}u;
             let i = (lid % 16u) * 4u;
             var v = vec4<f32>(0.0);
             if (k + q < to && {{ col0 }} + i < {{ limit }}) {
-                {%- set at = "(k + q) * " ~ limit %}
+                {%- set at = name ~ "_first + (k + q) * " ~ width %}
                 v = {% if vec %}{{ name }}_at(({{ at }} + {{ col0 }} + i) / 4u){% else %}load_{{ name }}({{ at }}, {{ col0 }} + i, {{ limit }}){% endif %};
             }
             {{ into }}[q * STRIDE + i / 4u] = v;
         }
         {%- endfor %}
         {%- endmacro %}
-        {%- if layout == "tn" %}{{ straight("a", "as_", "row0", "m", a_vec) }}{% else %}{{ turned("a", "as_", "row0", "m", a_vec) }}{% endif %}
-        {%- if layout == "nt" %}{{ turned("b", "bs_", "col0", "n", b_vec) }}{% else %}{{ straight("b", "bs_", "col0", "n", b_vec) }}{% endif %}
+        {%- if layout == "tn" %}{{ straight("a", "as_", "row0", "m", "m", a_vec) }}{% else %}{{ turned("a", "as_", "row0", "m", a_vec) }}{% endif %}
+        {%- if layout == "nt" %}{{ turned("b", "bs_", "col0", "n", b_vec) }}{% else %}{{ straight("b", "bs_", "col0", "n", "b_width", b_vec) }}{% endif %}
         workgroupBarrier();
         for (var kk = 0u; kk < DEPTH; kk += 1u) {
             let a0 = as_[kk * STRIDE + ty * 2u];

@@ -5,6 +5,7 @@
    Settings beside those of gemm_parts: rows (lanes, or a multiple of twice as many), columns (vec4s of an invocation), lanes (of a
    subgroup, which is the workgroup). #}
 {%- include "gemm_parts.wgsl" %}
+{%- from "gemm_place.wgsl" import place %}
 {%- set part = ["x", "y", "z", "w"] %}
 {%- set width = lanes * 4 * columns %}
 {%- set loads = rows // lanes %}
@@ -16,9 +17,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let m = sizes[0];
-    let n = sizes[1];
-    let k_all = sizes[2];
+    {{- place(b_vec and layout != "nt") }}
     let tiles_n = (n + {{ width - 1 }}u) / {{ width }}u;
     let tile = wid.y * groups.x + wid.x;
     let row0 = (tile / tiles_n) * {{ rows }}u;
@@ -26,9 +25,6 @@ fn main(
     if (row0 >= m) {
         return;
     }
-    let begin = min(wid.z * sizes[3], k_all);
-    let to = min(begin + sizes[3], k_all);
-    let c_base = wid.z * m * n;
 
     {% for i in range(rows) -%}
     {% for j in range(columns) -%}
@@ -37,7 +33,7 @@ fn main(
     {#- An invocation's share of 4·rows numbers of `a`: whole rows of 4 along k, or 4 rows at one of the four k. #}
     {%- for g in range(loads) %}
     {%- if layout != "tn" %}
-    let a_row{{ g }} = min(row0 + {{ g * lanes }}u + lane, m - 1u) * k_all;
+    let a_row{{ g }} = a_first + min(row0 + {{ g * lanes }}u + lane, m - 1u) * k_all;
     {%- else %}
     let a_k{{ g }} = ({{ g * lanes }}u + lane) / {{ quads }}u;
     let a_col{{ g }} = min(row0 + ({{ g * lanes }}u + lane) % {{ quads }}u * 4u, {{ "m - 4u" if a_vec else "m - 1u" }});
@@ -46,10 +42,10 @@ fn main(
     {%- for j in range(columns) %}
     {%- if layout == "nt" %}
     {%- for p in range(4) %}
-    let b_row{{ j }}_{{ p }} = min(col0 + {{ 4 * lanes * j + p }}u, n - 1u) * k_all;
+    let b_row{{ j }}_{{ p }} = min(col0 + {{ 4 * lanes * j + p }}u, n - 1u) * k_all + b_first;
     {%- endfor %}
     {%- else %}
-    let b_col{{ j }} = min(col0 + {{ 4 * lanes * j }}u, {{ "n - 4u" if b_vec else "n - 1u" }});
+    let b_col{{ j }} = min(col0 + {{ 4 * lanes * j }}u, b_last);
     {%- endif %}
     {%- endfor %}
 
@@ -58,7 +54,7 @@ fn main(
         {%- if layout != "tn" %}
         let a{{ g }} = {% if a_vec %}a_at((a_row{{ g }} + k) / 4u){% else %}load_a(a_row{{ g }}, k, to){% endif %};
         {%- else %}
-        let ka{{ g }} = min(k + a_k{{ g }}, to - 1u) * m;
+        let ka{{ g }} = a_first + min(k + a_k{{ g }}, to - 1u) * m;
         let a{{ g }} = select(vec4<f32>(0.0), {% if a_vec %}a_at((ka{{ g }} + a_col{{ g }}) / 4u){% else %}load_a(ka{{ g }}, a_col{{ g }}, m){% endif %}, k + a_k{{ g }} < to);
         {%- endif %}
         {%- endfor %}
@@ -78,7 +74,7 @@ fn main(
             {%- endfor %}
             {%- for kk in range(2) %}
             {%- if layout != "nt" %}
-            let kb{{ kk }} = min(k + half * 2u + {{ kk }}u, to - 1u) * n;
+            let kb{{ kk }} = b_first + min(k + half * 2u + {{ kk }}u, to - 1u) * b_width;
             {%- endif %}
             {%- for j in range(columns) %}
             {%- if layout == "nt" %}

@@ -25,10 +25,12 @@ export class LiveTimes {
   private drawn = 0;
   private last: number | undefined;
 
-  /** The picture as it is now. */
-  async capture(video: HTMLVideoElement): Promise<ImageBitmap> {
+  /** The picture as it is now, its long side scaled to `size`: the browser does that beside the network. */
+  async capture(video: HTMLVideoElement, size: number): Promise<ImageBitmap> {
     const began = performance.now();
-    const bitmap = await createImageBitmap(video);
+    const scale = size / Math.max(video.videoWidth, video.videoHeight, 1);
+    const [resizeWidth, resizeHeight] = [video.videoWidth, video.videoHeight].map((n) => Math.max(1, Math.round(n * scale)));
+    const bitmap = await createImageBitmap(video, { resizeWidth, resizeHeight, resizeQuality: 'medium' });
     this.captured = performance.now() - began;
     return bitmap;
   }

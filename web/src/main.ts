@@ -330,13 +330,14 @@ async function toggleCamera(): Promise<void> {
 async function live(video: HTMLVideoElement, on: () => boolean): Promise<void> {
   const times = new LiveTimes();
   const [using, by] = [ocelli!, model!];
-  let next = times.capture(video);
+  const wanted = () => Number(element<HTMLSelectElement>('size').value);
+  let next = times.capture(video, wanted());
   try {
     while (on() && model === by) {
       const started = times.start(using.times);
-      const size = Number(element<HTMLSelectElement>('size').value);
+      const size = wanted();
       const looking = by.look(await next, { size, quick: true });
-      next = times.capture(video);
+      next = times.capture(video, wanted());
       const seen = await looking;
       if (!on() || model !== by) return seen.dispose();
       if (seen.rows !== view?.rows || seen.columns !== view.columns) query = 'cls';
@@ -534,13 +535,15 @@ function photos(): void {
   for (const [name, words] of Object.entries(PHOTOS)) {
     const button = document.createElement('button');
     const image = new Image();
-    [button.type, button.title, image.src, image.alt] = ['button', words, `./samples/${name}.webp`, ''];
+    [button.type, button.title, image.src, image.alt] = ['button', words, `./samples/thumbs/${name}.webp`, ''];
     button.setAttribute('aria-label', `Photograph: ${words}`);
     button.append(image);
     on(button, 'click', async () => {
-      await image.decode();
+      // The photograph itself is only fetched by who wants it.
+      const response = await fetch(`./samples/${name}.webp`);
+      if (!response.ok) throw new OcelliError('network', `the photograph cannot be fetched: the server answers ${response.status}`);
+      await setPicture(await response.blob(), name);
       element('credit').firstChild!.textContent = `${words}: `;
-      await setPicture(await createImageBitmap(image), name);
     });
     element('photos').append(button);
   }

@@ -5,21 +5,21 @@ import { extname, join, normalize } from 'node:path';
 import { chromium } from 'playwright-core';
 
 const TYPES = {
-  '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.wasm': 'application/wasm',
+  '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css', '.wasm': 'application/wasm',
   '.json': 'application/json', '.png': 'image/png', '.svg': 'image/svg+xml', '.webp': 'image/webp', '.txt': 'text/plain; charset=utf-8',
 };
 
-/** Serves a folder, and buffers under /memory/, on a free port of this machine. */
-export async function serve(folder, memory = new Map()) {
+/** Serves a folder, and buffers by their paths, on a free port of this machine. */
+export async function serve(folder, memory = new Map(), headers = {}) {
   const served = [];
   const server = createServer((request, response) => {
     const path = decodeURIComponent(new URL(request.url, 'http://x').pathname);
     served.push(path);
     const bytes = memory.get(path);
-    if (bytes) return void response.writeHead(200, { 'content-length': bytes.length }).end(bytes);
+    if (bytes) return void response.writeHead(200, { 'content-length': bytes.length, 'content-type': TYPES[extname(path)] ?? 'application/octet-stream', ...headers }).end(bytes);
     const file = join(folder, normalize(path === '/' ? '/index.html' : path));
     if (!file.startsWith(folder) || !existsSync(file) || !statSync(file).isFile()) return void response.writeHead(404).end();
-    response.writeHead(200, { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream' });
+    response.writeHead(200, { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream', ...headers });
     createReadStream(file).pipe(response);
   });
   await new Promise((ready) => server.listen(0, '127.0.0.1', ready));

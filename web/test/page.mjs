@@ -1,10 +1,12 @@
 // The page itself, in a real browser on the CPU path: every control, wrong input, no request elsewhere, both colour schemes.
 // OCELLI_SHOTS names a folder for pictures of it.
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
-import { hostilePth } from './fixtures.mjs';
+import { formulaVit, hostilePth } from './fixtures.mjs';
+import { sizes } from './size.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(web, 'dist');
@@ -52,6 +54,12 @@ const painted = async (width, height) => Buffer.from((await page.evaluate(async 
   const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/jpeg' })).arrayBuffer());
   let s = ''; for (const b of bytes) s += String.fromCharCode(b); return btoa(s);
 }, { width, height })), 'base64');
+
+await check('what it downloads besides weights is small', async () => {
+  const { brotli } = sizes();
+  console.log(`      ${brotli.toLocaleString('en')} bytes with brotli`);
+  assert(brotli <= 1_950_000, `${brotli} bytes`);
+});
 
 await check('starts with a network, a picture and a map', async () => {
   await page.goto(url);
@@ -122,6 +130,36 @@ await check('pictures: oblong, and of 24 megapixels', async () => {
   }
 });
 
+await check('loading a network does not block the page', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ocelli-page-'));
+  const large = join(folder, 'large.safetensors');
+  writeFileSync(large, formulaVit({ salt: 'page', embed_dim: 384, depth: 8, patch: 16, img_size_of_pos_embed: 224, mlp_ratio: 4 }));
+  // Longest task of the page's own thread; what else the machine does makes it longer, never shorter.
+  let best = Infinity;
+  for (let i = 0; i < 5 && best > 50; i++) {
+    await page.evaluate(() => {
+      window.longest = 0;
+      window.watcher = new PerformanceObserver((list) => { for (const task of list.getEntries()) window.longest = Math.max(window.longest, task.duration); });
+      window.watcher.observe({ type: 'longtask' });
+    });
+    await page.locator('#model').selectOption('file');
+    await page.locator('#weights').setInputFiles(large);
+    await page.waitForFunction(() => /vit-384x8/.test(document.getElementById('facts').textContent), undefined, { timeout: 60_000 });
+    await ready();
+    best = Math.min(best, await page.evaluate(() => {
+      for (const task of window.watcher.takeRecords()) window.longest = Math.max(window.longest, task.duration);
+      window.watcher.disconnect();
+      return window.longest;
+    }));
+    await page.locator('#model').selectOption('scenes');
+    await page.waitForFunction(() => /vit-96x4x3\/8/.test(document.getElementById('facts').textContent), undefined, { timeout: 30_000 });
+    await ready();
+  }
+  rmSync(folder, { recursive: true });
+  console.log(`      longest task ${best.toFixed(0)} ms`);
+  assert(best <= 50, `a task of ${best} ms`);
+});
+
 await check('wrong files are refused in words, and the page goes on', async () => {
   const letters = Buffer.from('not what was expected');
   await choose('#file', 'notes.txt', 'text/plain', letters);
@@ -149,8 +187,7 @@ await check('the webcam runs and stops; most of its time is the network', async 
     best = Math.min(best, Number(/Outside the network([\d.]+) %/.exec(words)?.[1] ?? 100));
   }
   console.log(`      ${/Live, a picture.*drawing [\d.]+ m?s\)/.exec(words)?.[0]}`);
-  // The network of the scenes takes so little that a tenth of it is out of reach here; the live view on WebGPU, below, is held to that.
-  assert(best < 50, `${best} % of a picture's time is outside the network`);
+  assert(best < 10, `${best} % of a picture's time is outside the network`);
   await shot('webcam');
   await page.locator('#webcam').click();
   await page.locator('#scenes button').nth(3).click();

@@ -14,12 +14,15 @@ function* files(folder) {
   }
 }
 
-/** Pictures are counted as they are: they are packed already. Weights and the tests' own page are left out. */
+/**
+ * Pictures are counted as they are: they are packed already. Weights, photographs (fetched when one is chosen) and the tests' own
+ * page are left out.
+ */
 export function sizes() {
   const rows = [];
   for (const path of files(dist)) {
     const name = relative(dist, path);
-    if (/^models|(^|\/)test[.-]|CREDITS/.test(name)) continue;
+    if (/^models|^samples\/[^/]+$|(^|\/)test[.-]/.test(name)) continue;
     const bytes = readFileSync(path);
     const packed = /\.webp$/.test(name) ? bytes : brotliCompressSync(bytes, { params: {
       [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length,

@@ -6,6 +6,7 @@ use burn::cubecl::wgpu::WgpuSetup;
 use burn::tensor::Device;
 use ocelli_data::{SceneConfig, SceneSource};
 use ocelli_kernels::gpu::{Caps, Family, set_caps};
+use ocelli_kernels::set_mode;
 use wasm_bindgen::prelude::*;
 
 use crate::WebError;
@@ -51,6 +52,17 @@ impl Engine {
     pub fn clean_up(&self) {
         self.device.memory_cleanup();
     }
+}
+
+/// Whose kernels compute from now on: `auto`, `wgsl` or `stock`.
+///
+/// # Errors
+/// `argument` for another name.
+#[wasm_bindgen(js_name = chooseKernels)]
+pub fn choose_kernels(name: &str) -> Result<(), WebError> {
+    let mode = name.parse().map_err(|_| WebError::argument("kernels", "auto, wgsl or stock", name))?;
+    set_mode(mode);
+    Ok(())
 }
 
 /// What a panic said, once. A module that panicked is of no more use; the message is for the report.

@@ -1,10 +1,10 @@
 // The client: what a page imports. Everything heavy happens in the worker.
 
 import type {
-  Call, Calls, DeviceChoice, DeviceInfo, ErrorCode, LoadOptions, ModelInfo, Reply, SessionStart, StepFigures, Times, ViewInfo,
+  Call, Calls, DeviceChoice, DeviceInfo, ErrorCode, Kernels, LoadOptions, ModelInfo, Reply, SessionStart, StepFigures, Times, ViewInfo,
 } from './protocol';
 
-export type { DeviceChoice, DeviceInfo, ErrorCode, LoadOptions, ModelInfo, SessionStart, StepFigures, Times } from './protocol';
+export type { DeviceChoice, DeviceInfo, ErrorCode, Kernels, LoadOptions, ModelInfo, SessionStart, StepFigures, Times } from './protocol';
 
 /** An error with a code a program can rely on. */
 export class OcelliError extends Error {
@@ -48,11 +48,11 @@ export class Ocelli {
   readonly times: Times = { all: 0, pixels: 0 };
 
   /** Opens WebGPU, else the CPU (`auto`); or the one that is named. */
-  static async open(device: DeviceChoice = 'auto'): Promise<Ocelli> {
+  static async open(device: DeviceChoice = 'auto', kernels: Kernels = 'auto'): Promise<Ocelli> {
     const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'ocelli' });
     const ocelli = new Ocelli(worker);
     try {
-      ocelli.device = await ocelli.call('open', [device]);
+      ocelli.device = await ocelli.call('open', [device, kernels]);
     } catch (error) {
       worker.terminate();
       throw error;
@@ -259,7 +259,7 @@ export interface Match {
 export interface LookOptions {
   /** Long side in pixels the picture is scaled to; 0 keeps it (default 480 at most). */
   size?: number;
-  /** Scaled by the browser instead of as the native program does: for video. */
+  /** For video: scaled by the browser instead of as the native program does, and an ImageBitmap is taken over, not copied. */
   quick?: boolean;
 }
 
@@ -269,7 +269,8 @@ export class OcelliModel {
 
   /** Runs a picture through the network once; everything about it can be asked of the result. */
   async look(image: ImageSource, options: LookOptions = {}): Promise<OcelliView> {
-    const { data, transfer } = await handOver(image);
+    const taken = options.quick && image instanceof ImageBitmap;
+    const { data, transfer } = taken ? { data: image, transfer: [image] } : await handOver(image);
     const size = options.size ?? Math.min(480, Math.max(data.width, data.height));
     const info = await this.ocelli.call('look', [this.id, data, size, options.quick ?? false], { transfer });
     return new OcelliView(this.ocelli, info, this.info);
@@ -480,7 +481,8 @@ export class TrainingSession {
 
   /** A picture seen by the teacher as it is now. */
   async look(image: ImageSource, options: LookOptions = {}): Promise<OcelliView> {
-    const { data, transfer } = await handOver(image);
+    const taken = options.quick && image instanceof ImageBitmap;
+    const { data, transfer } = taken ? { data: image, transfer: [image] } : await handOver(image);
     const size = options.size ?? Math.min(480, Math.max(data.width, data.height));
     const info = await this.ocelli.call('sessionLook', [this.id, data, size], { transfer });
     return new OcelliView(this.ocelli, info, this.shape);

@@ -4,6 +4,8 @@
 export type ErrorCode = 'weights' | 'image' | 'argument' | 'device' | 'network' | 'aborted' | 'disposed' | 'fault';
 
 export type DeviceChoice = 'auto' | 'webgpu' | 'cpu';
+/** Whose kernels compute: the package's own where there are any, or burn's everywhere, to compare. */
+export type Kernels = 'auto' | 'wgsl' | 'stock';
 
 export interface DeviceInfo {
   /** Where it computes. */
@@ -68,7 +70,7 @@ export interface LoadOptions {
 
 /** Everything the worker does: arguments and result. */
 export interface Calls {
-  open: { args: [DeviceChoice]; result: DeviceInfo };
+  open: { args: [DeviceChoice, Kernels]; result: DeviceInfo };
   load: { args: [ArrayBuffer | Blob | string, LoadOptions]; result: ModelInfo & { model: number } };
   look: { args: [number, ImageBitmap | ImageData, number, boolean]; result: ViewInfo };
   lookAt: { args: [number, Float32Array, number, number, number]; result: ViewInfo };

@@ -1,7 +1,7 @@
 // Owns the wasm module and everything in it. One call at a time, in the order they came.
 
-import init, { Engine, Look, Model, Overlay, Session, fault, scene } from '../pkg/ocelli_web.js';
-import type { Call, Calls, Cancel, DeviceChoice, DeviceInfo, ErrorCode, LoadOptions, Reply, Request, SessionStart, ViewInfo } from './protocol';
+import init, { Engine, Look, Model, Overlay, Session, chooseKernels, fault, scene } from '../pkg/ocelli_web.js';
+import type { Call, Calls, Cancel, DeviceChoice, DeviceInfo, ErrorCode, Kernels, LoadOptions, Reply, Request, SessionStart, ViewInfo } from './protocol';
 
 // A dedicated worker's scope, without pulling the library of types for workers beside the page's.
 const scope = self as unknown as {
@@ -46,8 +46,9 @@ function opened(): Engine {
   return engine;
 }
 
-async function open(choice: DeviceChoice): Promise<DeviceInfo> {
+async function open(choice: DeviceChoice, kernels: Kernels): Promise<DeviceInfo> {
   memory = (await init()).memory;
+  chooseKernels(kernels);
   const onCpu = async (reason: string): Promise<DeviceInfo> => {
     engine = await Engine.open(false, false);
     return { kind: 'cpu', name: 'CPU (SIMD wasm)', reason, software: false, limits: {} };
@@ -136,6 +137,9 @@ const bytes = async (source: ArrayBuffer | Blob | string, id: number): Promise<U
   : source instanceof Blob ? new Uint8Array(await source.arrayBuffer())
   : new Uint8Array(source);
 
+/** A canvas of the last picture's size: those of a video all have the same. */
+let decoder: OffscreenCanvasRenderingContext2D | undefined;
+
 /** `side`: the long side wanted; 0 keeps it as far as anything needs. */
 function pixels(source: ImageBitmap | ImageData, side = 0): ImageData {
   if (source instanceof ImageData) return source;
@@ -149,8 +153,12 @@ function decoded(source: ImageBitmap, side: number): ImageData {
   const scale = side ? side / Math.max(source.width, source.height) : Math.min(1, MAX_SIDE_PX / Math.max(source.width, source.height));
   const width = Math.max(1, Math.round(source.width * scale));
   const height = Math.max(1, Math.round(source.height * scale));
-  const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+  if (decoder?.canvas.width !== width || decoder.canvas.height !== height) {
+    decoder = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true }) ?? undefined;
+  }
+  const context = decoder;
   if (!context) throw new Refusal('image', 'the browser gives no canvas to decode with');
+  context.clearRect(0, 0, width, height);
   context.imageSmoothingQuality = 'high';
   context.drawImage(source, 0, 0, width, height);
   source.close();
@@ -168,7 +176,7 @@ const bytesOf = (data: ImageData) => new Uint8Array(data.data.buffer, data.data.
 type Handlers = { [K in Call]: (id: number, ...args: Calls[K]['args']) => Promise<Calls[K]['result']> | Calls[K]['result'] };
 
 const handlers: Handlers = {
-  open: (_, choice) => open(choice),
+  open: (_, choice, kernels) => open(choice, kernels),
   async load(id, source, options: LoadOptions) {
     const file = await bytes(source, id);
     const three = (v?: number[]) => (v ? Float32Array.from(v) : undefined);

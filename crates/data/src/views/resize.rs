@@ -198,9 +198,22 @@ pub(crate) fn resized_crop_into(
     }
 }
 
+/// The pixels of a box that lies within the image.
+fn cut(image: &Image, crop: CropBox) -> Image {
+    let [left, top, width, height] = [crop.left, crop.top, crop.width, crop.height].map(|n| n as usize);
+    let rows = image.data.chunks_exact(3 * image.width as usize).skip(top).take(height);
+    let data = rows.flat_map(|row| &row[3 * left..3 * (left + width)]).copied().collect();
+    Image { width: crop.width, height: crop.height, data }
+}
+
 /// Cuts `crop` out of `image` and resizes it to `width`×`height` pixels, as torchvision's `resized_crop` on a PIL image.
 /// The box is clipped to the image, and sides are at least one pixel.
 pub fn resized_crop(image: &Image, crop: CropBox, width: u32, height: u32, filter: Filter) -> Image {
+    let clipped = crop.clipped(image.width, image.height);
+    if (clipped.width, clipped.height) == (width, height) {
+        // Every filter gives the pixel itself there.
+        return cut(image, clipped);
+    }
     let mut out = Planes::default();
     out.set_size(width.max(1) as usize, height.max(1) as usize);
     let crop = crop.clipped(image.width, image.height);

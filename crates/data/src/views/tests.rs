@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::planes::Planes;
+use super::resize::{ResizeScratch, resized_crop_into};
 use super::{blur, colour, hue, *};
 use crate::{Image, Rng};
 
@@ -104,6 +105,19 @@ fn crops_match_the_fixture() {
             let ours = resized_crop(&image, crop, width, height, filter);
             assert_same(&key, &ours, &golden.image(&key));
         }
+    }
+}
+
+/// Cutting is what resampling to the same size comes to.
+#[test]
+fn a_crop_of_the_same_size_is_cut() {
+    let image = Golden::open().image("image");
+    let crop = CropBox { top: 3, left: 5, height: 17, width: 22 };
+    for filter in [Filter::Bicubic, Filter::Bilinear] {
+        let mut planes = Planes::default();
+        planes.set_size(22, 17);
+        resized_crop_into(&image, crop, filter, false, &mut ResizeScratch::default(), &mut planes);
+        assert_same("cut", &resized_crop(&image, crop, 22, 17, filter), &planes.to_image());
     }
 }
 

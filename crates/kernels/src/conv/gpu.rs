@@ -5,6 +5,7 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use super::ConvShape;
 use super::gather::Axis;
 use super::kernel::{ConvKernel, ConvOps};
+use super::product::Sizes;
 use crate::gpu::{Launch, contiguous, empty, reshaped, size, software, sum_rows};
 
 /// Cells of the input that one axis of a tile or segment of `cells` looks at.
@@ -146,6 +147,11 @@ impl Stripe {
     }
 }
 
+/// The sizes of a convolution with a weight.
+fn sizes(images: usize, input: [usize; 2], w: &CubeTensor, shape: ConvShape) -> Sizes {
+    Sizes::new(images, [size(w, 0), size(w, 1)], [size(w, 2), size(w, 3)], input, shape)
+}
+
 impl ConvOps for CubeBackend {
     fn fused_conv(x: CubeTensor, w: CubeTensor, shape: ConvShape) -> CubeTensor {
         Self::conv_forward(x, w, shape)
@@ -155,6 +161,10 @@ impl ConvOps for CubeBackend {
 impl ConvKernel for CubeBackend {
     fn conv_forward(x: CubeTensor, w: CubeTensor, shape: ConvShape) -> CubeTensor {
         let (x, w) = (contiguous(x), contiguous(w));
+        let sizes = sizes(size(&x, 0), [2, 3].map(|d| size(&x, d)), &w, shape);
+        if sizes.unfolds() {
+            return sizes.forward(&x, &w);
+        }
         let axes = [2, 3].map(|d| Axis::forward(shape, size(&x, d), size(&w, d)));
         let y = empty(&x, [size(&x, 0), size(&w, 0), axes[0].output, axes[1].output]);
         gather(&x, &w, &y, axes, false);
@@ -163,6 +173,10 @@ impl ConvKernel for CubeBackend {
 
     fn conv_input_grad(dy: CubeTensor, w: CubeTensor, input: [usize; 2], shape: ConvShape) -> CubeTensor {
         let (dy, w) = (contiguous(dy), contiguous(w));
+        let sizes = sizes(size(&dy, 0), input, &w, shape);
+        if sizes.unfolds() {
+            return sizes.input_grad(&dy, &w);
+        }
         let dx = empty(&dy, [size(&dy, 0), size(&w, 1), input[0], input[1]]);
         for down in 0..shape.stride {
             for right in 0..shape.stride {
@@ -176,6 +190,11 @@ impl ConvKernel for CubeBackend {
 
     fn conv_weight_grad(x: CubeTensor, dy: CubeTensor, kernel: [usize; 2], shape: ConvShape) -> CubeTensor {
         let (x, dy) = (contiguous(x), contiguous(dy));
+        let (inner, outer, input) = (size(&x, 1), size(&dy, 1), [2, 3].map(|d| size(&x, d)));
+        let sizes = Sizes::new(size(&x, 0), [outer, inner], kernel, input, shape);
+        if sizes.unfolds() {
+            return sizes.weight_grad(&x, &dy);
+        }
         weight_grad(&x, &dy, kernel, shape)
     }
 }

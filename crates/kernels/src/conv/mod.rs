@@ -8,6 +8,8 @@ mod gather;
 mod gpu;
 #[cfg(feature = "wgsl")]
 mod kernel;
+#[cfg(feature = "wgsl")]
+mod product;
 mod reference;
 
 use burn::tensor::Tensor;

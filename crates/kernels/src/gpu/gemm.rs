@@ -44,6 +44,19 @@ pub(crate) struct Gemm<'a> {
     pub ending: Ending<'a>,
 }
 
+/// Several products at once, their factors at even distances; the results follow one another.
+#[derive(Clone, Copy)]
+pub(crate) struct Batch {
+    pub count: usize,
+    /// Numbers from one `a` to the next, 0 where all share one.
+    pub a: usize,
+    /// The same of `b`.
+    pub b: usize,
+    /// Numbers from one row of a `b [k, n]` to the next: at least n, and where that is no multiple of 4 but this is, there are
+    /// numbers up to the next multiple.
+    pub b_row: usize,
+}
+
 /// A tile of the result and who computes it.
 struct Tile {
     shader: &'static str,
@@ -94,22 +107,33 @@ pub(crate) fn gemm(g: &Gemm<'_>) -> CubeTensor {
         _ => 1,
     };
     let c = empty(g.a, [splits * m, n]);
-    // Splits begin at multiples of 4, where vec4 begin.
-    let span = k.div_ceil(splits).next_multiple_of(4).max(4);
-    launch(g, &tile, &c, splits, span);
+    launch(g, &tile, &c, splits, &Batch { count: 1, a: 0, b: 0, b_row: n });
     if splits == 1 {
         return c;
     }
     reshaped(sum_rows(&c, splits, m * n), [m, n])
 }
 
-fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, span: usize) {
+/// Computes the products of a batch: `[batch, m, n]`.
+pub(crate) fn gemm_batch(g: &Gemm<'_>, batch: &Batch) -> CubeTensor {
+    let [m, n, _] = g.sizes;
+    if batch.count == 1 && batch.b_row == n {
+        return gemm(g);
+    }
+    let c = empty(g.a, [batch.count * m, n]);
+    launch(g, &Tile::of(m, n), &c, 1, batch);
+    c
+}
+
+fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, batch: &Batch) {
     let [m, n, k] = g.sizes;
-    let whole = |x: usize| Setting::Flag(x.is_multiple_of(4));
+    // Splits begin at multiples of 4, where vec4 begin.
+    let span = k.div_ceil(splits).next_multiple_of(4).max(4);
+    let whole = |row: usize, between: usize| Setting::Flag(row.is_multiple_of(4) && between.is_multiple_of(4));
     let (layout, a_row, b_row) = match g.layout {
-        Layout::Nn => ("nn", k, n),
+        Layout::Nn => ("nn", k, batch.b_row),
         Layout::Nt => ("nt", k, k),
-        Layout::Tn => ("tn", m, n),
+        Layout::Tn => ("tn", m, batch.b_row),
     };
     let (ending, extra): (&'static str, Vec<&CubeTensor>) = match g.ending {
         Ending::Plain => ("plain", vec![]),
@@ -121,9 +145,9 @@ fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, span: usize)
     };
     let mut settings = vec![
         ("layout", layout.into()),
-        ("a_vec", whole(a_row)),
-        ("b_vec", whole(b_row)),
-        ("c_vec", whole(n)),
+        ("a_vec", whole(a_row, batch.a)),
+        ("b_vec", whole(b_row, batch.b)),
+        ("c_vec", whole(n, 0)),
         ("ending", ending.into()),
         ("wide", wide().into()),
     ];
@@ -142,12 +166,12 @@ fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, span: usize)
     }
     let mut buffers = vec![g.a, g.b, c];
     buffers.extend(extra);
-    let sizes = [m, n, k, span].map(|x| x as u32);
+    let sizes = [m, n, k, span, splits, batch.a, batch.b, batch.b_row].map(|x| x as u32);
     Launch {
         shader: tile.shader,
         settings: &settings,
         group: tile.group,
-        groups: (tile.count(m, n).div_ceil(tile.tiles), splits),
+        groups: (tile.count(m, n).div_ceil(tile.tiles), splits * batch.count),
         buffers: &buffers,
         sizes: &sizes,
     }

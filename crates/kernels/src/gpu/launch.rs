@@ -9,6 +9,7 @@ use burn::cubecl::{CubeCount, ExecutionMode};
 use burn::tensor::{DType, Shape};
 
 use super::caps::software;
+use super::sizes;
 use super::template::{Setting, expand};
 
 /// A template with its settings, as burn runs it.
@@ -58,7 +59,7 @@ impl Launch<'_> {
         let rows = groups.div_ceil(MAX_GROUPS);
         let count = CubeCount::Static(groups.div_ceil(rows) as u32, rows as u32, layers as u32);
         let mut bindings: Vec<_> = self.buffers.iter().map(|t| t.handle.clone().binding()).collect();
-        bindings.push(client.create_from_slice(bytemuck::cast_slice(self.sizes)).binding());
+        bindings.push(sizes::buffer(self.buffers[0], self.sizes).binding());
         let kernel = Expanded { text: expand(self.shader, self.settings) };
         client.launch(
             Box::new(SourceKernel::new(kernel, CubeDim::new_1d(self.group as u32))),

@@ -32,9 +32,11 @@ shaders!(
     "conv_weight_register",
     "conv_weight_shared",
     "dino_cross_entropy",
+    "fold",
     "gelu",
     "gelu_parts",
     "gemm_parts",
+    "gemm_place",
     "gemm_register",
     "gemm_shared",
     "gemm_subgroup",
@@ -49,8 +51,9 @@ shaders!(
     "softmax_stats",
     "square_sums",
     "sum_rows",
-    "vec4_parts",
     "topk",
+    "unfold",
+    "vec4_parts",
     "views",
 );
 

@@ -92,6 +92,13 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
         ],
         "conv_weight_shared" => vec![("taps", numbers(&[1, 3]))],
         "dino_cross_entropy" => vec![("vec", flags()), ("gradient", flags()), ("group", numbers(&[8, 64]))],
+        "fold" => vec![
+            ("kernel_h", numbers(&[1, 3])),
+            ("kernel_w", numbers(&[1, 2])),
+            ("stride", numbers(&[1, 2])),
+            ("each", numbers(&[16])),
+            ("group", numbers(&[8])),
+        ],
         "gelu" => vec![("vec", flags()), ("slope", flags()), ("group", numbers(&[16, 64]))],
         "gemm_register" => {
             let mut axes = gemm();
@@ -126,13 +133,19 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             vec![("vec", flags()), ("centred", flags()), ("shared", flags()), ("group", numbers(&[4, 256]))]
         }
         "topk" => vec![("shared", flags()), ("room", numbers(&[64, 256])), ("group", numbers(&[4, 64]))],
+        "unfold" => vec![
+            ("kernel_h", numbers(&[1, 3])),
+            ("kernel_w", numbers(&[1, 2])),
+            ("each", numbers(&[8])),
+            ("group", numbers(&[8])),
+        ],
         "views" => vec![
             ("pass", names(&["columns", "rows", "grey", "mean", "colour", "blur", "normalise"])),
             ("group", numbers(&[16, 64])),
         ],
         // Parts of others.
-        "conv_parts" | "conv_weight_parts" | "gelu_parts" | "gemm_parts" | "info_nce_parts" | "reduce_parts"
-        | "vec4_parts" => return None,
+        "conv_parts" | "conv_weight_parts" | "gelu_parts" | "gemm_parts" | "gemm_place" | "info_nce_parts"
+        | "reduce_parts" | "vec4_parts" => return None,
         other => panic!("shaders/{other}.wgsl has no settings in this test"),
     })
 }
