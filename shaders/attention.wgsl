@@ -20,12 +20,15 @@ const KEYS = 16u;
 var<workgroup> ks: array<vec4<f32>, {{ 16 * vecs }}>;
 var<workgroup> vs: array<vec4<f32>, {{ 16 * vecs }}>;
 {% endif %}
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(shared, 4) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(shared) }}
     let tokens = sizes[0];
     let heads = sizes[1];
     let scale = bitcast<f32>(sizes[3]);

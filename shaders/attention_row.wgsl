@@ -8,12 +8,15 @@
 @group(0) @binding(2) var<storage, read_write> sizes: array<u32, 8>;
 {% from "reduce_parts.wgsl" import room, reduce %}
 {{- room(shared, group) }}
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(shared, 8) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(shared) }}
     let tokens = sizes[0];
     let heads = sizes[1];
     let scale = bitcast<f32>(sizes[3]);

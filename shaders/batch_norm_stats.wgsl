@@ -17,12 +17,15 @@ fn both(a: vec3<f32>, b: vec3<f32>) -> vec3<f32> {
 {% if shared -%}
 var<workgroup> tree: array<vec3<f32>, {{ group }}>;
 {% endif %}
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(shared, 4) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(shared) }}
     let channels = sizes[1];
     let area = sizes[2];
     {%- if shared %}

@@ -48,12 +48,15 @@ fn store(value: f32, row: u32, at: u32) {
     y[line * sizes[8] + c.z * sizes[20] + sizes[22]] = value;
 }
 
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(true, 24) }}
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(true) }}
     let m = sizes[2];
     let n = sizes[0] * sizes[5] * sizes[6];
     let k_all = sizes[1] * sizes[9] * {{ taps }}u;

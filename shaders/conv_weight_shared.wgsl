@@ -41,12 +41,15 @@ fn load_x(c: vec3<u32>, t: vec3<u32>) -> f32 {
     return x[((c.x * sizes[1] + t.x) * sizes[3] + u32(row)) * sizes[4] + u32(col)];
 }
 
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(true, 12) }}
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(true) }}
     let m = sizes[2];
     let n = sizes[1] * sizes[7] * {{ taps }}u;
     let k_all = sizes[0] * sizes[5] * sizes[6];

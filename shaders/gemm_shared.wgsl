@@ -12,12 +12,15 @@ const STRIDE = 17u;
 var<workgroup> as_: array<vec4<f32>, 272>;
 var<workgroup> bs_: array<vec4<f32>, 272>;
 
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(true, 8) }}
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(true) }}
     {{- place(b_vec and layout != "nt") }}
     let tiles_n = (n + TILE - 1u) / TILE;
     let tile = wid.y * groups.x + wid.x;

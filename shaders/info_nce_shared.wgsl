@@ -29,12 +29,15 @@ fn load_queue(d: u32, at: u32, to: u32) -> f32 {
     return queue[d * sizes[2] + at];
 }
 
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(true, 8) }}
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(true) }}
     let rows = sizes[0];
     let dim = sizes[1];
     let len = sizes[2];

@@ -40,12 +40,15 @@ fn all_of(lid: u32, value: vec2<f32>) -> vec2<f32> {
 fn all_of(lid: u32, value: vec2<f32>) -> vec2<f32> { return value; }
 {%- endif %}
 
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(shared, 4) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(shared) }}
     let rows = sizes[0];
     let dim = f32(sizes[1]);
     let width = sizes[2];

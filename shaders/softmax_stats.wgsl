@@ -14,12 +14,15 @@ fn largest(v: {{ elem }}) -> f32 { return {{ "max(max(v.x, v.y), max(v.z, v.w))"
 fn total(v: {{ elem }}) -> f32 { return {{ "dot(v, vec4<f32>(1.0))" if vec else "v" }}; }
 {% from "reduce_parts.wgsl" import room, reduce %}
 {{- room(shared, group) }}
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(shared, 4) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(shared) }}
     let width = sizes[1];
     let factor = bitcast<f32>(sizes[2]);
     {%- if shared %}

@@ -68,12 +68,15 @@ fn sift(base: u32, count: u32, value: f32, index: u32) {
 }
 {%- endif %}
 
+{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
+{{- sizes_for_all(shared, 8) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
+    {{- read_sizes(shared) }}
     let rows = sizes[0];
     let width = sizes[1];
     let k = sizes[2];

@@ -18,21 +18,26 @@ interface Frame {
 
 const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 
-/** Times of the last pictures. What is waited for side by side with the network (the next picture) is not outside of it. */
+/** Times of the last pictures. What is done side by side with the network (fetching the next picture, drawing) is not outside of it. */
 export class LiveTimes {
   private readonly frames: Frame[] = [];
   private captured = 0;
   private drawn = 0;
   private last: number | undefined;
+  /** Read back at every picture, so better in the processor's memory. */
+  private readonly context = document.createElement('canvas').getContext('2d', { willReadFrequently: true })!;
 
-  /** The picture as it is now, its long side scaled to `size`: the browser does that beside the network. */
-  async capture(video: HTMLVideoElement, size: number): Promise<ImageBitmap> {
+  /** The picture as it is now, its long side scaled to `size`. Done while the worker is busy with the picture before. */
+  capture(video: HTMLVideoElement, size: number): ImageData {
     const began = performance.now();
     const scale = size / Math.max(video.videoWidth, video.videoHeight, 1);
-    const [resizeWidth, resizeHeight] = [video.videoWidth, video.videoHeight].map((n) => Math.max(1, Math.round(n * scale)));
-    const bitmap = await createImageBitmap(video, { resizeWidth, resizeHeight, resizeQuality: 'medium' });
+    const [width, height] = [video.videoWidth, video.videoHeight].map((n) => Math.max(1, Math.round(n * scale))) as [number, number];
+    if (this.context.canvas.width !== width) this.context.canvas.width = width;
+    if (this.context.canvas.height !== height) this.context.canvas.height = height;
+    this.context.drawImage(video, 0, 0, width, height);
+    const data = this.context.getImageData(0, 0, width, height);
     this.captured = performance.now() - began;
-    return bitmap;
+    return data;
   }
 
   start(worker: Times): Times {

@@ -119,24 +119,26 @@ async function lookAgain(): Promise<void> {
 }
 
 let asked = 0;
-/** Fetches what the current view needs, and draws it. Answers to older questions are dropped. */
-async function refresh(times?: LiveTimes): Promise<void> {
+/** Fetches what the current view needs, calls `asking` meanwhile, and draws it. Answers to older questions are dropped. */
+async function refresh(asking?: () => void, times?: LiveTimes): Promise<void> {
   if (!view || !model) return;
   // The next picture of the live view brings it.
   if (overlayed && show === 'attention') return;
   if (overlayed) uncover();
   const [now, current] = [++asked, view];
+  let answer: Promise<() => void> | undefined;
   if (show === 'attention') {
     const layer = Number(element<HTMLInputElement>('layer').value) - 1;
-    const found = await current.attention({ layer, query });
-    if (now !== asked) return;
-    attention = found;
+    answer = current.attention({ layer, query }).then((found) => () => (attention = found));
   } else if (show === 'colours') {
-    colours ??= await current.colours();
-  } else if (second) {
-    matches ??= await current.match(second.view);
+    if (!colours) answer = current.colours().then((found) => () => (colours = found));
+  } else if (second && !matches) {
+    answer = current.match(second.view).then((found) => () => (matches = found));
   }
+  asking?.();
+  const take = await answer;
   if (now !== asked || current !== view) return;
+  take?.();
   const both = () => {
     drawHeads();
     draw();
@@ -269,10 +271,23 @@ function patchAt(event: PointerEvent): number | undefined {
   return row >= 0 && row < view.rows && column >= 0 && column < view.columns ? row * view.columns + column : undefined;
 }
 
+/** Larger pictures are kept in this size: no map needs more, and drawing 24 megapixels again and again blocks the page. */
+const LONG_SIDE_PX = 2048;
+
+async function readPicture(file: Blob): Promise<ImageBitmap> {
+  const whole = await createImageBitmap(file);
+  const scale = LONG_SIDE_PX / Math.max(whole.width, whole.height);
+  if (scale >= 1) return whole;
+  const [resizeWidth, resizeHeight] = [whole.width, whole.height].map((n) => Math.max(1, Math.round(n * scale)));
+  const kept = await createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: 'high' });
+  whole.close();
+  return kept;
+}
+
 async function setPicture(next: Picture | Blob, name: string): Promise<void> {
   let ready: Picture;
   try {
-    ready = next instanceof Blob ? await createImageBitmap(next) : next;
+    ready = next instanceof Blob ? await readPicture(next) : next;
   } catch {
     throw new OcelliError('image', `${name} is no picture this browser can read`);
   }
@@ -283,7 +298,7 @@ async function setPicture(next: Picture | Blob, name: string): Promise<void> {
 
 async function setSecond(file: Blob): Promise<void> {
   if (!model) return;
-  const ready = await createImageBitmap(file).catch(() => {
+  const ready = await readPicture(file).catch(() => {
     throw new OcelliError('image', 'this is no picture the browser can read');
   });
   second?.view.dispose();
@@ -326,29 +341,45 @@ async function toggleCamera(): Promise<void> {
   if (camera !== mine && picture && !(picture instanceof HTMLVideoElement)) await lookAgain();
 }
 
-/** Looks at the video until `on` says no, or the network is replaced. While it is busy with one picture the next is fetched. */
+/**
+ * Looks at the video until `on` says no, or the network is replaced. While the worker is busy with one picture, what it found in
+ * the one before is drawn and the next is fetched.
+ */
 async function live(video: HTMLVideoElement, on: () => boolean): Promise<void> {
   const times = new LiveTimes();
   const [using, by] = [ocelli!, model!];
-  const wanted = () => Number(element<HTMLSelectElement>('size').value);
-  let next = times.capture(video, wanted());
+  const size = () => Number(element<HTMLSelectElement>('size').value);
+  const fetched = () => ({ data: times.capture(video, size()), size: size() });
+  const lookAt = (next: { data: ImageData; size: number }) => by.look(next.data, { size: next.size, quick: true });
+  let looking: Promise<OcelliView> | undefined = lookAt(fetched());
+  let next = fetched();
   try {
     while (on() && model === by) {
       const started = times.start(using.times);
-      const size = wanted();
-      const looking = by.look(await next, { size, quick: true });
-      next = times.capture(video, wanted());
-      const seen = await looking;
+      const seen: OcelliView = await looking!;
+      looking = undefined;
       if (!on() || model !== by) return seen.dispose();
       if (seen.rows !== view?.rows || seen.columns !== view.columns) query = 'cls';
       view?.dispose();
       [view, colours, matches] = [seen, undefined, undefined];
       if (second) {
         second.view.dispose();
-        second.view = await by.look(await copy(second.picture), { size });
+        second.view = await by.look(await copy(second.picture), { size: size() });
       }
-      if (using.device.kind === 'webgpu' && show === 'attention' && (await paint(using, seen))) times.draw(draw);
-      else await refresh(times);
+      const goOn = () => {
+        if (on() && model === by) looking = lookAt(next);
+      };
+      // The next picture waits in the worker behind what is asked about this one.
+      if (using.device.kind === 'webgpu' && show === 'attention') {
+        const painting = paint(using, seen);
+        goOn();
+        if (await painting) times.draw(draw);
+        else await refresh(undefined, times);
+      } else {
+        await refresh(goOn, times);
+        if (!looking) goOn();
+      }
+      next = fetched();
       times.end(started, using.times);
       say(times.words());
       facts(times.facts());
@@ -357,7 +388,8 @@ async function live(video: HTMLVideoElement, on: () => boolean): Promise<void> {
   } catch (error) {
     if (model === by || !(error instanceof OcelliError)) throw error;
   } finally {
-    (await next).close();
+    // What is still under way is of no more use, nor is what goes wrong with it.
+    await looking?.then((seen) => seen.dispose(), () => undefined);
   }
 }
 
@@ -457,8 +489,11 @@ function connect(): void {
     return loadModel();
   });
   on(element('weights'), 'change', (event) => {
-    const file = (event.target as HTMLInputElement).files?.[0];
+    const input = event.target as HTMLInputElement;
+    const file = input.files?.[0];
     if (!file) return undefined;
+    // Or the same file could not be chosen a second time.
+    input.value = '';
     weights = file;
     return loadModel();
   });

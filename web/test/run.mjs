@@ -48,6 +48,27 @@ await page.evaluate(() => {
   window.engine = (kind) => (window.engines[kind] ??= window.ocelli.Ocelli.open(kind));
 });
 
+const expansions = process.env.OCELLI_EXPANSIONS;
+if (!expansions) console.log('skipped: OCELLI_EXPANSIONS names no file of kernels (`cargo xtask browser` writes one)');
+else test('webgpu: the browser takes every kernel, those for graphics hardware too', async () => {
+  const texts = readFileSync(expansions, 'utf8').split('\0').slice(0, -1);
+  if (texts.length < 500) throw new Error(`${texts.length} kernels`);
+  const refused = await inPage(async (texts) => {
+    const device = await (await navigator.gpu.requestAdapter()).requestDevice();
+    const refused = [];
+    for (const text of texts) {
+      device.pushErrorScope('validation');
+      const info = await device.createShaderModule({ code: text }).getCompilationInfo();
+      await device.popErrorScope();
+      const errors = info.messages.filter((m) => m.type === 'error');
+      if (errors.length) refused.push(`${text.slice(0, text.indexOf('\n'))}: ${errors[0].message}`);
+    }
+    device.destroy();
+    return refused;
+  }, texts);
+  if (refused.length) throw new Error(`${refused.length} of ${texts.length} refused: ${refused.slice(0, 5).join('\n      ')}`);
+});
+
 for (const kind of kinds) {
   test(`${kind}: vit_forward of ViT-Ti matches the reference`, async () => {
     const f = fixture(golden, 'vit_forward_vitti16');

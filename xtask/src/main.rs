@@ -108,6 +108,11 @@ fn test() -> Outcome {
         &["test", "--release", "--workspace", "--test", "ops"],
         &[envs[0], envs[1], ("OCELLI_TEST_FAMILY", "hardware")],
     )?;
+    // Those of software adapters without anything optional, as in a browser.
+    cargo(
+        &["test", "--release", "--workspace", "--test", "ops", "--", "agree", "attention", "--skip", "branch"],
+        &[envs[0], envs[1], ("OCELLI_TEST_FAMILY", "plain")],
+    )?;
     // Stock kernels stay correct too; the largest networks are left to ours, or this alone would take minutes.
     cargo(
         &["test", "--release", "--workspace", "--test", "parity", "--", "dino_loss", "five", "--nocapture"],

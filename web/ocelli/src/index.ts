@@ -259,7 +259,7 @@ export interface Match {
 export interface LookOptions {
   /** Long side in pixels the picture is scaled to; 0 keeps it (default 480 at most). */
   size?: number;
-  /** For video: scaled by the browser instead of as the native program does, and an ImageBitmap is taken over, not copied. */
+  /** Scaled by the browser instead of as the native program does: for video. */
   quick?: boolean;
 }
 
@@ -269,8 +269,7 @@ export class OcelliModel {
 
   /** Runs a picture through the network once; everything about it can be asked of the result. */
   async look(image: ImageSource, options: LookOptions = {}): Promise<OcelliView> {
-    const taken = options.quick && image instanceof ImageBitmap;
-    const { data, transfer } = taken ? { data: image, transfer: [image] } : await handOver(image);
+    const { data, transfer } = await handOver(image);
     const size = options.size ?? Math.min(480, Math.max(data.width, data.height));
     const info = await this.ocelli.call('look', [this.id, data, size, options.quick ?? false], { transfer });
     return new OcelliView(this.ocelli, info, this.info);
@@ -481,8 +480,7 @@ export class TrainingSession {
 
   /** A picture seen by the teacher as it is now. */
   async look(image: ImageSource, options: LookOptions = {}): Promise<OcelliView> {
-    const taken = options.quick && image instanceof ImageBitmap;
-    const { data, transfer } = taken ? { data: image, transfer: [image] } : await handOver(image);
+    const { data, transfer } = await handOver(image);
     const size = options.size ?? Math.min(480, Math.max(data.width, data.height));
     const info = await this.ocelli.call('sessionLook', [this.id, data, size], { transfer });
     return new OcelliView(this.ocelli, info, this.shape);

@@ -9,11 +9,13 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use minijinja::{Environment, Value};
 
 macro_rules! shaders {
-    ($($name:literal),+ $(,)?) => {
+    ($($(#[$only:meta])? $name:literal),+ $(,)?) => {
         const SHADERS: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!("../../../../shaders/", $name, ".wgsl")))),+];
+            &[$($(#[$only])? ($name, include_str!(concat!("../../../../shaders/", $name, ".wgsl")))),+];
     };
 }
+
+// What needs subgroups is never asked for in a browser, and would only be downloaded.
 
 shaders!(
     "adamw",
@@ -32,6 +34,7 @@ shaders!(
     "conv_weight_register",
     "conv_weight_shared",
     "dino_cross_entropy",
+    #[cfg(not(target_family = "wasm"))]
     "fold",
     "gelu",
     "gelu_parts",
@@ -39,6 +42,7 @@ shaders!(
     "gemm_place",
     "gemm_register",
     "gemm_shared",
+    #[cfg(not(target_family = "wasm"))]
     "gemm_subgroup",
     "info_nce_gradient",
     "info_nce_parts",
@@ -52,7 +56,9 @@ shaders!(
     "square_sums",
     "sum_rows",
     "topk",
+    #[cfg(not(target_family = "wasm"))]
     "unfold",
+    "uniform_parts",
     "vec4_parts",
     "views",
 );
