@@ -69,6 +69,33 @@ else test('webgpu: the browser takes every kernel, those for graphics hardware t
   if (refused.length) throw new Error(`${refused.length} of ${texts.length} refused: ${refused.slice(0, 5).join('\n      ')}`);
 });
 
+test('webgpu: the kernels for graphics hardware compute the same', async () => {
+  const other = await context.newPage();
+  // The adapter here is a software one; the worker is made to believe that it is not.
+  await other.route(/\/worker-[^/]*\.js$/, async (route) => {
+    const answer = await route.fetch();
+    const disguise = `for (const [name, value] of Object.entries({ vendor: 'a', architecture: 'b', description: 'c', isFallbackAdapter: false })) {
+      Object.defineProperty(GPUAdapterInfo.prototype, name, { get: () => value });
+    }`;
+    await route.fulfill({ response: answer, body: `${disguise}\n${await answer.text()}` });
+  });
+  await other.goto(`${url}/test.html`);
+  const [cpu, gpu] = await other.evaluate(async () => {
+    const seen = [];
+    for (const kind of ['cpu', 'webgpu']) {
+      const ocelli = await window.ocelli.Ocelli.open(kind);
+      if (ocelli.device.software) throw new Error('the disguise does not work');
+      const model = await ocelli.load('/models/scenes.safetensors');
+      const view = await model.look(await ocelli.scene(2, 96), { size: 96 });
+      seen.push([...await view.embed(), ...(await view.attention({ layer: 2, query: 7 })).values]);
+      ocelli.dispose();
+    }
+    return seen;
+  });
+  await other.close();
+  assertClose('hardware kernels', gpu, cpu, { atol: 1e-4 });
+});
+
 for (const kind of kinds) {
   test(`${kind}: vit_forward of ViT-Ti matches the reference`, async () => {
     const f = fixture(golden, 'vit_forward_vitti16');

@@ -8,60 +8,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use minijinja::{Environment, Value};
 
-macro_rules! shaders {
-    ($($(#[$only:meta])? $name:literal),+ $(,)?) => {
-        const SHADERS: &[(&str, &str)] =
-            &[$($(#[$only])? ($name, include_str!(concat!("../../../../shaders/", $name, ".wgsl")))),+];
-    };
-}
-
-// What needs subgroups is never asked for in a browser, and would only be downloaded.
-
-shaders!(
-    "adamw",
-    "attention",
-    "attention_backward",
-    "attention_delta",
-    "attention_row",
-    "batch_norm",
-    "batch_norm_backward",
-    "batch_norm_stats",
-    "batch_norm_sums",
-    "conv_parts",
-    "conv_register",
-    "conv_shared",
-    "conv_weight_parts",
-    "conv_weight_register",
-    "conv_weight_shared",
-    "dino_cross_entropy",
-    #[cfg(not(target_family = "wasm"))]
-    "fold",
-    "gelu",
-    "gelu_parts",
-    "gemm_parts",
-    "gemm_place",
-    "gemm_register",
-    "gemm_shared",
-    #[cfg(not(target_family = "wasm"))]
-    "gemm_subgroup",
-    "info_nce_gradient",
-    "info_nce_parts",
-    "info_nce_register",
-    "info_nce_rows",
-    "info_nce_shared",
-    "layer_norm",
-    "layer_norm_weights",
-    "reduce_parts",
-    "softmax_stats",
-    "square_sums",
-    "sum_rows",
-    "topk",
-    #[cfg(not(target_family = "wasm"))]
-    "unfold",
-    "uniform_parts",
-    "vec4_parts",
-    "views",
-);
+/// Name and text of every template, as `build.rs` packs them.
+const SHADERS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 
 /// The value of one setting of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
