@@ -1,5 +1,6 @@
 // The package beside onnxruntime-web, in one browser, taking turns: the same network, the same input, the results compared.
-//   node web/bench/run.mjs MODELS ORT [cpu|webgpu] [--rounds 2] [--warm 3]
+//   node web/bench/run.mjs MODELS ORT [cpu|webgpu] [--rounds 2] [--warm 3] [--sides ocelli,onnxruntime]
+// A third side is `burn`: the package with burn's own kernels in place of its own.
 // MODELS is what export.py writes, ORT the folder `dist` of the package onnxruntime-web. Needs `cargo xtask web` before.
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -9,7 +10,7 @@ import { launch, serve } from '../test/browser.mjs';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: 'string', default: '2' }, warm: { type: 'string', default: '3' } },
+  options: { rounds: { type: 'string', default: '2' }, warm: { type: 'string', default: '3' }, sides: { type: 'string', default: 'ocelli,onnxruntime' } },
 });
 const [models, ort, device = 'cpu'] = positionals;
 if (!models || !ort || !['cpu', 'webgpu'].includes(device)) {
@@ -38,18 +39,20 @@ const counting = `
 `;
 
 /** Runs in the page. Each side gives back a function from the input to the class token's feature. */
+const own = async ({ device, name }) => {
+  const { Ocelli } = await import('/dist/index.js');
+  const ocelli = await Ocelli.open(device, name === 'burn' ? 'stock' : 'auto');
+  const model = await ocelli.load('/vit.safetensors');
+  window.infer = async (input) => {
+    const view = await model.lookAt(input, 1, 224, 224);
+    const cls = await view.embed();
+    view.dispose();
+    return cls;
+  };
+};
 const sides = {
-  ocelli: async ({ device }) => {
-    const { Ocelli } = await import('/dist/index.js');
-    const ocelli = await Ocelli.open(device);
-    const model = await ocelli.load('/vit.safetensors');
-    window.infer = async (input) => {
-      const view = await model.lookAt(input, 1, 224, 224);
-      const cls = await view.embed();
-      view.dispose();
-      return cls;
-    };
-  },
+  ocelli: own,
+  burn: own,
   onnxruntime: async ({ device, ortUrl }) => {
     const ort = await import(`${ortUrl}/${device === 'webgpu' ? 'ort.webgpu.min.mjs' : 'ort.wasm.min.mjs'}`);
     ort.env.wasm.wasmPaths = `${ortUrl}/`;
@@ -70,9 +73,9 @@ async function measure(name) {
     await route.fulfill({ response: answer, body: counting + (await answer.text()) });
   });
   await page.goto(`${url}/bench.html`);
-  const counters = async () => (name === 'ocelli' ? page.workers().at(-1) : page).evaluate(() => ({ ...self.counters }));
+  const counters = async () => (name === 'onnxruntime' ? page : page.workers().at(-1)).evaluate(() => ({ ...self.counters }));
   const began = Date.now();
-  await page.evaluate(sides[name], { device, ortUrl });
+  await page.evaluate(sides[name], { device, ortUrl, name });
   const run = () => page.evaluate(async () => {
     // The same numbers for both, neither random nor flat.
     window.input ??= Float32Array.from({ length: 3 * 224 * 224 }, (_, i) => Math.sin(i * 0.7) + Math.cos(i * 0.013));
@@ -91,7 +94,12 @@ async function measure(name) {
   return { cls, first, times, dispatches: each('dispatches'), submits: each('submits') };
 }
 
-const found = { ocelli: [], onnxruntime: [] };
+const names = options.sides.split(',');
+if (names.length < 2 || !names.every((name) => sides[name])) {
+  console.error(`--sides: expected two or more of ${Object.keys(sides).join(', ')}, found ${options.sides}`);
+  process.exit(2);
+}
+const found = Object.fromEntries(names.map((name) => [name, []]));
 for (let round = 0; round < Number(options.rounds); round++) {
   for (const name of Object.keys(found)) {
     const result = await measure(name);
@@ -106,10 +114,10 @@ const rows = Object.entries(found).map(([name, runs]) => ({
 console.log(`ViT-S/16 at 224 px, f32, ${device === 'cpu' ? 'wasm, one thread' : 'WebGPU on SwiftShader'}\n`);
 console.log('| | from nothing to the first result | warm, median | dispatches | submits |\n|---|---|---|---|---|');
 for (const r of rows) console.log(`| ${r.name} | ${(r.first / 1000).toFixed(1)} s | ${r.warm.toFixed(0)} ms | ${r.dispatches} | ${r.submits} |`);
-const [ours, theirs] = rows;
-console.log(`| ratio | ${(ours.first / theirs.first).toFixed(2)} | ${(ours.warm / theirs.warm).toFixed(2)} | | |\n`);
-const apart = Math.max(...ours.cls.map((v, i) => Math.abs(v - theirs.cls[i])));
-console.log(`Largest difference of the features: ${apart.toExponential(1)}`);
+const [ours, ...others] = rows;
+for (const r of others) console.log(`| ${ours.name} to ${r.name} | ${(ours.first / r.first).toFixed(3)} | ${(ours.warm / r.warm).toFixed(3)} | | |`);
+const apart = Math.max(...others.flatMap((r) => ours.cls.map((v, i) => Math.abs(v - r.cls[i]))));
+console.log(`\nLargest difference of the features: ${apart.toExponential(1)}`);
 await browser.close();
 server.close();
 ortServer.close();
