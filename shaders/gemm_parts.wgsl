@@ -1,25 +1,31 @@
-{# What both families of the matrix product share: bindings, guarded loads, the end of a tile.
+{# What both families of the matrix product share: bindings, guarded loads, where sums begin, the end of a tile.
 
    Settings: layout "nn" | "nt" | "tn"; a_vec, b_vec, c_vec (rows of that matrix are whole vec4);
-   ending "plain" | "bias" | "bias_residual" | "bias_gelu" | "bias_gelu_keep" | "slope"; wide (see vec4_parts, of a and b). #}
-{%- set extra = {"plain": 0, "bias": 1, "bias_residual": 2, "bias_gelu": 1, "bias_gelu_keep": 2, "slope": 1}[ending] %}
-{%- set c_elem = "vec4<f32>" if c_vec else "f32" %}
-{%- from "vec4_parts.wgsl" import four, vec4_of, unpack %}
+   ending "plain" | "any" (what happens to sums is decided at run time by the bits below, so that one text serves all: each
+   takes a second to compile on some adapters); wide (see vec4_parts; of every matrix whose rows are whole vec4). #}
+{%- set any = ending == "any" %}
+{%- from "vec4_parts.wgsl" import four, vec4_of, of_vec4, unpack, pack %}
+{%- set c_elem = four(wide) if c_vec else "f32" %}
 @group(0) @binding(0) var<storage, read_write> a: array<{{ four(wide) if a_vec else "f32" }}>;
 @group(0) @binding(1) var<storage, read_write> b: array<{{ four(wide) if b_vec else "f32" }}>;
 @group(0) @binding(2) var<storage, read_write> c: array<{{ c_elem }}>;
-{% if ending == "slope" -%}
-@group(0) @binding(3) var<storage, read_write> before: array<{{ c_elem }}>;
-{% elif extra > 0 -%}
+{% if any -%}
 @group(0) @binding(3) var<storage, read_write> bias: array<{{ c_elem }}>;
-{% endif %}
-{%- if extra == 2 -%}
-@group(0) @binding(4) var<storage, read_write> {{ "residual" if ending == "bias_residual" else "kept" }}: array<{{ c_elem }}>;
+// As large as the result: what is added to it, what its sums are kept in, or what they are multiplied by the slope at.
+@group(0) @binding(4) var<storage, read_write> past: array<{{ c_elem }}>;
 {% endif -%}
 // See gemm_place.
-@group(0) @binding({{ 3 + extra }}) var<storage, read_write> sizes: array<u32, 8>;
+@group(0) @binding({{ 5 if any else 3 }}) var<storage, read_write> sizes: array<u32, 9>;
 
-{{ unpack(wide and (a_vec or b_vec)) }}
+// What happens to sums: they begin with a bias; are kept; go through GELU; something is added; they are multiplied by GELU's slope.
+const BIAS = 1u;
+const KEEP = 2u;
+const GELU = 4u;
+const RESIDUAL = 8u;
+const SLOPE = 16u;
+
+{{ unpack(wide and (a_vec or b_vec or c_vec)) }}
+{{- pack(wide and c_vec) }}
 {%- if a_vec -%}
 fn a_at(i: u32) -> vec4<f32> {
     return {{ vec4_of("a[i]", wide) }};
@@ -42,56 +48,64 @@ fn load_b(base: u32, at: u32, end: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), v, vec4<u32>(at, at + 1u, at + 2u, at + 3u) < vec4<u32>(end));
 }
 {% endif %}
-{%- if "gelu" in ending or ending == "slope" -%}
+{%- if any -%}
 {% include "gelu_parts.wgsl" %}
 {% endif -%}
-{%- if "bias" in ending %}
-fn bias4(col: u32, n: u32) -> vec4<f32> {
-    {% if c_vec -%}
-    return bias[col / 4u];
-    {%- else -%}
-    let last = n - 1u;
-    return vec4<f32>(bias[col], bias[min(col + 1u, last)], bias[min(col + 2u, last)], bias[min(col + 3u, last)]);
-    {%- endif %}
-}
-{% endif %}
-// Four columns of one row of the result, at a column inside the matrix.
-fn finish(sum: vec4<f32>, row: u32, col: u32, n: u32, base: u32) {
-    let at = base + row * n + col;
-    {% if c_vec -%}
-    let i = at / 4u;
-    {% if ending == "plain" -%}
-    c[i] = sum;
-    {%- elif ending == "bias" -%}
-    c[i] = sum + bias4(col, n);
-    {%- elif ending == "bias_residual" -%}
-    c[i] = sum + bias4(col, n) + residual[i];
-    {%- elif ending == "bias_gelu" -%}
-    c[i] = gelu(sum + bias4(col, n));
-    {%- elif ending == "bias_gelu_keep" -%}
-    let h = sum + bias4(col, n);
-    kept[i] = h;
-    c[i] = gelu(h);
-    {%- else -%}
-    c[i] = sum * gelu_slope(before[i]);
-    {%- endif %}
-    {%- else -%}
-    {% if "bias" in ending -%}
-    let h = sum + bias4(col, n);
-    {%- elif ending == "slope" -%}
-    let last = n - 1u - col;
-    let h = sum * gelu_slope(vec4<f32>(before[at], before[at + min(1u, last)], before[at + min(2u, last)], before[at + min(3u, last)]));
-    {%- else -%}
-    let h = sum;
-    {%- endif %}
-    let y = {{ "gelu(h)" if "gelu" in ending else "h" }};
-    {%- for part in range(4) %}
-    if (col + {{ part }}u < n) {
-        c[at + {{ part }}u] = y[{{ part }}]{{ " + residual[at + " ~ part ~ "u]" if ending == "bias_residual" }};
-        {%- if ending == "bias_gelu_keep" %}
-        kept[at + {{ part }}u] = h[{{ part }}];
-        {%- endif %}
+
+{#- Four columns of one row of a matrix like the result, `left` of them inside it. #}
+{%- macro got(name) %}
+{%- if c_vec %}{{ vec4_of(name ~ "[at / 4u]", wide) }}{% else -%}
+vec4<f32>({{ name }}[at]{% for part in range(1, 4) %}, {{ name }}[at + min({{ part }}u, left - 1u)]{% endfor %})
+{%- endif %}{% endmacro %}
+{%- macro put(name) %}
+fn put_{{ name }}(v: vec4<f32>, at: u32, left: u32) {
+    {%- if c_vec %}
+    {{ name }}[at / 4u] = {{ of_vec4("v", wide) }};
+    {%- else %}
+    {{ name }}[at] = v.x;
+    {%- for part in range(1, 4) %}
+    if (left > {{ part }}u) {
+        {{ name }}[at + {{ part }}u] = v[{{ part }}];
     }
     {%- endfor %}
     {%- endif %}
 }
+{% endmacro %}
+{{- put("c") }}
+{%- if any %}
+{{- put("past") }}
+// A sum that was written down.
+fn sum_at(at: u32, left: u32) -> vec4<f32> {
+    return {{ got("c") }};
+}
+{% endif %}
+// What a sum of four columns begins with.
+fn beginning(col: u32, n: u32, ends: u32) -> vec4<f32> {
+    {%- if any %}
+    if ((ends & BIAS) != 0u) {
+        let at = min(col, {{ "n - 4u" if c_vec else "n - 1u" }});
+        let left = n - at;
+        return {{ got("bias") }};
+    }
+    {%- endif %}
+    return vec4<f32>(0.0);
+}
+{% if any %}
+// What becomes of a finished sum.
+fn ended(sum: vec4<f32>, at: u32, left: u32, ends: u32) -> vec4<f32> {
+    if ((ends & KEEP) != 0u) {
+        put_past(sum, at, left);
+    }
+    var y = sum;
+    if ((ends & GELU) != 0u) {
+        y = gelu(y);
+    }
+    if ((ends & RESIDUAL) != 0u) {
+        y += {{ got("past") }};
+    }
+    if ((ends & SLOPE) != 0u) {
+        y *= gelu_slope({{ got("past") }});
+    }
+    return y;
+}
+{% endif %}

@@ -1,7 +1,7 @@
 {# Where in the product a workgroup is: which matrix of a batch, and which part along k of it.
 
    Sizes: m, n, k; k of one split; splits of a matrix; numbers from one matrix of a batch to the next in `a` and in `b`; numbers
-   of a row of `b` where it lies across k (at least n). #}
+   of a row of `b` where it lies across k (at least n); what happens to sums, see gemm_parts. #}
 {%- macro place(b_vec) %}
     let m = sizes[0];
     let n = sizes[1];
@@ -14,4 +14,32 @@
     // The last column that may be read; a row of whole vec4 may go on behind the matrix.
     let b_last = {{ "(n + 3u) / 4u * 4u - 4u" if b_vec else "n - 1u" }};
     let c_base = wid.z * m * n;
+    let ends = sizes[8];
+{%- endmacro %}
+{#- Sums s`row`_`column` of a software adapter's tile, `step` numbers from one column's vec4 to the next, written down. What an
+   ending does to them is a loop over what was written: written out for each of them it takes longer to compile than the
+   product, and registers cannot be counted through. #}
+{%- macro write_tile(rows, columns, step, any) %}
+    {%- for i in range(rows) %}
+    if (row0 + {{ i }}u < m) {
+        {%- for j in range(columns) %}
+        if (col0 + {{ step * j }}u < n) {
+            put_c(s{{ i }}_{{ j }}, c_base + (row0 + {{ i }}u) * n + col0 + {{ step * j }}u, n - col0 - {{ step * j }}u);
+        }
+        {%- endfor %}
+    }
+    {%- endfor %}
+    {%- if any %}
+    if (ends > BIAS) {
+        for (var i = 0u; i < {{ rows * columns }}u; i += 1u) {
+            let row = row0 + i / {{ columns }}u;
+            let col = col0 + i % {{ columns }}u * {{ step }}u;
+            if (row < m && col < n) {
+                let at = c_base + row * n + col;
+                let left = n - col;
+                put_c(ended(sum_at(at, left), at, left, ends), at, left);
+            }
+        }
+    }
+    {%- endif %}
 {%- endmacro %}

@@ -3,7 +3,7 @@
 
    Settings beside those of gemm_parts: rows (a multiple of 4), columns (vec4s), group. #}
 {%- include "gemm_parts.wgsl" %}
-{%- from "gemm_place.wgsl" import place %}
+{%- from "gemm_place.wgsl" import place, write_tile %}
 {%- set lane = ["x", "y", "z", "w"] %}
 
 @compute @workgroup_size({{ group }})
@@ -21,9 +21,10 @@ fn main(
         return;
     }
 
-    {% for i in range(rows) -%}
     {% for j in range(columns) -%}
-    var s{{ i }}_{{ j }} = vec4<f32>(0.0);
+    let s_{{ j }} = beginning(col0 + {{ 4 * j }}u, n, ends);
+    {% for i in range(rows) -%}
+    var s{{ i }}_{{ j }} = s_{{ j }};
     {% endfor %}{% endfor %}
     {%- if layout != "tn" %}
     {%- for i in range(rows) %}
@@ -87,14 +88,5 @@ fn main(
         {%- endfor %}
     }
     {%- endif %}
-
-    {% for i in range(rows) -%}
-    if (row0 + {{ i }}u < m) {
-        {%- for j in range(columns) %}
-        if (col0 + {{ 4 * j }}u < n) {
-            finish(s{{ i }}_{{ j }}, row0 + {{ i }}u, col0 + {{ 4 * j }}u, n, c_base);
-        }
-        {%- endfor %}
-    }
-    {% endfor -%}
+    {{- write_tile(rows, columns, 4, ending == "any") }}
 }

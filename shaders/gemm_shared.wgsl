@@ -13,7 +13,7 @@ var<workgroup> as_: array<vec4<f32>, 272>;
 var<workgroup> bs_: array<vec4<f32>, 272>;
 
 {%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
-{{- sizes_for_all(true, 8) }}
+{{- sizes_for_all(true, 9) }}
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -33,10 +33,11 @@ fn main(
     let ty = lid / 8u;
     let tx = lid % 8u;
 
+    {% for j in range(2) -%}
+    let s_{{ j }} = beginning(col0 + tx * 4u + {{ 32 * j }}u, n, ends);
     {% for i in range(8) -%}
-    var s{{ i }}_0 = vec4<f32>(0.0);
-    var s{{ i }}_1 = vec4<f32>(0.0);
-    {% endfor %}
+    var s{{ i }}_{{ j }} = s_{{ j }};
+    {% endfor %}{% endfor %}
     for (var k = begin; k < to; k += DEPTH) {
         {#- A matrix stored along k comes in blocks of 4 × 4, one for each invocation, and is turned in registers, so that
             only whole vec4 are written. #}
@@ -89,7 +90,10 @@ fn main(
     if (row0 + ty * 8u + {{ i }}u < m) {
         {%- for j in range(2) %}
         if (col0 + tx * 4u + {{ 32 * j }}u < n) {
-            finish(s{{ i }}_{{ j }}, row0 + ty * 8u + {{ i }}u, col0 + tx * 4u + {{ 32 * j }}u, n, c_base);
+            let left = n - col0 - tx * 4u - {{ 32 * j }}u;
+            let at = c_base + (row0 + ty * 8u + {{ i }}u) * n + n - left;
+            {%- set sum = "s" ~ i ~ "_" ~ j %}
+            put_c({{ "ended(" ~ sum ~ ", at, left, ends)" if ending == "any" else sum }}, at, left);
         }
         {%- endfor %}
     }

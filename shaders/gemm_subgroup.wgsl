@@ -5,7 +5,7 @@
    Settings beside those of gemm_parts: rows (lanes, or a multiple of twice as many), columns (vec4s of an invocation), lanes (of a
    subgroup, which is the workgroup). #}
 {%- include "gemm_parts.wgsl" %}
-{%- from "gemm_place.wgsl" import place %}
+{%- from "gemm_place.wgsl" import place, write_tile %}
 {%- set part = ["x", "y", "z", "w"] %}
 {%- set width = lanes * 4 * columns %}
 {%- set loads = rows // lanes %}
@@ -26,9 +26,10 @@ fn main(
         return;
     }
 
-    {% for i in range(rows) -%}
     {% for j in range(columns) -%}
-    var s{{ i }}_{{ j }} = vec4<f32>(0.0);
+    let s_{{ j }} = beginning(col0 + {{ 4 * lanes * j }}u, n, ends);
+    {% for i in range(rows) -%}
+    var s{{ i }}_{{ j }} = s_{{ j }};
     {% endfor %}{% endfor %}
     {#- An invocation's share of 4·rows numbers of `a`: whole rows of 4 along k, or 4 rows at one of the four k. #}
     {%- for g in range(loads) %}
@@ -113,14 +114,5 @@ fn main(
             {%- endif %}
         }
     }
-
-    {% for i in range(rows) -%}
-    if (row0 + {{ i }}u < m) {
-        {%- for j in range(columns) %}
-        if (col0 + {{ 4 * lanes * j }}u < n) {
-            finish(s{{ i }}_{{ j }}, row0 + {{ i }}u, col0 + {{ 4 * lanes * j }}u, n, c_base);
-        }
-        {%- endfor %}
-    }
-    {% endfor -%}
+    {{- write_tile(rows, columns, 4 * lanes, ending == "any") }}
 }

@@ -9,3 +9,12 @@ fn unpack(v: vec2<u64>) -> vec4<f32> {
 }
 {% endif %}
 {%- endmacro %}
+{%- macro of_vec4(value, wide) %}{{ "pack(" ~ value ~ ")" if wide else value }}{% endmacro %}
+{%- macro pack(wide) %}
+{%- if wide %}
+fn pack(v: vec4<f32>) -> vec2<u64> {
+    let b = bitcast<vec4<u32>>(v);
+    return vec2<u64>(u64(b.x) | (u64(b.y) << 32u), u64(b.z) | (u64(b.w) << 32u));
+}
+{% endif %}
+{%- endmacro %}

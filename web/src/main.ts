@@ -350,7 +350,12 @@ async function live(video: HTMLVideoElement, on: () => boolean): Promise<void> {
   const [using, by] = [ocelli!, model!];
   const size = () => Number(element<HTMLSelectElement>('size').value);
   const fetched = () => ({ data: times.capture(video, size()), size: size() });
-  const lookAt = (next: { data: ImageData; size: number }) => by.look(next.data, { size: next.size, quick: true });
+  const lookAt = (next: { data: ImageData; size: number }) => {
+    const seen = by.look(next.data, { size: next.size, quick: true });
+    // Who awaits it is told what goes wrong; until then it is nobody's, which the browser would report by itself.
+    seen.catch(() => undefined);
+    return seen;
+  };
   let looking: Promise<OcelliView> | undefined = lookAt(fetched());
   let next = fetched();
   try {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ocelli_data::{
-    DataError, DinoViews, EvalBatches, EvalConfig, EvalTransform, Image, Loader, LoaderConfig, Source, ViewBatch,
-    ViewPlan, map_images,
+    DataError, DinoViews, DrawnView, EvalBatches, EvalConfig, EvalTransform, Image, Loader, LoaderConfig, Scratch,
+    Source, ViewBatch, ViewPlan, map_images,
 };
 
 /// Images of one colour each; some fail, some panic, all count how often they are read.
@@ -68,6 +68,57 @@ fn config(threads: usize) -> LoaderConfig {
 fn batches(source: Flat, config: LoaderConfig, epoch: usize, first: usize) -> Vec<ViewBatch> {
     let loader = Loader::new(Arc::new(source), plan(), config).unwrap();
     loader.epoch(epoch, first).map(Result::unwrap).collect()
+}
+
+/// One picture, larger than what waits for its views as it is.
+struct Photograph;
+
+impl Source for Photograph {
+    fn len(&self) -> usize {
+        2
+    }
+    fn load(&self, index: usize) -> Result<Image, DataError> {
+        let (width, height) = if index == 0 { (1500, 1100) } else { (90, 70) };
+        let data = (0..width * height * 3).map(|i| (i * 31 % 251) as u8).collect();
+        Image::new(width, height, data)
+    }
+    fn label(&self, _: usize) -> Option<u32> {
+        None
+    }
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+}
+
+#[test]
+fn views_that_are_only_drawn_are_the_same_views() {
+    let of = |render| {
+        let config = LoaderConfig { batch_size: 2, render, ..config(2) };
+        let loader = Loader::new(Arc::new(Photograph), plan(), config).unwrap();
+        loader.epoch(3, 0).next().unwrap().unwrap()
+    };
+    let (whole, drawn) = (of(true), of(false));
+    assert_eq!((&whole.indices, &whole.places), (&drawn.indices, &drawn.places));
+    assert!(whole.drawn.is_empty() && drawn.groups.iter().all(|g| g.data.is_empty()));
+    let waiting: usize = drawn.drawn.iter().flatten().map(|v| v.picture.pixels()).max().unwrap_or_default();
+    assert!(waiting <= 90 * 70, "a picture of {waiting} pixels waits");
+    let plan = plan();
+    for (group, (_, range)) in whole.groups.iter().zip(plan.groups()) {
+        let area = 3 * (group.size_px as usize).pow(2);
+        for (v, view) in range.enumerate() {
+            for (i, sample) in drawn.drawn.iter().enumerate() {
+                let DrawnView { picture, params } = &sample[view];
+                let mut out = vec![0.0; area];
+                let spec = &plan.views[view];
+                spec.render_into(picture, params, plan.mean, plan.std, &mut Scratch::default(), &mut out);
+                let row = (v * group.batch + i) * area;
+                assert_eq!(out, group.data[row..row + area], "view {view} of sample {i}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub use info_nce::info_nce;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_residual};
 pub use mlp::mlp;
-pub use mode::{Mode, mode, set_mode};
+pub use mode::{Mode, in_wgsl, mode, set_mode};
 pub use similarity_topk::similarity_topk;
 #[cfg(feature = "wgsl")]
 pub use views::views;

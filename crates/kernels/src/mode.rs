@@ -107,6 +107,11 @@ pub(crate) fn leaf<const D: usize>(shape: [usize; D], device: &Device) -> Tensor
     if ones.is_autodiff() { ones.require_grad() } else { ones }
 }
 
+/// Whether an operation on this tensor is one of this crate's kernels in WGSL.
+pub fn in_wgsl<const D: usize>(tensor: &Tensor<D>) -> bool {
+    fused(tensor) && on_gpu(tensor)
+}
+
 /// Whether a tensor lies on a GPU.
 #[cfg(feature = "wgsl")]
 pub(crate) fn on_gpu<const D: usize>(tensor: &Tensor<D>) -> bool {

@@ -17,7 +17,7 @@ mod resolve;
 
 pub use about::annotated;
 pub use changes::{Change, changes};
-pub use kinds::{BackboneArch, MethodKind, OptimizerKind};
+pub use kinds::{BackboneArch, MethodKind, OptimizerKind, ViewsOn};
 pub use presets::{PRESETS, Preset, preset};
 pub use resolve::{resolve, resolve_over};
 
@@ -287,11 +287,13 @@ pub struct LoaderSection {
     pub prefetch: usize,
     /// Share of unreadable images that stops the run (0.01).
     pub max_bad_fraction: f32,
+    /// Where views are rendered: `auto`, `cpu` or `gpu`. Levels differ by 2 of 255 at most.
+    pub views: ViewsOn,
 }
 
 impl Default for LoaderSection {
     fn default() -> Self {
-        Self { threads: 0, prefetch: 4, max_bad_fraction: 0.01 }
+        Self { threads: 0, prefetch: 4, max_bad_fraction: 0.01, views: ViewsOn::Auto }
     }
 }
 

@@ -65,8 +65,9 @@ pub fn correspondence(
         let image = source.load(*index)?;
         let (mut a, mut b) = (vec![0.0; 3 * side * side], vec![0.0; 3 * side * side]);
         let mut rng = Rng::for_sample(seed, 0, *index as u64);
-        let places = plan.render_all(&image, &mut rng, &mut scratch, &mut [&mut a, &mut b]);
-        let [from, to] = [&places[0], &places[1]].map(view_box);
+        let drawn = plan.draw_all(&image, &mut rng);
+        plan.render_all(&image, &drawn, &mut scratch, &mut [&mut a, &mut b]);
+        let [from, to] = [&drawn[0], &drawn[1]].map(|params| view_box(&params.into()));
         let cells = |pixels: Vec<f32>| {
             let map = encoder.feature_map(Tensor::from_data(TensorData::new(pixels, [1, 3, side, side]), device));
             let [_, dim, rows, cols] = map.dims();

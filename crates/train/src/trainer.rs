@@ -13,7 +13,7 @@ use ocelli_methods::check_queue;
 use ocelli_methods::schedule::Cosine;
 
 use crate::checkpoint::{Position, Writer};
-use crate::config::MethodKind;
+use crate::config::{ConfigError, MethodKind, ViewsOn};
 use crate::event::{Best, RunShape};
 use crate::features::{Labelled, knn_of, knn_of_pixels};
 use crate::fence::fenced;
@@ -102,6 +102,7 @@ impl Trainer {
                 threads: config.loader.threads,
                 prefetch_batches: config.loader.prefetch,
                 max_bad_fraction: config.loader.max_bad_fraction,
+                render: !views_on_gpu(config.loader.views, device)?,
                 ..LoaderConfig::default()
             },
         )?;
@@ -298,6 +299,23 @@ impl Trainer {
         {
             position.best = Some(Best { k, accuracy, epoch: figures.epoch });
         }
+    }
+}
+
+/// Whether the views are rendered on the device. On a software adapter they are faster on the processor as it is.
+fn views_on_gpu(choice: ViewsOn, device: &Device) -> Result<bool, ConfigError> {
+    let (expected, found) = ("\"auto\" or \"cpu\" where the device is the CPU".into(), "\"gpu\"".into());
+    match (choice, *device == Device::flex()) {
+        (ViewsOn::Gpu, true) => Err(ConfigError::Value { key: "loader.views", expected, found }),
+        (ViewsOn::Gpu, false) => Ok(true),
+        (ViewsOn::Cpu, _) | (ViewsOn::Auto, true) => Ok(false),
+        #[cfg(feature = "gpu")]
+        (ViewsOn::Auto, false) => {
+            use ocelli_kernels::gpu::{Family, caps};
+            Ok(caps().family == Family::Hardware && ocelli_kernels::mode() != ocelli_kernels::Mode::Stock)
+        }
+        #[cfg(not(feature = "gpu"))]
+        (ViewsOn::Auto, false) => Ok(false),
     }
 }
 

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::prefetch::{Prefetch, worker_pool};
 use super::samples::{BadFile, Samples, fenced};
-use crate::{DataError, Rng, Scratch, Source, ViewPlace, ViewPlan};
+use crate::views::resized_crop;
+use crate::{CropBox, DataError, Image, Rng, Scratch, Source, ViewParams, ViewPlace, ViewPlan, ViewSpec};
 
 /// How batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub struct LoaderConfig {
     pub shuffle: bool,
     /// Bytes of decoded images kept for later epochs; beyond it images are decoded anew.
     pub cache_bytes: usize,
+    /// Render the views; otherwise they are only drawn, and rendering is left to whoever takes the batch.
+    pub render: bool,
 }
 
 impl Default for LoaderConfig {
@@ -45,6 +48,7 @@ impl Default for LoaderConfig {
             drop_last: true,
             shuffle: true,
             cache_bytes: 512 << 20,
+            render: true,
         }
     }
 }
@@ -58,8 +62,18 @@ pub struct ViewGroup {
     pub views: usize,
     /// Number of samples.
     pub batch: usize,
-    /// `[views * batch, 3, size_px, size_px]`, normalised; rows `v * batch..(v + 1) * batch` belong to view `v`.
+    /// `[views * batch, 3, size_px, size_px]`, normalised; rows `v * batch..(v + 1) * batch` belong to view `v`. Empty where
+    /// views were only drawn.
     pub data: Vec<f32>,
+}
+
+/// A view that was drawn and not rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrawnView {
+    /// Its picture, which other views of the sample share.
+    pub picture: Arc<Image>,
+    /// What was drawn, for this picture.
+    pub params: ViewParams,
 }
 
 /// The views of a batch of samples.
@@ -75,10 +89,34 @@ pub struct ViewBatch {
     pub groups: Vec<ViewGroup>,
     /// What every view of every sample shows: by sample, then by view of the plan.
     pub places: Vec<Vec<ViewPlace>>,
+    /// Where views were only drawn: by sample, then by view of the plan. Else empty.
+    pub drawn: Vec<Vec<DrawnView>>,
+}
+
+impl ViewGroup {
+    /// Numbers in all its views.
+    fn len(&self) -> usize {
+        self.views * self.batch * 3 * (self.size_px as usize).pow(2)
+    }
+}
+
+/// Rows are view-major, work goes by sample: the rows of each sample, in the order of the plan's views.
+fn rows_by_sample(groups: &mut [ViewGroup], samples: usize) -> Vec<Vec<&mut [f32]>> {
+    let mut rows: Vec<Vec<&mut [f32]>> = (0..samples).map(|_| Vec::new()).collect();
+    for group in groups {
+        let row_len = 3 * (group.size_px as usize).pow(2);
+        for (i, row) in group.data.chunks_exact_mut(row_len).enumerate() {
+            rows[i % samples].push(row);
+        }
+    }
+    rows
 }
 
 /// Keeps the stream of sample orders apart from others with the same seed.
 const ORDER_STREAM: u64 = 0x4F52_4445;
+
+/// Pixels beyond which a picture does not wait for its views to be rendered.
+const LARGE_PX: usize = 1 << 20;
 
 /// Turns a source into batches of views, decoding and rendering on its own threads ahead of the trainer.
 pub struct Loader {
@@ -201,47 +239,44 @@ impl Shared {
         let size = self.config.batch_size;
         let first = iteration * size;
         let wanted = &order[first..(first + size).min(order.len())];
-        let mut groups: Vec<ViewGroup> = self
-            .plan
-            .groups()
-            .into_iter()
-            .map(|(size_px, range)| {
-                let (views, batch) = (range.len(), wanted.len());
-                let side = size_px as usize;
-                let data = vec![0.0; views * batch * 3 * side * side];
-                ViewGroup { size_px, views, batch, data }
-            })
-            .collect();
-        // Rows are view-major, workers go by sample: hand each sample its rows.
-        let mut rows: Vec<Vec<&mut [f32]>> = wanted.iter().map(|_| Vec::new()).collect();
-        for group in &mut groups {
-            let row_len = 3 * (group.size_px as usize).pow(2);
-            for (i, row) in group.data.chunks_exact_mut(row_len).enumerate() {
-                rows[i % wanted.len()].push(row);
+        let group = |(size_px, range): (u32, std::ops::Range<usize>)| {
+            let mut group = ViewGroup { size_px, views: range.len(), batch: wanted.len(), data: Vec::new() };
+            if self.config.render {
+                group.data = vec![0.0; group.len()];
             }
-        }
+            group
+        };
+        let mut groups: Vec<ViewGroup> = self.plan.groups().into_iter().map(group).collect();
+        let mut rows = rows_by_sample(&mut groups, wanted.len());
         let work = || {
             rows.par_iter_mut()
                 .zip(wanted)
                 .map_init(Scratch::default, |scratch, (outs, &index)| {
                     if stop.load(Ordering::Relaxed) {
-                        return Ok((index, Vec::new()));
+                        return Ok(None);
                     }
                     fenced(|| self.samples.source().name(index), || self.sample(epoch, index, scratch, outs))
+                        .map(Some)
                 })
                 .collect::<Vec<_>>()
         };
-        let drawn: Result<Vec<(usize, Vec<ViewPlace>)>, DataError> = self.pool.install(work).into_iter().collect();
+        let made: Result<Option<Vec<Sampled>>, DataError> = self.pool.install(work).into_iter().collect();
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         // Checked after the whole batch, so that the list does not depend on who was fastest.
         self.samples.check_bad()?;
-        let (indices, places) = match drawn {
+        let made = match made {
             Err(DataError::TooManyBad { .. }) => return Err(self.samples.too_many_bad()),
-            other => other?.into_iter().unzip(),
+            other => other?.unwrap_or_default(),
         };
-        Ok(Some(ViewBatch { epoch, iteration, indices, groups, places }))
+        let mut batch = ViewBatch { epoch, iteration, indices: vec![], groups, places: vec![], drawn: vec![] };
+        for Sampled { used, places, drawn } in made {
+            batch.indices.push(used);
+            batch.places.push(places);
+            batch.drawn.extend(drawn);
+        }
+        Ok(Some(batch))
     }
 
     fn sample(
@@ -250,12 +285,44 @@ impl Shared {
         index: usize,
         scratch: &mut Scratch,
         outs: &mut [&mut [f32]],
-    ) -> Result<(usize, Vec<ViewPlace>), DataError> {
+    ) -> Result<Sampled, DataError> {
         let seed = self.config.seed;
         let (used, image) = self.samples.get_or_replace(seed, epoch as u64, index)?;
         let mut rng = Rng::for_sample(seed, epoch as u64, index as u64);
-        Ok((used, self.plan.render_all(&image, &mut rng, scratch, outs)))
+        let views = self.plan.draw_all(&image, &mut rng);
+        let places = views.iter().map(ViewPlace::from).collect();
+        let drawn = if self.config.render {
+            self.plan.render_all(&image, &views, scratch, outs);
+            None
+        } else {
+            Some(self.leave_undone(&image, views))
+        };
+        Ok(Sampled { used, places, drawn })
     }
+
+    /// Views for somebody else to render. A large picture is resized for each of them here: batches ahead of the trainer
+    /// would be gigabytes of photographs.
+    fn leave_undone(&self, image: &Arc<Image>, views: Vec<ViewParams>) -> Vec<DrawnView> {
+        let large = image.pixels() > LARGE_PX;
+        let undone = |(spec, mut params): (&ViewSpec, ViewParams)| {
+            if !large {
+                return DrawnView { picture: Arc::clone(image), params };
+            }
+            let crop = params.crop.clipped(image.width, image.height);
+            let side = spec.size_px.max(1);
+            let picture = Arc::new(resized_crop(image, crop, side, side, spec.filter));
+            params.crop = CropBox::whole(&picture);
+            DrawnView { picture, params }
+        };
+        self.plan.views.iter().zip(views).map(undone).collect()
+    }
+}
+
+/// A sample's part of a batch.
+struct Sampled {
+    used: usize,
+    places: Vec<ViewPlace>,
+    drawn: Option<Vec<DrawnView>>,
 }
 
 /// The batches of one epoch, in order. Ends after the first error.

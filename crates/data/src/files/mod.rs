@@ -13,6 +13,6 @@ pub use cifar::CifarSource;
 pub use decode::{DecodeLimits, decode_bytes, decode_file};
 pub use eval_batches::{EvalBatch, EvalBatches, EvalConfig, MapImages, map_images};
 pub use folder::FolderSource;
-pub use loader::{EpochIter, Loader, LoaderConfig, ViewBatch, ViewGroup};
+pub use loader::{DrawnView, EpochIter, Loader, LoaderConfig, ViewBatch, ViewGroup};
 pub use open::{open_source, open_split};
 pub use samples::BadFile;

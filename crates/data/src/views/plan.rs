@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blur, ColourJitter, Scratch, ViewPlace, ViewSpec};
+use super::{Blur, ColourJitter, Scratch, ViewParams, ViewSpec};
 use crate::{DataError, Image, Rng};
 
 /// Channel means of ImageNet, of levels scaled to 0..1.
@@ -89,21 +89,16 @@ impl ViewPlan {
         groups
     }
 
-    /// Draws and renders every view of an image; `outs` holds one `[3, size, size]` slice per view. Returns what each
-    /// view shows.
-    pub fn render_all(
-        &self,
-        image: &Image,
-        rng: &mut Rng,
-        scratch: &mut Scratch,
-        outs: &mut [&mut [f32]],
-    ) -> Vec<ViewPlace> {
-        let render = |(view, out): (&ViewSpec, &mut &mut [f32])| {
-            let params = view.sample(image.width, image.height, rng);
-            view.render_into(image, &params, self.mean, self.std, scratch, out);
-            ViewPlace::from(&params)
-        };
-        self.views.iter().zip(outs).map(render).collect()
+    /// Draws every view of an image.
+    pub fn draw_all(&self, image: &Image, rng: &mut Rng) -> Vec<ViewParams> {
+        self.views.iter().map(|view| view.sample(image.width, image.height, rng)).collect()
+    }
+
+    /// Renders what [`ViewPlan::draw_all`] drew for an image; `outs` holds one `[3, size, size]` slice per view.
+    pub fn render_all(&self, image: &Image, drawn: &[ViewParams], scratch: &mut Scratch, outs: &mut [&mut [f32]]) {
+        for ((view, params), out) in self.views.iter().zip(drawn).zip(outs) {
+            view.render_into(image, params, self.mean, self.std, scratch, out);
+        }
     }
 
     /// Checks every setting.

@@ -18,11 +18,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(software_rows: usize) -> Self {
+    /// For software adapters without subgroups the rows of an invocation, and half as many or fewer with them: there another
+    /// row saves fewer loads, and takes as long to compile.
+    fn of(software_rows: usize, subgroup_rows: usize) -> Self {
         let caps = caps();
         match (caps.family, caps.lanes) {
             (Family::Hardware, _) => Self { own: 1, group: 64, shared: true, lanes: 0 },
-            (Family::Software, lanes @ (4 | 8)) => Self { own: software_rows, group: lanes, shared: false, lanes },
+            (Family::Software, lanes @ (4 | 8)) => Self { own: subgroup_rows, group: lanes, shared: false, lanes },
             (Family::Software, _) => Self { own: software_rows, group: 8, shared: false, lanes: 0 },
         }
     }
@@ -62,7 +64,7 @@ impl AttentionKernel for CubeBackend {
         let [batch, tokens, heads, head] = dims(&qkv, heads);
         let y = empty(&qkv, [batch, tokens, heads * head]);
         let lse = empty(&qkv, [batch, heads, tokens]);
-        let plan = Plan::of(4);
+        let plan = Plan::of(4, 2);
         Launch {
             shader: "attention",
             settings: &[&[("head", head.into()), ("queries", plan.own.into())], &plan.settings()[..]].concat(),
@@ -99,7 +101,7 @@ impl AttentionKernel for CubeBackend {
         }
         .run();
         // Keys keep twice as many numbers as queries do.
-        for (of, plan) in [("queries", Plan::of(4)), ("keys", Plan::of(2))] {
+        for (of, plan) in [("queries", Plan::of(4, 2)), ("keys", Plan::of(2, 1))] {
             Launch {
                 shader: "attention_backward",
                 settings: &[

@@ -79,9 +79,9 @@ impl Tile {
         // Measured on lavapipe (docs/kernels.md): larger tiles are little faster and take seconds more to compile.
         let lanes = caps.lanes;
         if matches!(lanes, 4 | 8) {
-            let rows = if m > 8 { 32 } else { 8 };
+            // A few rows take as long as 32, but not another second for a tile of their own to be compiled.
             let columns = n.div_ceil(4 * lanes).clamp(1, 2) * lanes;
-            return Self { shader: "gemm_subgroup", rows, columns, lanes, group: lanes, tiles: 1 };
+            return Self { shader: "gemm_subgroup", rows: 32, columns, lanes, group: lanes, tiles: 1 };
         }
         let rows = if m > 4 { 8 } else { 4 };
         let columns = n.div_ceil(4).clamp(1, 4);
@@ -92,6 +92,13 @@ impl Tile {
         m.div_ceil(self.rows) * n.div_ceil(self.columns * 4)
     }
 }
+
+/// What happens to sums, in the bits of `shaders/gemm_parts.wgsl`.
+const BIAS: usize = 1;
+const KEEP: usize = 2;
+const GELU: usize = 4;
+const RESIDUAL: usize = 8;
+const SLOPE: usize = 16;
 
 /// Tiles that occupy a device; with fewer, a long product is split along k.
 fn enough_tiles() -> usize {
@@ -135,20 +142,22 @@ fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, batch: &Batc
         Layout::Nt => ("nt", k, k),
         Layout::Tn => ("tn", m, batch.b_row),
     };
-    let (ending, extra): (&'static str, Vec<&CubeTensor>) = match g.ending {
-        Ending::Plain => ("plain", vec![]),
-        Ending::Bias(b) => ("bias", vec![b]),
-        Ending::BiasResidual(b, past) => ("bias_residual", vec![b, past]),
-        Ending::BiasGelu(b) => ("bias_gelu", vec![b]),
-        Ending::BiasGeluKeep(b, kept) => ("bias_gelu_keep", vec![b, kept]),
-        Ending::Slope(before) => ("slope", vec![before]),
+    let (ends, bias, past) = match g.ending {
+        Ending::Plain => (0, None, None),
+        Ending::Bias(b) => (BIAS, Some(b), None),
+        Ending::BiasResidual(b, past) => (BIAS | RESIDUAL, Some(b), Some(past)),
+        Ending::BiasGelu(b) => (BIAS | GELU, Some(b), None),
+        Ending::BiasGeluKeep(b, kept) => (BIAS | KEEP | GELU, Some(b), Some(kept)),
+        Ending::Slope(before) => (SLOPE, None, Some(before)),
     };
+    // Weight gradients are never anything but plain; one text serves all others.
+    let any = ends != 0 || g.layout != Layout::Tn;
     let mut settings = vec![
         ("layout", layout.into()),
         ("a_vec", whole(a_row, batch.a)),
         ("b_vec", whole(b_row, batch.b)),
         ("c_vec", whole(n, 0)),
-        ("ending", ending.into()),
+        ("ending", if any { "any" } else { "plain" }.into()),
         ("wide", wide().into()),
     ];
     match tile.shader {
@@ -164,9 +173,13 @@ fn launch(g: &Gemm<'_>, tile: &Tile, c: &CubeTensor, splits: usize, batch: &Batc
         ]),
         _ => {}
     }
+    // Bound where there is nothing to bind; buffers must be different ones.
+    let nothing = any.then(|| [0, 1].map(|_| empty(g.a, [4])));
     let mut buffers = vec![g.a, g.b, c];
-    buffers.extend(extra);
-    let sizes = [m, n, k, span, splits, batch.a, batch.b, batch.b_row].map(|x| x as u32);
+    if let Some([no_bias, no_past]) = &nothing {
+        buffers.extend([bias.unwrap_or(no_bias), past.unwrap_or(no_past)]);
+    }
+    let sizes = [m, n, k, span, splits, batch.a, batch.b, batch.b_row, ends].map(|x| x as u32);
     Launch {
         shader: tile.shader,
         settings: &settings,

@@ -28,7 +28,7 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("a_vec", flags()),
             ("b_vec", flags()),
             ("c_vec", flags()),
-            ("ending", names(&["plain", "bias", "bias_residual", "bias_gelu", "bias_gelu_keep", "slope"])),
+            ("ending", names(&["plain", "any"])),
             ("wide", flags()),
         ]
     };

@@ -1,8 +1,10 @@
 //! Views on a GPU against the loader's on the CPU.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
-use ocelli_data::{DinoViews, Image, Rng, Scratch, ViewPlan};
-use ocelli_train::gpu_views::{DrawnView, render_on_gpu};
+use ocelli_data::{DataError, DinoViews, Image, Loader, LoaderConfig, Rng, Scratch, Source, ViewPlan};
+use ocelli_train::gpu_views::{Packed, ViewOf, render_batch};
 
 use crate::common::device;
 
@@ -33,6 +35,7 @@ fn views_on_a_gpu_are_those_of_the_cpu() {
         .zip(1..)
         .map(|(&(w, h), seed)| picture(w, h, seed))
         .collect();
+    let packed = Packed::new(images.iter(), &device);
     let plan = ViewPlan::dino(DinoViews { global_size_px: 64, local_size_px: 24, ..DinoViews::default() });
     let mut rng = Rng::from_words(&[7]);
     let (mut compared, mut largest) = (0usize, 0);
@@ -51,9 +54,8 @@ fn views_on_a_gpu_are_those_of_the_cpu() {
             }
         }
         let views: Vec<_> =
-            drawn.iter().map(|(picture, spec, params)| DrawnView { picture: *picture, spec, params }).collect();
-        let found: Vec<f32> =
-            render_on_gpu(&images, &views, [0.0; 3], [1.0 / 255.0; 3], &device).into_data().try_to_vec().unwrap();
+            drawn.iter().map(|(picture, spec, params)| ViewOf { picture: *picture, spec, params }).collect();
+        let found: Vec<f32> = packed.render(&views, [0.0; 3], [1.0 / 255.0; 3]).into_data().try_to_vec().unwrap();
         let mut scratch = Scratch::default();
         let mut expected = vec![0.0; 3 * (side * side) as usize];
         for (view, found) in views.iter().zip(found.chunks_exact(expected.len())) {
@@ -67,5 +69,60 @@ fn views_on_a_gpu_are_those_of_the_cpu() {
             }
         }
         println!("{} views of {side} px: {compared} levels differ, by {largest}/100 at most", views.len());
+    }
+}
+
+/// Pictures of several sizes, one of them too large to wait as it is.
+struct Pictures(Vec<Image>);
+
+impl Source for Pictures {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn load(&self, index: usize) -> Result<Image, DataError> {
+        Ok(self.0[index].clone())
+    }
+    fn label(&self, _: usize) -> Option<u32> {
+        None
+    }
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+}
+
+#[test]
+fn a_batch_rendered_on_a_gpu_is_the_loaders() {
+    let device = device().inner();
+    if device == Device::flex() {
+        return;
+    }
+    let sizes = [(61, 47), (128, 96), (1300, 900), (33, 150), (200, 200)];
+    let pictures = sizes.iter().zip(1..).map(|(&(w, h), seed)| picture(w, h, seed)).collect();
+    let source: Arc<dyn Source> = Arc::new(Pictures(pictures));
+    let plan = ViewPlan::dino(DinoViews {
+        global_size_px: 64,
+        local_size_px: 24,
+        local_crops: 3,
+        ..DinoViews::default()
+    });
+    let batch = |render| {
+        let config = LoaderConfig { batch_size: 5, seed: 3, render, ..LoaderConfig::default() };
+        Loader::new(source.clone(), plan.clone(), config).unwrap().epoch(0, 0).next().unwrap().unwrap()
+    };
+    let (whole, drawn) = (batch(true), batch(false));
+    assert_eq!((&whole.indices, &whole.places), (&drawn.indices, &drawn.places));
+    assert!(drawn.groups.iter().all(|g| g.data.is_empty()) && whole.drawn.is_empty());
+    // A level is 1/255 apart, divided by the deviation.
+    let level = 1.0 / 255.0 / plan.std.iter().copied().fold(f32::MAX, f32::min);
+    for (group, found) in whole.groups.iter().zip(render_batch(&drawn, &plan, &device)) {
+        let side = group.size_px as usize;
+        assert_eq!(found.dims(), [group.views * group.batch, 3, side, side]);
+        let found: Vec<f32> = found.into_data().try_to_vec().unwrap();
+        for (i, (f, e)) in found.iter().zip(&group.data).enumerate() {
+            assert!((f - e).abs() < 2.01 * level, "{side} px at {i}: {f}, on the CPU {e}");
+        }
     }
 }

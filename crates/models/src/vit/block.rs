@@ -58,6 +58,13 @@ impl Attention {
         let dim = x.dims()[1];
         let (batch, tokens, heads) = (shape.batch, shape.tokens, self.heads);
         let head_dim = dim / heads;
+        if ocelli_kernels::in_wgsl(&x) {
+            // The kernel of the other blocks, though it does all queries: it is there, and tensor operations for one query
+            // are slower, and a dozen kernels more to compile and to choose.
+            let qkv = self.qkv.forward(x).reshape([batch, tokens, 3 * dim]);
+            let mixed = ocelli_kernels::attention(qkv, heads, self.scale(dim) as f32);
+            return self.proj.forward(mixed.narrow(1, 0, 1).reshape([batch, dim]));
+        }
         let q = self.qkv.forward_columns(shape.cls(x.clone()), 0, dim).reshape([batch, heads, 1, head_dim]);
         let kv = self.qkv.forward_columns(x, dim, 2 * dim).reshape([batch, tokens, 2, heads, head_dim]);
         let kv = kv.permute([2, 0, 3, 1, 4]);

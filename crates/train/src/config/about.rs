@@ -82,6 +82,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("loader.threads", "threads that decode and cut views; 0: one per core", "Ocelli"),
     ("loader.prefetch", "batches made ahead", "Ocelli"),
     ("loader.max_bad_fraction", "share of unreadable images that stops the run", "Ocelli"),
+    ("loader.views", "where views are rendered: cpu, gpu, or auto (gpu on graphics hardware)", "Ocelli"),
     ("log.every_steps", "steps between rows of metrics.jsonl; DINO prints every 10", "DINO"),
     ("log.checkpoint_every_epochs", "epochs between checkpoints", "DINO"),
     ("log.checkpoint_every_minutes", "minutes between checkpoints within an epoch; 0: none", "Ocelli"),

@@ -77,6 +77,17 @@ names! {
     Lars = "lars",
 }
 
+names! {
+    /// Where the views of a batch are rendered.
+    ViewsOn, "loader.views":
+    /// On graphics hardware where there is some, else on the processor.
+    Auto = "auto",
+    /// On the processor, ahead of the trainer.
+    Cpu = "cpu",
+    /// On the run's GPU, from pictures that were decoded ahead of it.
+    Gpu = "gpu",
+}
+
 impl MethodKind {
     /// Whether it contrasts two views with a queue.
     pub fn has_queue(self) -> bool {

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ocelli_data::EpochIter;
+use burn::tensor::Tensor;
+use ocelli_data::{EpochIter, ViewBatch};
 use ocelli_methods::StepClock;
 
 use super::{Listen, Trainer};
@@ -166,13 +167,22 @@ impl Trainer {
         let micro = batches.take(self.config.accumulate).enumerate().map(|(i, batch)| {
             let batch = batch?;
             Ok(MicroBatch {
-                views: batch.groups.iter().map(|g| to_tensor(g, &self.device)).collect(),
+                views: self.views(&batch),
                 images: batch.indices.len(),
                 places: batch.places.iter().map(|views| views.iter().map(view_box).collect()).collect(),
                 clock: clock(i),
             })
         });
         Ok((micro.collect::<Result<_, TrainError>>()?, rates))
+    }
+
+    /// The views of a batch on the device, a tensor for each size.
+    fn views(&self, batch: &ViewBatch) -> Vec<Tensor<4>> {
+        #[cfg(feature = "gpu")]
+        if !batch.drawn.is_empty() {
+            return crate::gpu_views::render_batch(batch, self.loader.plan(), &self.device);
+        }
+        batch.groups.iter().map(|g| to_tensor(g, &self.device)).collect()
     }
 
     /// Waits for the device and adds up what the steps since the last time gave.

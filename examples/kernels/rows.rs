@@ -1,36 +1,27 @@
-//! Hand-written kernels beside stock burn, on one device, in one process.
-//!
-//!     cargo run --release --example kernels -- gpu [OUT.md] [ROWS] [wgsl]
-//!
-//! `cargo xtask bench` runs it. Prints a table of medians of runs that take turns, both sides warm (after stock's autotune)
-//! and synchronised, and puts it into OUT.md in place of this adapter's last one. ROWS picks rows by a part of their names, or `memory`;
-//! `wgsl` runs the hand-written kernels alone.
-#![allow(clippy::print_stderr)]
+//! What is measured.
 
 use std::error::Error;
-use std::time::Instant;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Distribution, Tensor};
+use ocelli::data::{DataError, DinoViews, Image, Loader, LoaderConfig, Source, ViewPlan};
 use ocelli::kernels::{
     AdamWStep, ConvShape, Mode, adamw_ema, attention, conv2d, dino_cross_entropy, info_nce, layer_norm, linear,
-    mlp, set_mode, similarity_topk,
+    mlp, mode, similarity_topk,
 };
 use ocelli::methods::{Dino, DinoConfig, Method as _, StepClock};
 use ocelli::models::{Arch, Init, ResNetArch, ResNetConfig, Vit, params};
-use ocelli::train::{AdamW, AdamWState, GradientSum, Sgd, SgdRule, SgdState, StepRates, device};
-
-/// Runs of each side that count, and seconds after which one more is too many.
-const RUNS: usize = 5;
-const PATIENCE_S: f64 = 60.0;
+use ocelli::train::gpu_views::render_batch;
+use ocelli::train::{AdamW, AdamWState, GradientSum, Sgd, SgdRule, SgdState, StepRates, to_tensor};
 
 /// One measured thing: the work itself waits for the device.
-struct Row {
-    name: String,
+pub struct Row {
+    pub name: String,
     /// Floating-point operations, where there is a fair count.
-    flops: f64,
+    pub flops: f64,
     /// Otherwise bytes that must come from memory or go there, 0 where nobody would count them.
-    bytes: f64,
-    work: Box<dyn FnMut()>,
+    pub bytes: f64,
+    pub work: Box<dyn FnMut()>,
 }
 
 fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
@@ -75,7 +66,7 @@ fn operation<const D: usize>(
     ]
 }
 
-fn operations(plain: &Device) -> Vec<Row> {
+pub fn operations(plain: &Device) -> Vec<Row> {
     let tracked = plain.clone().autodiff();
     let mut rows = Vec::new();
     for (m, k, n) in [(197, 384, 1152), (197, 1536, 384), (1568, 384, 1536)] {
@@ -148,6 +139,7 @@ fn operations(plain: &Device) -> Vec<Row> {
     });
     rows.push(optimizer(plain));
     rows.push(nearest(plain));
+    rows.push(rendering(plain));
     rows
 }
 
@@ -182,6 +174,52 @@ fn nearest(plain: &Device) -> Row {
     }
 }
 
+/// Photographs of one size, levels at random.
+struct Photographs;
+
+impl Source for Photographs {
+    fn len(&self) -> usize {
+        16
+    }
+    fn load(&self, index: usize) -> Result<Image, DataError> {
+        let level = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(index as u32) >> 24) as u8;
+        Image::new(500, 375, (0..500 * 375 * 3).map(level).collect())
+    }
+    fn label(&self, _: usize) -> Option<u32> {
+        None
+    }
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// A batch from decoded photographs to the device: rendered there, or beside it by the loader on all cores.
+fn rendering(plain: &Device) -> Row {
+    let loader = |render| {
+        let config = LoaderConfig { batch_size: 16, prefetch_batches: 1, render, ..LoaderConfig::default() };
+        Loader::new(Arc::new(Photographs), ViewPlan::dino(DinoViews::default()), config)
+    };
+    let (on_device, on_cpu, device) = (loader(false), loader(true), plain.clone());
+    Row {
+        name: "views of 16 photographs of 500×375, 2 × 224 px + 8 × 96 px".into(),
+        flops: 0.0,
+        bytes: 0.0,
+        work: Box::new(move || {
+            let stock = mode() == Mode::Stock;
+            let Ok(loader) = (if stock { &on_cpu } else { &on_device }) else { return };
+            let Some(Ok(batch)) = loader.epoch(0, 0).next() else { return };
+            let groups: Vec<Tensor<4>> = match stock {
+                true => batch.groups.iter().map(|g| to_tensor(g, &device)).collect(),
+                false => render_batch(&batch, loader.plan(), &device),
+            };
+            groups.into_iter().for_each(|views| finish(views.sum()));
+        }),
+    }
+}
+
 fn vit(name: &str, px: usize, device: &Device) -> Result<Vit, Box<dyn Error>> {
     let arch: Arch = name.parse()?;
     Ok(arch.config(px, 0.0).init(&mut Init::new(0, device))?)
@@ -193,7 +231,7 @@ fn vit_flops(batch: usize) -> f64 {
     batch as f64 * depth * (24.0 * tokens * dim * dim + 4.0 * tokens * tokens * dim)
 }
 
-fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
+pub fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut rows = Vec::new();
     for batch in [1, 4] {
         let net = vit("vit-s/16", 224, plain)?;
@@ -225,7 +263,7 @@ fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
 }
 
 /// Convolutions of ResNet-50, and InfoNCE against the published queue: an image's and DenseCL's (batch 32, 7×7 cells).
-fn dense_operations(plain: &Device) -> Vec<Row> {
+pub fn dense_operations(plain: &Device) -> Vec<Row> {
     let tracked = plain.clone().autodiff();
     let mut rows = Vec::new();
     for (from, to, px, side, stride) in [
@@ -275,7 +313,7 @@ fn dense_operations(plain: &Device) -> Vec<Row> {
 }
 
 /// Forward, backward and SGD with momentum of ResNet-50 at 224 px.
-fn resnet_step(plain: &Device) -> Result<Box<dyn FnMut()>, Box<dyn Error>> {
+pub fn resnet_step(plain: &Device) -> Result<Box<dyn FnMut()>, Box<dyn Error>> {
     let arch: ResNetArch = "resnet-50".parse()?;
     let mut net = Some(ResNetConfig::from(arch).init(&mut Init::new(0, &plain.clone().autodiff()))?);
     let x = random([1, 3, 224, 224], plain);
@@ -296,7 +334,7 @@ fn resnet_step(plain: &Device) -> Result<Box<dyn FnMut()>, Box<dyn Error>> {
 }
 
 /// Forward, backward and AdamW at 224 px.
-fn training_step(name: &str, batch: usize, plain: &Device) -> Result<Box<dyn FnMut()>, Box<dyn Error>> {
+pub fn training_step(name: &str, batch: usize, plain: &Device) -> Result<Box<dyn FnMut()>, Box<dyn Error>> {
     let mut net = Some(vit(name, 224, &plain.clone().autodiff())?);
     let x = random([batch, 3, 224, 224], plain);
     let mut adamw = AdamWState::new(AdamW::default());
@@ -314,34 +352,6 @@ fn training_step(name: &str, batch: usize, plain: &Device) -> Result<Box<dyn FnM
         finish(loss.inner());
         finish(some.slice_dim(0, 0..1));
     }))
-}
-
-/// What the device's memory pools hold after two training steps, bytes: their largest so far. The first step has no moments of
-/// the optimizer yet.
-fn step_memory(network: &str, kernels: &str, plain: &Device) -> Result<u64, Box<dyn Error>> {
-    set_mode(kernels.parse()?);
-    let mut step = match network {
-        "resnet-50" => resnet_step(plain)?,
-        vit => training_step(vit, 1, plain)?,
-    };
-    step();
-    step();
-    Ok(plain.memory_pool_usage().ok_or("this device does not report its memory")?.bytes_reserved)
-}
-
-/// [`step_memory`] of both sides, each in a process of its own, so that neither finds the other's memory.
-fn memory_row(device: &str, network: &str, name: &str) -> Result<String, Box<dyn Error>> {
-    let of = |kernels: &str| -> Result<f64, Box<dyn Error>> {
-        let output = std::process::Command::new(std::env::current_exe()?)
-            .args(["memory", device, kernels, network])
-            .output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().parse::<f64>()? / 1e6)
-    };
-    let (ours, stock) = (of("wgsl")?, of("stock")?);
-    Ok(format!(
-        "\nDevice memory of a training step of {name}, batch 1: WGSL {ours:.0} MB, stock {stock:.0} MB, {:.2} of it.\n",
-        ours / stock
-    ))
 }
 
 /// 2 × 64 px and 6 × 32 px, batch 16, K = 4096.
@@ -370,161 +380,4 @@ fn dino_step(plain: &Device) -> Result<Row, Box<dyn Error>> {
             finish(method.centre().slice_dim(1, 0..1).flatten(0, 1));
         }),
     })
-}
-
-fn seconds(work: &mut dyn FnMut()) -> f64 {
-    let started = Instant::now();
-    work();
-    started.elapsed().as_secs_f64()
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-fn main() -> Result<(), Box<dyn Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, choice, kernels, network] = &args[..]
-        && first == "memory"
-    {
-        println!("{}", step_memory(network, kernels, &device::open(choice.parse()?)?.device)?);
-        return Ok(());
-    }
-    let choice = args.first().map_or("gpu", String::as_str);
-    let chosen = device::open(choice.parse()?)?;
-    let wanted = args.get(2).map_or("", String::as_str);
-    let alone = args.get(3).is_some_and(|side| side == "wgsl");
-    let mut rows = operations(&chosen.device);
-    rows.extend(dense_operations(&chosen.device));
-    rows.extend(networks(&chosen.device)?);
-    rows.retain(|r| r.name.contains(wanted));
-
-    let peak = Peak::of(&chosen.device);
-    let mut table = format!(
-        "{peak}\n| work | WGSL | stock | WGSL is | WGSL does | of the peak | first use WGSL | first use stock |\n\
-         |---|---|---|---|---|---|---|---|\n"
-    );
-    println!("{}", chosen.name);
-    print!("{table}");
-    for row in &mut rows {
-        if alone {
-            // To look at where the time goes: one side, nothing to compare with.
-            set_mode(Mode::Wgsl);
-            let times: Vec<f64> = (0..4).map(|_| seconds(&mut row.work)).collect();
-            let rate = peak.rate(row, median(times[1..].to_vec()));
-            println!("{}: first {:.2} s, then {:.3?} s, {rate}", row.name, times[0], &times[1..]);
-            continue;
-        }
-        // The first use compiles; stock chooses among its kernels.
-        let first = [Mode::Wgsl, Mode::Stock].map(|mode| {
-            set_mode(mode);
-            seconds(&mut row.work)
-        });
-        let mut times = [Vec::new(), Vec::new()];
-        let started = Instant::now();
-        for run in 0..=RUNS {
-            if run > 1 && started.elapsed().as_secs_f64() > PATIENCE_S {
-                break;
-            }
-            for (mode, times) in [Mode::Wgsl, Mode::Stock].into_iter().zip(&mut times) {
-                set_mode(mode);
-                let taken = seconds(&mut row.work);
-                if run > 0 {
-                    times.push(taken);
-                }
-            }
-        }
-        let [ours, stock] = times.map(median);
-        let rate = peak.rate(row, ours);
-        let line = format!(
-            "| {} | {:.2} ms | {:.2} ms | {:.2}× | {rate} | {:.1} s | {:.1} s |\n",
-            row.name,
-            ours * 1e3,
-            stock * 1e3,
-            stock / ours,
-            first[0],
-            first[1]
-        );
-        print!("{line}");
-        table.push_str(&line);
-    }
-    if "memory".contains(wanted) {
-        for (network, name) in
-            [("vit-s/8", "ViT-S/8 at 224 px (785 tokens)"), ("resnet-50", "ResNet-50 at 224 px")]
-        {
-            let line = memory_row(choice, network, name)?;
-            print!("{line}");
-            table.push_str(&line);
-        }
-    }
-    if let Some(path) = args.get(1).filter(|p| !p.is_empty()) {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        std::fs::write(path, with_table(&text, &chosen.name, &table))?;
-    }
-    Ok(())
-}
-
-/// What the device does at most, as burn measures it: operations and bytes a second, where it tells.
-struct Peak {
-    flops: Option<f64>,
-    bytes: Option<f64>,
-}
-
-impl Peak {
-    #[cfg(feature = "gpu")]
-    fn of(device: &Device) -> Self {
-        use burn::cubecl::ir::{ElemType, FloatKind};
-        use burn::cubecl::throughput::MemorySpec;
-        use burn::tensor::{MemoryAccess, ThroughputKey, ThroughputMode};
-        let keys = [
-            ThroughputMode::ComputeDirect { dtype: ElemType::Float(FloatKind::F32) },
-            ThroughputMode::Memory(MemorySpec::new(MemoryAccess::Copy, 128 << 20)),
-        ]
-        .map(|mode| ThroughputKey { mode });
-        let found = device.performance_stats(&keys);
-        let value = |i: usize| found.get(i).and_then(|stat| stat.value.ok());
-        Self {
-            flops: value(0).map(|v| v.ops_per_s()).filter(|v| v.is_finite()),
-            bytes: value(1).map(|v| v.bytes_per_s(&keys[1])).filter(|v| v.is_finite()),
-        }
-    }
-
-    #[cfg(not(feature = "gpu"))]
-    fn of(_: &Device) -> Self {
-        Self { flops: None, bytes: None }
-    }
-
-    /// Two cells: what is achieved, and which share of the peak that is.
-    fn rate(&self, row: &Row, seconds: f64) -> String {
-        let (does, unit, peak) = match (row.flops > 0.0, row.bytes > 0.0) {
-            (true, _) => (row.flops / seconds, "GFLOP/s", self.flops),
-            (false, true) => (row.bytes / seconds, "GB/s", self.bytes),
-            (false, false) => return "– | –".into(),
-        };
-        let share = peak.map_or("–".into(), |peak| format!("{:.0} %", 100.0 * does / peak));
-        format!("{:.1} {unit} | {share}", does * 1e-9)
-    }
-}
-
-impl std::fmt::Display for Peak {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let of = |value: Option<f64>, unit| value.map_or("not told".into(), |v| format!("{:.1} {unit}", v * 1e-9));
-        writeln!(
-            f,
-            "Peak as burn measures it: {} in f32, {} copying.",
-            of(self.flops, "GFLOP/s"),
-            of(self.bytes, "GB/s")
-        )
-    }
-}
-
-/// The text with this adapter's table in place of the one it had, or at the end.
-fn with_table(text: &str, adapter: &str, table: &str) -> String {
-    let (begin, end) = (format!("<!-- measured: {adapter} -->"), "<!-- end -->");
-    let section = format!("{begin}\n\n### {adapter}\n\n{table}\n{end}");
-    match text.split_once(&begin).and_then(|(head, rest)| Some((head, rest.split_once(end)?.1))) {
-        Some((head, tail)) => format!("{head}{section}{tail}"),
-        None => format!("{}\n\n{section}\n", text.trim_end()),
-    }
 }
