@@ -40,6 +40,9 @@ const ROWS: [(&str, &str, Option<Matching>); 5] = [
     ("densecl-geometric", "DenseCL, geometric matching", Some(Matching::Geometric)),
 ];
 
+/// Pixels of a cell with the stem for small images.
+const CELL_PX: usize = 8;
+
 /// What is the same for every row; `KEY=VALUE` arguments change it.
 struct Budget {
     network: String,
@@ -265,6 +268,15 @@ fn cost(budget: &Budget, rounds: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The pixels of every cell as its features, `[1, 3, side, side]` to `[1, 3·cell², rows, columns]`: what colour and texture alone
+/// find.
+fn pixels_of_cells(image: Tensor<4>) -> Tensor<4> {
+    let [_, _, side, _] = image.dims();
+    let (cells, px) = (side / CELL_PX, CELL_PX);
+    let apart = image.reshape([3, cells, px, cells, px]).permute([0, 2, 4, 1, 3]);
+    apart.reshape([1, 3 * px * px, cells, cells])
+}
+
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let Some((_, rest)) = args.split_first().filter(|(first, _)| *first == "cost") {
@@ -295,18 +307,22 @@ fn main() -> anyhow::Result<()> {
     let shown = Subset::of(test.unwrap_or_else(|| source.clone()), budget.pairs);
     let all: Vec<usize> = (0..shown.len()).collect();
     let mut table = String::from("| | k-NN (k = 20) | PCK within 1 cell | within 2 cells |\n|---|---|---|---|\n");
+    let line = |table: &mut String, words: &str, knn: &str, pck: &Pck| {
+        let [one, two] = [pck.within_1, pck.within_2].map(|n| Pck::percent(n as f64, pck.cells));
+        let _ = writeln!(table, "| {words} | {knn} | {one:.1} % | {two:.1} % |");
+    };
+    let views = budget.views();
+    // What needs no network: nothing, and the pixels of a cell.
+    let pck = correspondence(pixels_of_cells, (&shown, &all), &views, 0, &device, || ())?;
+    let [one, two] = [pck.chance_1, pck.chance_2].map(|part| Pck::percent(part, pck.cells));
+    let _ = writeln!(table, "| guessing | | {one:.1} % | {two:.1} % |");
+    line(&mut table, "the pixels of a cell", "", &pck);
     for (words, path) in rows {
         let net = load_dense(&path, None, None, 0, &device)?;
         let knn = labelled.as_ref().map(|l| knn_of(&net.encoder, l, &config, &device)).transpose()?;
         let knn = knn.and_then(|k| k.get(&20).map(|v| format!("{v:.1} %"))).unwrap_or_default();
-        let pck = correspondence(&net.encoder, (&shown, &all), &budget.views(), 0, &device, || ())?;
-        let share = |part: f64| Pck::percent(part, pck.cells);
-        if table.lines().count() == 2 {
-            let (one, two) = (share(pck.chance_1), share(pck.chance_2));
-            let _ = writeln!(table, "| guessing | | {one:.1} % | {two:.1} % |");
-        }
-        let (one, two) = (share(pck.within_1 as f64), share(pck.within_2 as f64));
-        let _ = writeln!(table, "| {words} | {knn} | {one:.1} % | {two:.1} % |");
+        let pck = correspondence(|x| net.feature_map(x), (&shown, &all), &views, 0, &device, || ())?;
+        line(&mut table, words, &knn, &pck);
     }
     print!("{table}");
     Ok(write_atomically(&out.join("table.md"), table.as_bytes())?)

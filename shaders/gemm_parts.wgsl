@@ -91,21 +91,18 @@ fn beginning(col: u32, n: u32, ends: u32) -> vec4<f32> {
     return vec4<f32>(0.0);
 }
 {% if any %}
-// What becomes of a finished sum.
-fn ended(sum: vec4<f32>, at: u32, left: u32, ends: u32) -> vec4<f32> {
+fn with_gelu(sum: vec4<f32>, at: u32, left: u32, ends: u32) -> vec4<f32> {
     if ((ends & KEEP) != 0u) {
         put_past(sum, at, left);
     }
-    var y = sum;
-    if ((ends & GELU) != 0u) {
-        y = gelu(y);
-    }
-    if ((ends & RESIDUAL) != 0u) {
-        y += {{ got("past") }};
-    }
-    if ((ends & SLOPE) != 0u) {
-        y *= gelu_slope({{ got("past") }});
-    }
-    return y;
+    return gelu(sum);
+}
+
+fn with_residual(sum: vec4<f32>, at: u32, left: u32, ends: u32) -> vec4<f32> {
+    return sum + {{ got("past") }};
+}
+
+fn with_slope(sum: vec4<f32>, at: u32, left: u32, ends: u32) -> vec4<f32> {
+    return sum * gelu_slope({{ got("past") }});
 }
 {% endif %}

@@ -29,17 +29,17 @@
         {%- endfor %}
     }
     {%- endfor %}
-    {%- if any %}
-    if (ends > BIAS) {
+    {#- A loop for each ending: an adapter that computes both sides of a branch would compute all endings in a common one. #}
+    {%- for bit, function in [("GELU", "with_gelu"), ("RESIDUAL", "with_residual"), ("SLOPE", "with_slope")] if any %}
+    if ((ends & {{ bit }}) != 0u) {
         for (var i = 0u; i < {{ rows * columns }}u; i += 1u) {
             let row = row0 + i / {{ columns }}u;
             let col = col0 + i % {{ columns }}u * {{ step }}u;
             if (row < m && col < n) {
                 let at = c_base + row * n + col;
-                let left = n - col;
-                put_c(ended(sum_at(at, left), at, left, ends), at, left);
+                put_c({{ function }}(sum_at(at, n - col), at, n - col, ends), at, n - col);
             }
         }
     }
-    {%- endif %}
+    {%- endfor %}
 {%- endmacro %}

@@ -92,8 +92,13 @@ fn main(
         if (col0 + tx * 4u + {{ 32 * j }}u < n) {
             let left = n - col0 - tx * 4u - {{ 32 * j }}u;
             let at = c_base + (row0 + ty * 8u + {{ i }}u) * n + n - left;
-            {%- set sum = "s" ~ i ~ "_" ~ j %}
-            put_c({{ "ended(" ~ sum ~ ", at, left, ends)" if ending == "any" else sum }}, at, left);
+            var sum = s{{ i }}_{{ j }};
+            {%- for bit, function in [("GELU", "with_gelu"), ("RESIDUAL", "with_residual"), ("SLOPE", "with_slope")] if ending == "any" %}
+            if ((ends & {{ bit }}) != 0u) {
+                sum = {{ function }}(sum, at, left, ends);
+            }
+            {%- endfor %}
+            put_c(sum, at, left);
         }
         {%- endfor %}
     }

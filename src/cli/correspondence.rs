@@ -65,7 +65,14 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
         let (mean, std) = normalisation(net.run.as_ref());
         let plan = ViewPlan { mean, std, ..plan.clone() };
         let bar = images::bar(inputs.len());
-        let pck = correspondence(&net.encoder, (&inputs, &all), &plan, args.seed, &device.device, || bar.inc(1))?;
+        let pck = correspondence(
+            |x| net.feature_map(x),
+            (&inputs, &all),
+            &plan,
+            args.seed,
+            &device.device,
+            || bar.inc(1),
+        )?;
         bar.finish_and_clear();
         if pck.cells == 0 {
             bail!("{}: no two views of an image overlap; expected more images than {}", args.data, inputs.len());

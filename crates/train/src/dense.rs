@@ -45,13 +45,14 @@ pub fn view_box(place: &ViewPlace) -> ViewBox {
 }
 
 /// Percentage of correct matches: two views of each image by `plan` (its first two), every cell of one matched to the
-/// most similar cell of the other, against where the crops say it is. The views depend on `seed` alone, so that several
-/// networks can be shown the same. `tick` is called after every image.
+/// most similar cell of the other, against where the crops say it is. `map` gives the features of an image `[1, 3, side, side]`,
+/// `[1, dim, rows, columns]`. The views depend on `seed` alone, so that several networks can be shown the same. `tick` is called
+/// after every image.
 ///
 /// # Errors
 /// When an image cannot be read, views are no whole number of cells, or features are not finite.
 pub fn correspondence(
-    encoder: &Encoder,
+    map: impl Fn(Tensor<4>) -> Tensor<4>,
     (source, indices): (&dyn Source, &[usize]),
     plan: &ViewPlan,
     seed: u64,
@@ -69,7 +70,7 @@ pub fn correspondence(
         plan.render_all(&image, &drawn, &mut scratch, &mut [&mut a, &mut b]);
         let [from, to] = [&drawn[0], &drawn[1]].map(|params| view_box(&params.into()));
         let cells = |pixels: Vec<f32>| {
-            let map = encoder.feature_map(Tensor::from_data(TensorData::new(pixels, [1, 3, side, side]), device));
+            let map = map(Tensor::from_data(TensorData::new(pixels, [1, 3, side, side]), device));
             let [_, dim, rows, cols] = map.dims();
             (map.reshape([dim, rows * cols]).transpose(), [rows, cols])
         };

@@ -18,14 +18,14 @@ struct Plan {
 }
 
 impl Plan {
-    /// For software adapters without subgroups the rows of an invocation, and half as many or fewer with them: there another
-    /// row saves fewer loads, and takes as long to compile.
-    fn of(software_rows: usize, subgroup_rows: usize) -> Self {
+    /// `plain_rows` are those of an invocation on software adapters without subgroups. With them further rows save few loads,
+    /// and each takes as long to compile as the first.
+    fn of(plain_rows: usize) -> Self {
         let caps = caps();
         match (caps.family, caps.lanes) {
             (Family::Hardware, _) => Self { own: 1, group: 64, shared: true, lanes: 0 },
-            (Family::Software, lanes @ (4 | 8)) => Self { own: subgroup_rows, group: lanes, shared: false, lanes },
-            (Family::Software, _) => Self { own: software_rows, group: 8, shared: false, lanes: 0 },
+            (Family::Software, lanes @ (4 | 8)) => Self { own: 1, group: lanes, shared: false, lanes },
+            (Family::Software, _) => Self { own: plain_rows, group: 8, shared: false, lanes: 0 },
         }
     }
 
@@ -64,7 +64,7 @@ impl AttentionKernel for CubeBackend {
         let [batch, tokens, heads, head] = dims(&qkv, heads);
         let y = empty(&qkv, [batch, tokens, heads * head]);
         let lse = empty(&qkv, [batch, heads, tokens]);
-        let plan = Plan::of(4, 2);
+        let plan = Plan::of(4);
         Launch {
             shader: "attention",
             settings: &[&[("head", head.into()), ("queries", plan.own.into())], &plan.settings()[..]].concat(),
@@ -101,7 +101,7 @@ impl AttentionKernel for CubeBackend {
         }
         .run();
         // Keys keep twice as many numbers as queries do.
-        for (of, plan) in [("queries", Plan::of(4, 2)), ("keys", Plan::of(2, 1))] {
+        for (of, plan) in [("queries", Plan::of(4)), ("keys", Plan::of(2))] {
             Launch {
                 shader: "attention_backward",
                 settings: &[

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use ocelli_data::{DataError, DinoViews, Image, Loader, LoaderConfig, Rng, Scratch, Source, ViewPlan};
+use ocelli_data::{
+    DataError, DinoViews, Image, Loader, LoaderConfig, Rng, SceneConfig, SceneSource, Scratch, Source, ViewPlan,
+};
+use ocelli_train::config::resolve;
 use ocelli_train::gpu_views::{Packed, ViewOf, render_batch};
+use ocelli_train::{Event, Trainer};
 
 use crate::common::device;
 
@@ -124,5 +128,47 @@ fn a_batch_rendered_on_a_gpu_is_the_loaders() {
         for (i, (f, e)) in found.iter().zip(&group.data).enumerate() {
             assert!((f - e).abs() < 2.01 * level, "{side} px at {i}: {f}, on the CPU {e}");
         }
+    }
+}
+
+/// The losses of a short run with its views rendered there.
+fn losses(device: &Device, views: &str) -> Result<Vec<f64>, String> {
+    let sets = [
+        "arch=vit-32x2x2/8",
+        "dino.head.out_dim=64",
+        "batch_size=4",
+        "epochs=1",
+        "optim.warmup_epochs=0",
+        "log.every_steps=1",
+        "eval.every_epochs=0",
+        &format!("loader.views={views}"),
+    ];
+    let config = resolve(Some("demo"), None, &sets.map(String::from)).map_err(|e| e.to_string())?;
+    let scenes = SceneSource::new(SceneConfig { count: 12, size_px: 64, ..SceneConfig::default() }).unwrap();
+    let source: Arc<dyn Source> = Arc::new(scenes);
+    let mut trainer = Trainer::new(&config, device, &source, None).map_err(|e| e.to_string())?;
+    let mut found = Vec::new();
+    let mut listen = |event: &Event| {
+        if let Event::Step(figures) = event {
+            found.push(figures.loss);
+        }
+        Ok(())
+    };
+    trainer.run(None, &mut listen).map_err(|e| e.to_string())?;
+    Ok(found)
+}
+
+#[test]
+fn a_run_with_its_views_on_a_gpu_is_the_same_run() {
+    let device = device().inner();
+    if device == Device::flex() {
+        let refused = losses(&device, "gpu").unwrap_err();
+        assert!(refused.contains("loader.views") && refused.contains("cpu"), "{refused}");
+        return;
+    }
+    let (there, here) = (losses(&device, "gpu").unwrap(), losses(&device, "cpu").unwrap());
+    assert_eq!((there.len(), here.len()), (3, 3));
+    for (a, b) in there.iter().zip(&here) {
+        assert!((a - b).abs() < 1e-3 * b.abs(), "{there:?}, on the CPU {here:?}");
     }
 }
