@@ -5,7 +5,6 @@
    lanes (not 0: of a subgroup, which is the workgroup; each invocation loads one key and hands it round), wide (see
    vec4_parts). #}
 {%- set vecs = head // 4 %}
-{%- set lanes = 0 if shared else lanes %}
 {%- set block = queries * group if shared or lanes else queries %}
 {%- from "vec4_parts.wgsl" import four, vec4_of, unpack %}
 {{ unpack(wide) }}

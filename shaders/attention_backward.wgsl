@@ -4,7 +4,6 @@
    Settings: head, of ("queries" | "keys"), own (queries or keys of an invocation), shared, group, lanes, wide (as in
    attention). #}
 {%- set vecs = head // 4 %}
-{%- set lanes = 0 if shared else lanes %}
 {%- set block = own * group if shared or lanes else own %}
 {%- from "vec4_parts.wgsl" import four, vec4_of, unpack %}
 {{ unpack(wide) }}

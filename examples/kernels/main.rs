@@ -1,13 +1,15 @@
-//! Hand-written kernels beside stock burn, on one device, in one process.
+//! Hand-written kernels beside stock burn, on one device.
 //!
 //!     cargo run --release --example kernels -- gpu [OUT.md] [ROWS] [wgsl]
 //!
 //! `cargo xtask bench` runs it. Prints a table of medians of runs that take turns, both sides warm (after stock's autotune)
-//! and synchronised, and puts it into OUT.md in place of this adapter's last one. ROWS picks rows by a part of their names, or `memory`;
-//! `wgsl` runs the hand-written kernels alone.
+//! and synchronised, and puts it into OUT.md in place of this adapter's last one. Every row has a process of its own, in which
+//! both sides run; Mesa's shader cache is off there, so that a first use is one. ROWS picks rows by a part of their names, or
+//! `memory`; `wgsl` runs the hand-written kernels alone, to look at where the time goes.
 #![allow(clippy::print_stderr)]
 
 use std::error::Error;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -18,7 +20,7 @@ mod peak;
 mod rows;
 
 use peak::Peak;
-use rows::{dense_operations, networks, operations, resnet_step, training_step};
+use rows::{Row, dense_operations, networks, operations, resnet_step, training_step};
 
 /// Runs of each side that count, and seconds after which one more is too many.
 const RUNS: usize = 5;
@@ -42,11 +44,9 @@ fn step_alone(network: &str, kernels: &str, plain: &Device) -> Result<(u64, f64)
 /// [`step_alone`] of both sides, each in a process of its own, so that neither finds the other's memory.
 fn memory_row(device: &str, network: &str, name: &str) -> Result<String, Box<dyn Error>> {
     let of = |kernels: &str| -> Result<[f64; 2], Box<dyn Error>> {
-        let output = std::process::Command::new(std::env::current_exe()?)
-            .args(["memory", device, kernels, network])
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let (bytes, seconds) = text.trim().split_once(' ').ok_or("the other process told nothing")?;
+        let text = apart(&["memory", device, kernels, network])?;
+        let (bytes, seconds) =
+            text.trim().split_once(' ').ok_or_else(|| format!("the process of {network} ended: {text}"))?;
         Ok([bytes.parse::<f64>()? / 1e6, seconds.parse()?])
     };
     let ([ours, our_s], [stock, stock_s]) = (of("wgsl")?, of("stock")?);
@@ -69,24 +69,81 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
+/// What this program says in a process of its own.
+fn apart(args: &[&str]) -> Result<String, Box<dyn Error>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(args).env("MESA_SHADER_CACHE_DISABLE", "true").stderr(Stdio::inherit());
+    Ok(String::from_utf8(command.output()?.stdout)?)
+}
+
+fn all_rows(device: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
+    let mut rows = operations(device);
+    rows.extend(dense_operations(device));
+    rows.extend(networks(device)?);
+    Ok(rows)
+}
+
+/// A row's line of the table; `alone` measures the hand-written kernels only.
+fn line(row: &mut Row, peak: &Peak, alone: bool) -> String {
+    let sides = if alone { &[Mode::Wgsl][..] } else { &[Mode::Wgsl, Mode::Stock] };
+    // The first use compiles; stock chooses among its kernels.
+    let first: Vec<f64> = sides
+        .iter()
+        .map(|mode| {
+            set_mode(*mode);
+            seconds(&mut row.work)
+        })
+        .collect();
+    let mut times = vec![Vec::new(); sides.len()];
+    let started = Instant::now();
+    for run in 0..=RUNS {
+        if run > 1 && started.elapsed().as_secs_f64() > PATIENCE_S {
+            break;
+        }
+        for (mode, times) in sides.iter().zip(&mut times) {
+            set_mode(*mode);
+            let taken = seconds(&mut row.work);
+            if run > 0 {
+                times.push(taken);
+            }
+        }
+    }
+    let found: Vec<f64> = times.into_iter().map(median).collect();
+    let ours = found[0];
+    let (stock, times) = match found.get(1) {
+        Some(stock) => (format!("{:.2} ms", stock * 1e3), format!("{:.2}×", stock / ours)),
+        None => ("–".into(), "–".into()),
+    };
+    let stock_first = first.get(1).map_or("–".into(), |s| format!("{s:.1} s"));
+    let (name, rate) = (&row.name, peak.rate(row, ours));
+    format!("| {name} | {:.2} ms | {stock} | {times} | {rate} | {:.1} s | {stock_first} |", ours * 1e3, first[0])
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, choice, kernels, network] = &args[..]
-        && first == "memory"
-    {
-        let (bytes, seconds) = step_alone(network, kernels, &device::open(choice.parse()?)?.device)?;
-        println!("{bytes} {seconds:.3}");
-        return Ok(());
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["memory", choice, kernels, network] => {
+            let (bytes, seconds) = step_alone(network, kernels, &device::open(choice.parse()?)?.device)?;
+            println!("{bytes} {seconds:.3}");
+            return Ok(());
+        }
+        ["row", choice, name, sides] => {
+            let device = device::open(choice.parse()?)?.device;
+            let mut rows = all_rows(&device)?;
+            // Once in a process and seconds long on a slow device, for whichever side tunes something first: so it is nobody's.
+            let peak = Peak::of(&device);
+            // Numbers are drawn when they are wanted: not in the first use of what wants them.
+            device.sync()?;
+            let row = rows.iter_mut().find(|row| row.name == name).ok_or("no such row")?;
+            println!("{}", line(row, &peak, sides == "wgsl"));
+            return Ok(());
+        }
+        _ => {}
     }
-    let choice = args.first().map_or("gpu", String::as_str);
+    let (choice, wanted) = (args.first().unwrap_or(&"gpu"), args.get(2).unwrap_or(&""));
+    let sides = args.get(3).copied().unwrap_or("both");
     let chosen = device::open(choice.parse()?)?;
-    let wanted = args.get(2).map_or("", String::as_str);
-    let alone = args.get(3).is_some_and(|side| side == "wgsl");
-    let mut rows = operations(&chosen.device);
-    rows.extend(dense_operations(&chosen.device));
-    rows.extend(networks(&chosen.device)?);
-    rows.retain(|r| r.name.contains(wanted));
-
     let peak = Peak::of(&chosen.device);
     let mut table = format!(
         "{peak}\n| work | WGSL | stock | WGSL is | WGSL does | of the peak | first use WGSL | first use stock |\n\
@@ -94,45 +151,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("{}", chosen.name);
     print!("{table}");
-    for row in &mut rows {
-        if alone {
-            // To look at where the time goes: one side, nothing to compare with.
-            set_mode(Mode::Wgsl);
-            let times: Vec<f64> = (0..4).map(|_| seconds(&mut row.work)).collect();
-            let rate = peak.rate(row, median(times[1..].to_vec()));
-            println!("{}: first {:.2} s, then {:.3?} s, {rate}", row.name, times[0], &times[1..]);
-            continue;
+    // Only their names, so on whatever device.
+    for name in all_rows(&Device::flex())?.into_iter().map(|row| row.name).filter(|name| name.contains(wanted)) {
+        let of = |sides| apart(&["row", choice, &name, sides]);
+        let mut line = of(sides)?;
+        if !line.starts_with('|') && sides != "wgsl" {
+            eprintln!("{name}: stock does not get through");
+            line = of("wgsl")?;
         }
-        // The first use compiles; stock chooses among its kernels.
-        let first = [Mode::Wgsl, Mode::Stock].map(|mode| {
-            set_mode(mode);
-            seconds(&mut row.work)
-        });
-        let mut times = [Vec::new(), Vec::new()];
-        let started = Instant::now();
-        for run in 0..=RUNS {
-            if run > 1 && started.elapsed().as_secs_f64() > PATIENCE_S {
-                break;
-            }
-            for (mode, times) in [Mode::Wgsl, Mode::Stock].into_iter().zip(&mut times) {
-                set_mode(mode);
-                let taken = seconds(&mut row.work);
-                if run > 0 {
-                    times.push(taken);
-                }
-            }
-        }
-        let [ours, stock] = times.map(median);
-        let rate = peak.rate(row, ours);
-        let line = format!(
-            "| {} | {:.2} ms | {:.2} ms | {:.2}× | {rate} | {:.1} s | {:.1} s |\n",
-            row.name,
-            ours * 1e3,
-            stock * 1e3,
-            stock / ours,
-            first[0],
-            first[1]
-        );
         print!("{line}");
         table.push_str(&line);
     }

@@ -1,6 +1,7 @@
 // The package beside onnxruntime-web, in one browser, taking turns: the same network, the same input, the results compared.
-//   node web/bench/run.mjs MODELS ORT [cpu|webgpu] [--rounds 2] [--warm 3] [--sides ocelli,onnxruntime]
-// A third side is `burn`: the package with burn's own kernels in place of its own.
+//   node web/bench/run.mjs MODELS ORT [cpu|webgpu] [--rounds 2] [--warm 3] [--sides ocelli,onnxruntime] [--train]
+// A third side is `burn`: the package with burn's own kernels in place of its own. `--train` takes steps of DINO in place of
+// looking at a picture (ocelli and burn): one picture, two views of 224 px, no local ones.
 // MODELS is what export.py writes, ORT the folder `dist` of the package onnxruntime-web. Needs `cargo xtask web` before.
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -10,7 +11,7 @@ import { launch, serve } from '../test/browser.mjs';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: 'string', default: '2' }, warm: { type: 'string', default: '3' }, sides: { type: 'string', default: 'ocelli,onnxruntime' } },
+  options: { rounds: { type: 'string', default: '2' }, warm: { type: 'string', default: '3' }, sides: { type: 'string', default: 'ocelli,onnxruntime' }, train: { type: 'boolean', default: false } },
 });
 const [models, ort, device = 'cpu'] = positionals;
 if (!models || !ort || !['cpu', 'webgpu'].includes(device)) {
@@ -39,9 +40,18 @@ const counting = `
 `;
 
 /** Runs in the page. Each side gives back a function from the input to the class token's feature. */
-const own = async ({ device, name }) => {
+const own = async ({ device, name, train }) => {
   const { Ocelli } = await import('/dist/index.js');
   const ocelli = await Ocelli.open(device, name === 'burn' ? 'stock' : 'auto');
+  if (train) {
+    const head = { out_dim: 4096, hidden_dim: 512, bottleneck_dim: 128 };
+    const session = await ocelli.session({
+      arch: 'vit-s/16', batch_size: 1, views: { global_size_px: 224, local_crops: 0 }, dino: { head, freeze_last_layer_epochs: 0 },
+    });
+    await session.addScenes(1, 224);
+    window.infer = async () => [(await session.step()).loss];
+    return;
+  }
   const model = await ocelli.load('/vit.safetensors');
   window.infer = async (input) => {
     const view = await model.lookAt(input, 1, 224, 224);
@@ -75,7 +85,7 @@ async function measure(name) {
   await page.goto(`${url}/bench.html`);
   const counters = async () => (name === 'onnxruntime' ? page : page.workers().at(-1)).evaluate(() => ({ ...self.counters }));
   const began = Date.now();
-  await page.evaluate(sides[name], { device, ortUrl, name });
+  await page.evaluate(sides[name], { device, ortUrl, name, train: options.train });
   const run = () => page.evaluate(async () => {
     // The same numbers for both, neither random nor flat.
     window.input ??= Float32Array.from({ length: 3 * 224 * 224 }, (_, i) => Math.sin(i * 0.7) + Math.cos(i * 0.013));
@@ -95,8 +105,8 @@ async function measure(name) {
 }
 
 const names = options.sides.split(',');
-if (names.length < 2 || !names.every((name) => sides[name])) {
-  console.error(`--sides: expected two or more of ${Object.keys(sides).join(', ')}, found ${options.sides}`);
+if (names.length < 2 || !names.every((name) => sides[name]) || (options.train && names.includes('onnxruntime'))) {
+  console.error(`--sides: expected two or more of ${Object.keys(sides).join(', ')} (with --train not the last), found ${options.sides}`);
   process.exit(2);
 }
 const found = Object.fromEntries(names.map((name) => [name, []]));
@@ -111,13 +121,13 @@ const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 const rows = Object.entries(found).map(([name, runs]) => ({
   name, first: median(runs.map((r) => r.first)), warm: median(runs.flatMap((r) => r.times)), ...runs[0],
 }));
-console.log(`ViT-S/16 at 224 px, f32, ${device === 'cpu' ? 'wasm, one thread' : 'WebGPU on SwiftShader'}\n`);
+console.log(`ViT-S/16 at 224 px, ${options.train ? 'a step of DINO, ' : ''}f32, ${device === 'cpu' ? 'wasm, one thread' : 'WebGPU on SwiftShader'}\n`);
 console.log('| | from nothing to the first result | warm, median | dispatches | submits |\n|---|---|---|---|---|');
 for (const r of rows) console.log(`| ${r.name} | ${(r.first / 1000).toFixed(1)} s | ${r.warm.toFixed(0)} ms | ${r.dispatches} | ${r.submits} |`);
 const [ours, ...others] = rows;
 for (const r of others) console.log(`| ${ours.name} to ${r.name} | ${(ours.first / r.first).toFixed(3)} | ${(ours.warm / r.warm).toFixed(3)} | | |`);
 const apart = Math.max(...others.flatMap((r) => ours.cls.map((v, i) => Math.abs(v - r.cls[i]))));
-console.log(`\nLargest difference of the features: ${apart.toExponential(1)}`);
+console.log(`\nLargest difference of the ${options.train ? 'losses' : 'features'}: ${apart.toExponential(1)}`);
 await browser.close();
 server.close();
 ortServer.close();

@@ -2,11 +2,12 @@
 
 import { Ocelli, OcelliError, type Attention, type DeviceChoice, type OcelliModel, type OcelliOverlay, type OcelliView } from '../ocelli/src/index';
 import { drawStage, heatmap, massMask, mean, patchColours, thumbnail } from './draw';
-import { element, facts, ms, say, sayError } from './page';
+import { element, facts, ms, on, say, sayError } from './page';
+import { photos } from './photos';
+import { copy, drawable, readPicture, sizeOf, type Picture } from './picture';
 import { LiveTimes } from './live';
 import { Training } from './training';
 
-type Picture = ImageBitmap | ImageData | HTMLVideoElement;
 type Show = 'attention' | 'colours' | 'match';
 
 const stage = element<HTMLCanvasElement>('stage');
@@ -28,20 +29,6 @@ let camera: MediaStream | undefined;
 let overlayed: { canvas: HTMLCanvasElement; overlay: OcelliOverlay } | undefined;
 let weights: string | Blob = './models/scenes.safetensors';
 const times: number[] = [];
-
-const sizeOf = (p: Picture): [number, number] => (p instanceof HTMLVideoElement ? [p.videoWidth, p.videoHeight] : [p.width, p.height]);
-
-/** What can be drawn on a canvas. */
-const drawables = new WeakMap<ImageData, HTMLCanvasElement>();
-function drawable(p: Picture): CanvasImageSource {
-  if (!(p instanceof ImageData)) return p;
-  let found = drawables.get(p);
-  if (!found) drawables.set(p, (found = thumbnail(p)));
-  return found;
-}
-
-/** A copy for the worker, which takes what it is given. */
-const copy = (p: Picture) => (p instanceof ImageData ? Promise.resolve(p) : createImageBitmap(p));
 
 async function open(choice: DeviceChoice): Promise<void> {
   say('Opening the device…');
@@ -271,19 +258,6 @@ function patchAt(event: PointerEvent): number | undefined {
   return row >= 0 && row < view.rows && column >= 0 && column < view.columns ? row * view.columns + column : undefined;
 }
 
-/** Larger pictures are kept in this size: no map needs more, and drawing 24 megapixels again and again blocks the page. */
-const LONG_SIDE_PX = 2048;
-
-async function readPicture(file: Blob): Promise<ImageBitmap> {
-  const whole = await createImageBitmap(file);
-  const scale = LONG_SIDE_PX / Math.max(whole.width, whole.height);
-  if (scale >= 1) return whole;
-  const [resizeWidth, resizeHeight] = [whole.width, whole.height].map((n) => Math.max(1, Math.round(n * scale)));
-  const kept = await createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: 'high' });
-  whole.close();
-  return kept;
-}
-
 async function setPicture(next: Picture | Blob, name: string): Promise<void> {
   let ready: Picture;
   try {
@@ -456,13 +430,6 @@ function save(): void {
   }, 'image/png');
 }
 
-/** Runs what a control asks for; whatever goes wrong is said, and the page goes on. */
-function on<K extends keyof HTMLElementEventMap>(target: HTMLElement, kind: K, run: (event: HTMLElementEventMap[K]) => unknown): void {
-  target.addEventListener(kind, (event) => {
-    Promise.resolve().then(() => run(event)).catch(sayError);
-  });
-}
-
 const training = new Training(async (bytes) => {
   weights = new Blob([bytes as BlobPart]);
   await loadModel();
@@ -562,33 +529,6 @@ function connect(): void {
   });
 }
 
-/** The photographs of public/samples, with whom they are by. */
-const PHOTOS = {
-  chelsea: 'Chelsea the cat, by Stefan van der Walt, CC0',
-  coffee: 'A cup of coffee, by Rachel Michetti, CC0',
-  astronaut: 'Eileen Collins, by NASA, public domain',
-  rocket: 'A rocket’s launch, by SpaceX, public domain',
-  camera: 'A photographer, by Lav Varshney, CC0',
-};
-
-function photos(): void {
-  for (const [name, words] of Object.entries(PHOTOS)) {
-    const button = document.createElement('button');
-    const image = new Image();
-    [button.type, button.title, image.src, image.alt] = ['button', words, `./samples/thumbs/${name}.webp`, ''];
-    button.setAttribute('aria-label', `Photograph: ${words}`);
-    button.append(image);
-    on(button, 'click', async () => {
-      // The photograph itself is only fetched by who wants it.
-      const response = await fetch(`./samples/${name}.webp`);
-      if (!response.ok) throw new OcelliError('network', `the photograph cannot be fetched: the server answers ${response.status}`);
-      await setPicture(await response.blob(), name);
-      element('credit').firstChild!.textContent = `${words}: `;
-    });
-    element('photos').append(button);
-  }
-}
-
 async function scenes(): Promise<void> {
   if (!ocelli) return;
   const list = element('scenes');
@@ -606,7 +546,7 @@ async function scenes(): Promise<void> {
 
 async function start(): Promise<void> {
   connect();
-  photos();
+  photos(setPicture);
   try {
     await open('auto');
   } catch (error) {

@@ -35,3 +35,10 @@ export function facts(rows: Record<string, string>): void {
 }
 
 export const ms = (value: number) => (value >= 1000 ? `${(value / 1000).toFixed(2)} s` : `${value.toFixed(0)} ms`);
+
+/** Runs what a control asks for; whatever goes wrong is said, and the page goes on. */
+export function on<K extends keyof HTMLElementEventMap>(target: HTMLElement, kind: K, run: (event: HTMLElementEventMap[K]) => unknown): void {
+  target.addEventListener(kind, (event) => {
+    Promise.resolve().then(() => run(event)).catch(sayError);
+  });
+}

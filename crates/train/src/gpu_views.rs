@@ -6,6 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ocelli_data::views::{ExtendedBox, Taps, hsv_table, hue_shift};
 use ocelli_data::{DrawnView, Image, JitterStep, ViewBatch, ViewParams, ViewPlan, ViewSpec};
 use ocelli_kernels::views::{Axis, Box, Picture, Step, View, ViewJob, views};
+use rayon::prelude::*;
 
 /// One view to render: of which picture, and what was drawn for it.
 #[derive(Debug, Clone)]
@@ -90,21 +91,19 @@ fn portions<'a>(samples: &'a [Vec<DrawnView>], plan: &ViewPlan) -> Vec<&'a [Vec<
 pub struct Packed {
     pixels: Tensor<1, Int>,
     places: Vec<Picture>,
-    sizes: Vec<(u32, u32)>,
 }
 
 impl Packed {
     /// Sends pictures to a GPU.
     pub fn new<'a>(images: impl Iterator<Item = &'a Image>, device: &Device) -> Self {
-        let (mut pixels, mut places, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut pixels, mut places) = (Vec::new(), Vec::new());
         for image in images {
             let (width, height) = (image.width as usize, image.height as usize);
             places.push(Picture { offset: pixels.len(), width, height });
-            sizes.push((image.width, image.height));
             pixels.extend(image.data.chunks_exact(3).map(|p| i32::from_le_bytes([p[0], p[1], p[2], 255])));
         }
         let count = pixels.len();
-        Self { pixels: Tensor::from_data(TensorData::new(pixels, [count]), device), places, sizes }
+        Self { pixels: Tensor::from_data(TensorData::new(pixels, [count]), device), places }
     }
 
     /// Renders views of one size, `[views, 3, side, side]`, as [`ViewSpec::render_into`] does on the CPU.
@@ -114,37 +113,39 @@ impl Packed {
     pub fn render(&self, drawn: &[ViewOf<'_>], mean: [f32; 3], std: [f32; 3]) -> Tensor<4> {
         static HSV: LazyLock<Vec<u8>> = LazyLock::new(hsv_table);
         let side = drawn.first().map_or(1, |v| v.spec.size_px.max(1) as usize);
-        let described: Vec<View> = drawn.iter().map(|v| self.describe(v, side)).collect();
+        // Tables of weights for every view: the only work that is left to the processor, and the device waits for it.
+        let described: Vec<View> = drawn.par_iter().map(|v| describe(v, &self.places, side)).collect();
         views(self.pixels.clone(), ViewJob::new(&described, side, mean, std, &HSV))
     }
+}
 
-    fn describe(&self, drawn: &ViewOf<'_>, side: usize) -> View {
-        let ViewOf { picture, spec, params } = drawn;
-        assert!(spec.size_px as usize == side, "views of {} and of {side} pixels in one batch", spec.size_px);
-        let (width, height) = self.sizes[*picture];
-        let crop = params.crop.clipped(width, height);
-        let [top, left, height, width] = [crop.top, crop.left, crop.height, crop.width].map(|n| n as usize);
-        let axis = |input| {
-            let Taps { starts, ends, weights } = Taps::new(input, side, spec.filter);
-            Axis { starts, ends, weights }
-        };
-        let step = |step: &JitterStep| match *step {
-            JitterStep::Brightness(factor) => Step::Brightness(factor as f32),
-            JitterStep::Contrast(factor) => Step::Contrast(factor as f32),
-            JitterStep::Saturation(factor) => Step::Saturation(factor as f32),
-            JitterStep::Hue(turns) => Step::Hue(hue_shift(turns)),
-        };
-        let blur = params.blur.and_then(ExtendedBox::of_blur);
-        View {
-            picture: self.places[*picture],
-            crop: [top, left, height, width],
-            columns: axis(width),
-            rows: axis(height),
-            flip: params.flip,
-            jitter: params.jitter.iter().flatten().map(step).collect(),
-            greyscale: params.grayscale,
-            blur: blur.map(|b| Box { reach: b.reach, whole: b.whole, end: b.end }),
-            solarise: params.solarize.then_some(spec.solarize_threshold),
-        }
+/// A view in the kernels' words; `places` are the pictures'.
+fn describe(drawn: &ViewOf<'_>, places: &[Picture], side: usize) -> View {
+    let ViewOf { picture, spec, params } = drawn;
+    assert!(spec.size_px as usize == side, "views of {} and of {side} pixels in one batch", spec.size_px);
+    let Picture { width, height, .. } = places[*picture];
+    let crop = params.crop.clipped(width as u32, height as u32);
+    let [top, left, height, width] = [crop.top, crop.left, crop.height, crop.width].map(|n| n as usize);
+    let axis = |input| {
+        let Taps { starts, ends, weights } = Taps::new(input, side, spec.filter);
+        Axis { starts, ends, weights }
+    };
+    let step = |step: &JitterStep| match *step {
+        JitterStep::Brightness(factor) => Step::Brightness(factor as f32),
+        JitterStep::Contrast(factor) => Step::Contrast(factor as f32),
+        JitterStep::Saturation(factor) => Step::Saturation(factor as f32),
+        JitterStep::Hue(turns) => Step::Hue(hue_shift(turns)),
+    };
+    let blur = params.blur.and_then(ExtendedBox::of_blur);
+    View {
+        picture: places[*picture],
+        crop: [top, left, height, width],
+        columns: axis(width),
+        rows: axis(height),
+        flip: params.flip,
+        jitter: params.jitter.iter().flatten().map(step).collect(),
+        greyscale: params.grayscale,
+        blur: blur.map(|b| Box { reach: b.reach, whole: b.whole, end: b.end }),
+        solarise: params.solarize.then_some(spec.solarize_threshold),
     }
 }

@@ -173,8 +173,11 @@ fn every_expansion_is_valid() {
     let mut plain = String::new();
     for name in shaders() {
         for settings in axes(name).map(|a| combinations(&a)).unwrap_or_default() {
-            // Only a gradient has something to be added to.
-            if settings.contains(&("backward", false.into())) && settings.contains(&("past", true.into())) {
+            let both = |a, b| settings.contains(&a) && settings.contains(&b);
+            // Only a gradient has something to be added to; what a workgroup shares, no subgroup does.
+            if both(("backward", false.into()), ("past", true.into()))
+                || both(("shared", true.into()), ("lanes", 8.into()))
+            {
                 continue;
             }
             let text = expand(name, &settings);
