@@ -29,7 +29,7 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 }
 
 /// Waits until everything before is done: data is fetched when somebody looks at it.
-fn finish(x: Tensor<1>) {
+pub fn finish(x: Tensor<1>) {
     let numbers = x.into_data().try_to_vec::<f32>();
     assert!(numbers.is_ok_and(|n| n.iter().all(|x| x.is_finite())), "the result is not finite");
 }
