@@ -7,7 +7,7 @@ use burn::backend::wgpu::CubeTensor;
 
 use super::ConvShape;
 use crate::gpu::{
-    Batch, Ending, Family, Gemm, Launch, Layout, caps, contiguous, empty, gemm, gemm_batch, reshaped, size,
+    Batch, Ending, Gemm, Launch, Layout, contiguous, empty, gemm, gemm_batch, reshaped, shares_loads, size,
 };
 
 /// What the taps see may take so many bytes; larger batches gather while they multiply.
@@ -50,9 +50,8 @@ impl Sizes {
 
     /// Whether this way is the faster one on the device, and fits.
     pub fn unfolds(&self) -> bool {
-        let caps = caps();
         let numbers = self.images * self.taps() * self.padded();
-        caps.family == Family::Software && matches!(caps.lanes, 4 | 8) && numbers * size_of::<f32>() <= MOST
+        shares_loads() && numbers * size_of::<f32>() <= MOST
     }
 
     /// Rows of what the taps see.

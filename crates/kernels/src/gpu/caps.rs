@@ -46,6 +46,12 @@ pub(crate) fn software() -> bool {
     caps().family == Family::Software
 }
 
+/// Whether a subgroup shares what it loads, which makes a matrix product faster than anything else (`gemm_subgroup`).
+pub(crate) fn shares_loads() -> bool {
+    let caps = caps();
+    caps.family == Family::Software && matches!(caps.lanes, 4 | 8)
+}
+
 /// Whether vec4 are better read as two 64-bit numbers (`shaders/vec4_parts.wgsl`).
 pub(crate) fn wide() -> bool {
     let caps = caps();

@@ -7,7 +7,7 @@ mod sizes;
 mod template;
 
 pub use caps::{Caps, Family, caps, set_caps};
-pub(crate) use caps::{software, wide};
+pub(crate) use caps::{shares_loads, software, wide};
 pub(crate) use gemm::{Batch, Ending, Gemm, Layout, gemm, gemm_batch};
 pub(crate) use launch::{Launch, contiguous, count, empty, owned, reshaped, size, sum_rows};
 pub use template::{Setting, expand, shaders};

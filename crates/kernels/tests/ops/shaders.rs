@@ -118,6 +118,8 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("columns", numbers(&[16])),
             ("group", numbers(&[8])),
         ],
+        "info_nce_stats" => vec![("vec", flags()), ("group", numbers(&[8]))],
+        "info_nce_weights" => vec![("vec", flags()), ("each", numbers(&[16])), ("group", numbers(&[8]))],
         "info_nce_shared" => vec![("ending", names(&["stats", "weights"]))],
         "layer_norm" => {
             vec![
