@@ -305,7 +305,7 @@ impl Trainer {
 /// Whether the views are rendered on the device. On a software adapter they are faster on the processor as it is.
 fn views_on_gpu(choice: ViewsOn, device: &Device) -> Result<bool, ConfigError> {
     let (expected, found) = ("\"auto\" or \"cpu\" where the device is the CPU".into(), "\"gpu\"".into());
-    match (choice, *device == Device::flex()) {
+    match (choice, device.clone().inner() == Device::flex()) {
         (ViewsOn::Gpu, true) => Err(ConfigError::Value { key: "loader.views", expected, found }),
         (ViewsOn::Gpu, false) => Ok(true),
         (ViewsOn::Cpu, _) | (ViewsOn::Auto, true) => Ok(false),
