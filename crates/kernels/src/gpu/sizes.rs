@@ -41,15 +41,18 @@ impl<K: Eq + Hash, V: Clone> Kept<K, V> {
     }
 }
 
+/// A device and numbers that lie on it.
+type Wanted = (Device, Box<[u32]>);
+
 thread_local! {
     /// Each thread has a stream of its own on the device, and a buffer of another stream would have to be waited for.
-    static KEPT_SIZES: RefCell<Kept<(Device, Box<[u32]>), Handle>> = RefCell::default();
+    static KEPT_SIZES: RefCell<Kept<Wanted, Handle>> = RefCell::default();
 }
 
 /// A buffer with these numbers where `tensor` is. Nobody writes to it.
 pub(super) fn buffer(tensor: &CubeTensor, sizes: &[u32]) -> Handle {
     KEPT_SIZES.with_borrow_mut(|kept| {
-        let key = (tensor.device.clone(), Box::from(sizes));
+        let key: Wanted = (tensor.device.clone(), Box::from(sizes));
         kept.get_or_make(key, || tensor.client.create_from_slice(bytemuck::cast_slice(sizes)))
     })
 }
