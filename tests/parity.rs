@@ -10,10 +10,10 @@ mod support;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use ocelli::methods::schedule::{Cosine, TeacherTemperature};
-use ocelli::methods::{Dino, DinoConfig, Method, StepClock};
+use ocelli::methods::optim::{AdamW, AdamWState, GradientSum, OptimConfig, Optimizer, StepRates};
+use ocelli::methods::{Batch, Dino, DinoConfig, Method, StepClock, Update};
 use ocelli::models::weights::{ModuleState as _, StateDict};
 use ocelli::models::{DinoHeadConfig, Init, Mode, Vit, VitConfig, params};
-use ocelli::train::{AdamW, AdamWState, GradientSum, StepRates};
 use support::{Fixture, Tolerance, as_usize, assert_close, device, fixtures, formula_tensor, values};
 
 /// A backbone with formula weights.
@@ -228,7 +228,8 @@ fn training_steps(f: &Fixture) {
     let decay = Cosine::new(f.f64("wd"), f.f64("wd_end"), total);
     let momentum = Cosine::new(f.f64("mom"), 1.0, total);
     let tolerance = &f.json["tolerance"];
-    let mut optimizer = AdamWState::new(AdamW::default());
+    let optim = OptimConfig::default();
+    let mut optimizer = Optimizer::new(&optim);
     let mut lr_sum = 0.0;
     for step in 0..f.usize("steps") {
         let clock = StepClock {
@@ -265,7 +266,7 @@ fn training_steps(f: &Fixture) {
             close("step0.student_output", values(student));
             close("step0.teacher_output", values(teacher));
         }
-        let output = dino.loss(&views, batch, &[], &clock);
+        let output = dino.loss(&Batch::of_views(views.to_vec(), batch), &clock);
         let mut raw = output.loss.backward();
         let found = values(output.loss.clone());
         let expected = &f.get("loss").values[step..=step];
@@ -276,12 +277,17 @@ fn training_steps(f: &Fixture) {
             Tolerance::of(&tolerance["loss"], expected),
         );
 
-        let gradients = params::take_gradients(dino.net(), &mut raw);
+        let gradients = dino.network().take_gradients(&mut raw);
         check_gradients(f, step, &gradients);
         let mut sum = GradientSum::default();
         sum.add(gradients, 1.0);
-        sum.drop_where(|n| dino.is_frozen(n, clock.epoch));
-        dino.update_with_follower(&clock, |net, teacher| optimizer.step_with(net, teacher, sum, &rates));
+        dino.update(Update {
+            optimizer: &mut optimizer,
+            gradients: sum,
+            rates: &rates,
+            config: &optim,
+            clock: &clock,
+        });
         dino.after_step(&clock);
 
         let k = config.head.out_dim;

@@ -6,8 +6,9 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use ocelli::data::{Split, open_source, open_split};
 use ocelli::eval::attention::{AttentionJaccard, JaccardSummary};
-use ocelli::train::config::{BackboneArch, resolve};
-use ocelli::train::{Encoder, Labelled, RunConfig, knn_of, knn_of_pixels};
+use ocelli::models::{AnyBackbone, BackboneKind};
+use ocelli::train::config::resolve;
+use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
 
 use super::DeviceArgs;
 use super::attention::{Attended, attend, normalisation, write_sheet};
@@ -48,7 +49,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let mut sets: Vec<String> = args.epochs.iter().map(|e| format!("epochs={e}")).collect();
     sets.extend(args.sets.iter().cloned());
     let config = resolve(Some("demo"), None, &sets)?;
-    if !matches!(config.arch, BackboneArch::Vit(_)) {
+    if config.arch.kind() != BackboneKind::Vit {
         bail!("arch: expected a Vision Transformer, whose attention the demo shows; found {}", config.arch);
     }
     let source = open_source(&args.data)?;
@@ -69,18 +70,18 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let trained = trainer.encoder()?;
 
     if let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) {
-        let pixels = knn_of_pixels(&labelled, &config, &device.device)?;
+        let (pixels, side) = knn_of_pixels(&labelled, &config, &device.device)?;
         let before = knn_of(&untrained, &labelled, &config, &device.device)?;
         let after = knn_of(&trained, &labelled, &config, &device.device)?;
         println!("\nk-NN accuracy (k = 20; chance {:.1} %):", 100.0 / labelled.classes.max(1) as f64);
-        println!("  raw pixels         {}", progress::knn(&pixels));
+        println!("  raw pixels         {} ({side})", progress::knn(&pixels));
         println!("  untrained network  {}", progress::knn(&before));
         println!("  trained network    {}", progress::knn(&after));
     }
 
     let shown = test.as_ref().unwrap_or(&source);
     let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES)?;
-    let maps = |encoder: &Encoder| -> anyhow::Result<Vec<Attended>> {
+    let maps = |encoder: &AnyBackbone| -> anyhow::Result<Vec<Attended>> {
         let vit = encoder.as_vit().context("the demo looks at a Vision Transformer's attention")?;
         let (size, statistics) = (look_px(&config), normalisation(Some(&config)));
         scored.iter().map(|input| attend(vit, input, size, statistics, &device.device)).collect()

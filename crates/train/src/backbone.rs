@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_models::weights::{Family, ModuleState as _, Network, Part, StateDict, Weights};
-use ocelli_models::{Arch, Init, PositionGrid, Vit, VitConfig};
+use ocelli_models::{AnyBackbone, Arch, BackboneConfig, Init, PositionGrid, Vit, VitConfig};
 
 use crate::TrainError;
 use crate::run_dir::checkpoints_in;
@@ -115,7 +115,7 @@ impl Loaded {
 
     /// The configuration of the run it comes from, where the file tells.
     pub fn run(&self) -> Option<crate::RunConfig> {
-        self.state.metadata.get("config").and_then(|c| toml::from_str(c).ok())
+        self.state.metadata.get("config").and_then(|c| crate::config::stored(c, "config").ok())
     }
 
     pub fn fail(&self, reason: String) -> TrainError {
@@ -178,4 +178,26 @@ pub fn resolve_weights(path: &Path) -> Result<PathBuf, TrainError> {
             "expected weights (a run folder, a .safetensors file, or a .pth of PyTorch), found nothing there",
         )),
     }
+}
+
+/// Loads a file's backbone into a network of a given shape, to start a run from it. Returns the network and what was loaded,
+/// in words.
+///
+/// # Errors
+/// When there is no such file, or its tensors are not this network's.
+pub fn load_into(
+    path: &Path,
+    config: &BackboneConfig,
+    device: &Device,
+) -> Result<(AnyBackbone, String), TrainError> {
+    Ok(match config {
+        BackboneConfig::Vit(shape) => {
+            let (vit, words) = load_backbone_into(path, None, shape, device)?;
+            (AnyBackbone::Vit(vit), words)
+        }
+        BackboneConfig::ResNet(shape) => {
+            let (net, words) = crate::load_resnet_into(path, shape, device)?;
+            (AnyBackbone::ResNet(net), words)
+        }
+    })
 }

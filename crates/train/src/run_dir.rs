@@ -131,8 +131,7 @@ impl RunDir {
             }
             Err(e) => return Err(TrainError::io(&path, "read the configuration", &e)),
         };
-        let config = toml::from_str(&text)
-            .map_err(|e: toml::de::Error| TrainError::File { path, reason: e.message().to_owned() })?;
+        let config = crate::config::stored(&text, &path.display().to_string())?;
         let manifest = fs::read(root.join(MANIFEST)).ok();
         let manifest: Option<Manifest> = manifest.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(Stored { config, data: manifest.map(|m| m.data) })

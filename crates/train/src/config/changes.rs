@@ -26,20 +26,29 @@ const HARMLESS: [&str; 4] = ["loader.", "log.", "eval.", "watch."];
 /// # Errors
 /// When a configuration cannot be written as TOML.
 pub fn changes(before: &RunConfig, after: &RunConfig) -> Result<Vec<Change>, ConfigError> {
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    flatten("", &table_of(before)?, &mut a);
-    flatten("", &table_of(after)?, &mut b);
-    Ok(a.into_iter()
-        .zip(b)
-        .filter(|(a, b)| a.1 != b.1)
-        .map(|((key, before), (_, after))| {
-            let is_harmless = HARMLESS.iter().any(|section| key.starts_with(section));
-            Change { key, before: before.to_string(), after: after.to_string(), is_harmless }
-        })
-        .collect())
+    Ok(changes_of(&table_of(before)?, &table_of(after)?))
 }
 
-/// Every configuration has every key, so two of them flatten to the same keys in the same order.
+/// The same of any task's configuration.
+pub(crate) fn changes_of(before: &Table, after: &Table) -> Vec<Change> {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    flatten("", before, &mut a);
+    flatten("", after, &mut b);
+    let shown = |of: &[(String, Value)], key: &str| {
+        of.iter().find(|(k, _)| k == key).map_or_else(|| "nothing".to_owned(), |(_, value)| value.to_string())
+    };
+    let mut keys: Vec<&String> = a.iter().chain(&b).map(|(key, _)| key).collect();
+    keys.sort();
+    keys.dedup();
+    let change = |key: &String| {
+        let (before, after) = (shown(&a, key), shown(&b, key));
+        let is_harmless = HARMLESS.iter().any(|section| key.starts_with(section));
+        (before != after).then(|| Change { key: key.clone(), before, after, is_harmless })
+    };
+    keys.into_iter().filter_map(change).collect()
+}
+
+/// Dotted keys and their values.
 fn flatten(prefix: &str, table: &Table, to: &mut Vec<(String, Value)>) {
     for (key, value) in table {
         let key = format!("{prefix}{key}");
