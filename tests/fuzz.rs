@@ -15,7 +15,7 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageFormat, Rgb, Rgba};
 use ocelli::data::Source;
 use ocelli::data::files::{CifarSource, DecodeLimits, decode_bytes};
-use ocelli::train::config::{PRESETS, resolve, resolve_over};
+use ocelli::train::config::{presets, resolve, resolve_over};
 use support::{fuzz, settings};
 
 /// One test, because the allocator counts for the whole process.
@@ -99,7 +99,7 @@ fn pack(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn configurations(count: usize, seed: u64) {
-    let mut corpus: Vec<Vec<u8>> = PRESETS.iter().map(|p| p.toml.as_bytes().to_vec()).collect();
+    let mut corpus: Vec<Vec<u8>> = presets().map(|(_, p)| p.toml.as_bytes().to_vec()).collect();
     corpus.push(
         b"epochs = 3\n[views]\nglobal_scale = [0.25, 1.0]\n[dino.head]\nout_dim = 64\nnorm_last_layer = false\n"
             .to_vec(),

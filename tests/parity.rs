@@ -9,8 +9,8 @@ mod support;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
-use ocelli::methods::schedule::{Cosine, TeacherTemperature};
 use ocelli::methods::optim::{AdamW, AdamWState, GradientSum, OptimConfig, Optimizer, StepRates};
+use ocelli::methods::schedule::{Cosine, TeacherTemperature};
 use ocelli::methods::{Batch, Dino, DinoConfig, Method, StepClock, Update};
 use ocelli::models::weights::{ModuleState as _, StateDict};
 use ocelli::models::{DinoHeadConfig, Init, Mode, Vit, VitConfig, params};

@@ -109,7 +109,7 @@ fn transform(args: &EmbedArgs, run: Option<&ocelli::train::RunConfig>) -> EvalTr
     let (mean, std) = normalisation(run);
     let base = run.map_or_else(EvalTransform::default, eval_transform);
     match args.size {
-        Some(px) => EvalTransform { resize_short_px: Some(px), crop_px: Some(px), mean, std },
+        Some(px) => EvalTransform { resize_short_px: Some(px), crop_px: Some(px), max_side_px: None, mean, std },
         None => EvalTransform { mean, std, ..base },
     }
 }

@@ -60,7 +60,10 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     line("memory", memory);
     match trainer.evaluation_bytes() {
         0 => {}
-        more => line("evaluation", format!("at most {} beside that, for k-NN of features and of small pixels", bytes(more as f64))),
+        more => line(
+            "evaluation",
+            format!("at most {} beside that, for k-NN of features and of small pixels", bytes(more as f64)),
+        ),
     }
     let epoch_s = measured.step_s * shape.steps_per_epoch as f64;
     line(

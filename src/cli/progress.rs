@@ -129,7 +129,8 @@ impl Progress {
             Event::Finished { wall_s, waited_s, best } => {
                 self.bar.finish_and_clear();
                 let best = best.as_ref();
-                let best = best.map(|b| format!("; best {} {:.1} % after epoch {}", b.what, b.accuracy, b.epoch + 1));
+                let best =
+                    best.map(|b| format!("; best {} {:.1} % after epoch {}", b.what, b.accuracy, b.epoch + 1));
                 self.line(&format!(
                     "trained in {}, {:.2} % of it waiting for checkpoints{}",
                     duration(*wall_s),

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use ocelli::report::{Reporter, Run, State, rebuild_tensorboard, report_html, write_file};
 use ocelli::methods::recipe;
+use ocelli::report::{Reporter, Run, State, rebuild_tensorboard, report_html, write_file};
 use ocelli::train::{Event, RunConfig};
 
 use super::progress::Progress;

@@ -3,16 +3,14 @@
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ocelli::methods::infonce::{info_nce, unit};
 use ocelli::data::ViewBox;
+use ocelli::methods::infonce::{info_nce, unit};
 use ocelli::methods::optim::{GradientSum, OptimConfig, Optimizer, OptimizerKind, StepRates};
 use ocelli::methods::{
     Batch, DenseCl, DenseClConfig, Matching, Method, Moco, MocoConfig, StepClock, Update, dense_loss,
 };
 use ocelli::models::weights::{HostTensor, StateDict};
-use ocelli::models::{
-    Backbone, BatchNorm, Conv2d, Init, Kernel, Mode, ResNetArch, ResNetConfig, ResNetError,
-};
+use ocelli::models::{Backbone, BatchNorm, Conv2d, Init, Kernel, Mode, ResNetArch, ResNetConfig, ResNetError};
 
 use crate::support::{Fixture, Tolerance, assert_close, device, tensor, values};
 

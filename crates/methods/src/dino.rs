@@ -8,6 +8,7 @@ use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, DinoHead, DinoHeadConfig, Init, Mode, Vit, VitConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::ViewSettings;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::Followed;
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of};
@@ -17,7 +18,6 @@ use crate::recipe::{
     Facts, Key, MANY, Needs, Range, Recipe, Sections, check_keys, no_notes, nothing_more, presets,
 };
 use crate::schedule::{Cosine, TeacherTemperature};
-use crate::ViewSettings;
 
 /// DINO's own constants; defaults are the reference's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,10 +95,7 @@ const SIGNS: &[Sign] = &[
          learn from",
         "a lower dino.teacher_temp (0.04), a lower dino.warmup_teacher_temp, a lower dino.centre_momentum (0.9), a higher \
          dino.teacher_momentum",
-        &[
-            Condition::above("teacher_entropy", 0.98).of(UNIFORM),
-            Condition::below("kl", 0.001).of(UNIFORM),
-        ],
+        &[Condition::above("teacher_entropy", 0.98).of(UNIFORM), Condition::below("kl", 0.001).of(UNIFORM)],
     ),
     Sign::new(
         "one_prototype",

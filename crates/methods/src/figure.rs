@@ -40,15 +40,7 @@ pub struct Bar {
 impl Figure {
     /// A figure with a chart; the rest by the functions below.
     pub const fn new(name: &'static str, title: &'static str, healthy: &'static str) -> Self {
-        Self {
-            name,
-            title,
-            healthy,
-            from_zero: false,
-            level: None,
-            bar: None,
-            headline: false,
-        }
+        Self { name, title, healthy, from_zero: false, level: None, bar: None, headline: false }
     }
 
     /// Its chart begins at 0.
@@ -70,13 +62,7 @@ impl Figure {
     }
 
     /// Printed in the progress bar as `label 12.3 unit`, multiplied by `times`.
-    pub const fn bar_with(
-        mut self,
-        label: &'static str,
-        times: f64,
-        digits: usize,
-        unit: &'static str,
-    ) -> Self {
+    pub const fn bar_with(mut self, label: &'static str, times: f64, digits: usize, unit: &'static str) -> Self {
         self.bar = Some(Bar { label, unit, times, digits });
         self
     }
@@ -193,12 +179,7 @@ impl Sign {
         remedies: &'static str,
         when: &'static [Condition],
     ) -> Self {
-        Self {
-            name,
-            meaning,
-            remedies,
-            when,
-        }
+        Self { name, meaning, remedies, when }
     }
 
     /// Whether a row shows it.

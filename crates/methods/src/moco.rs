@@ -45,8 +45,7 @@ impl Default for MocoConfig {
 /// The loss where no key is nearer to a query than another.
 pub(crate) const INDIFFERENT: &str = "ln(queue + 1)";
 
-pub(crate) const LOSS_HEALTHY: &str =
-    "Healthy: it rises until the queue has turned over once, as random entries give way to real keys, and then falls slowly. \
+pub(crate) const LOSS_HEALTHY: &str = "Healthy: it rises until the queue has turned over once, as random entries give way to real keys, and then falls slowly. \
      Stuck at ln(queue + 1) it has learnt nothing; how good the features are it does not say.";
 
 /// What contrast with a queue tells beside its loss.
@@ -78,13 +77,11 @@ pub(crate) const QUEUE_AGE: Figure = Figure::new(
 .from_zero()
 .bar_with("keys", 1.0, 0, " steps old");
 
-const FIGURES: &[Figure] =
-    &[loss(LOSS_HEALTHY).level(INDIFFERENT), TOP1, QUEUE_FILL, QUEUE_AGE, FEATURE_STD];
+const FIGURES: &[Figure] = &[loss(LOSS_HEALTHY).level(INDIFFERENT), TOP1, QUEUE_FILL, QUEUE_AGE, FEATURE_STD];
 
 pub(crate) const INDIFFERENT_MEANS: &str =
     "the loss stays at ln(queue + 1): to every query all keys of the queue are as near as its own";
-pub(crate) const INDIFFERENT_REMEDIES: &str =
-    "a higher moco.momentum (0.99 and more: keys of one queue must be comparable), a lower optim.lr, an optim.warmup_epochs, a \
+pub(crate) const INDIFFERENT_REMEDIES: &str = "a higher moco.momentum (0.99 and more: keys of one queue must be comparable), a lower optim.lr, an optim.warmup_epochs, a \
      smaller moco.queue";
 
 const SIGNS: &[Sign] = &[

@@ -10,9 +10,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::params::{self, FlatParam};
-use crate::{
-    Arch, Init, Mode, ResNet, ResNetArch, ResNetConfig, ResNetError, Vit, VitConfig, VitError,
-};
+use crate::{Arch, Init, Mode, ResNet, ResNetArch, ResNetConfig, ResNetError, Vit, VitConfig, VitError};
 
 /// A network that gives a feature for an image, and one for every cell of a grid over it.
 pub trait Backbone: Module + ModuleDisplay {

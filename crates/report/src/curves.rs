@@ -40,7 +40,11 @@ fn common(runs: &[&Run]) -> Vec<Figure> {
             "momentum",
             "Momentum of what follows the network",
             false,
-            if constant("momentum") { "Level, as configured." } else { "Up to 1: what follows changes ever more slowly." },
+            if constant("momentum") {
+                "Level, as configured."
+            } else {
+                "Up to 1: what follows changes ever more slowly."
+            },
         ),
         figure(
             "images_per_second",
@@ -144,7 +148,8 @@ fn of_figure(runs: &[&Run], figure: &Figure) -> Chart {
         }
     }
     if let Some(name) = &figure.level {
-        let mut values: Vec<f64> = runs.iter().filter_map(|r| r.history.declared.level(name)).map(|l| l.value).collect();
+        let mut values: Vec<f64> =
+            runs.iter().filter_map(|r| r.history.declared.level(name)).map(|l| l.value).collect();
         values.sort_by(f64::total_cmp);
         values.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
         chart.levels = values.into_iter().map(|value| Level { name: format!("{name} ="), value }).collect();

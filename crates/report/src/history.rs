@@ -234,12 +234,14 @@ impl History {
             let levels = std::mem::take(&mut self.declared.levels);
             self.declared = said;
             if let (true, Some(known)) = (self.declared.levels.is_empty(), levels.first()) {
-                let mut names: Vec<&String> = self.declared.figures.iter().filter_map(|f| f.level.as_ref()).collect();
+                let mut names: Vec<&String> =
+                    self.declared.figures.iter().filter_map(|f| f.level.as_ref()).collect();
                 names.dedup();
                 self.declared.levels =
                     names.into_iter().map(|name| Level { name: name.clone(), value: known.value }).collect();
             }
-        } else if let Some(value) = fields.get("uniform_entropy").and_then(Value::as_f64).filter(|v| v.is_finite()) {
+        } else if let Some(value) = fields.get("uniform_entropy").and_then(Value::as_f64).filter(|v| v.is_finite())
+        {
             self.declared.levels = vec![Level { name: "uniform".into(), value }];
         }
     }
@@ -310,7 +312,14 @@ impl History {
             return;
         };
         self.epochs.truncate(self.epochs.epochs.partition_point(|e| *e < epoch));
-        self.signs = fields.get("signs").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        self.signs = fields
+            .get("signs")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
         let end = ((epoch as f64 + 1.0) * self.steps_per_epoch()) as u64;
         let mut figures = figures(fields);
         for (k, accuracy) in fields.get("knn").map(accuracies).unwrap_or_default() {

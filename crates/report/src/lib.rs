@@ -24,8 +24,8 @@ pub mod tensorboard;
 pub mod text;
 mod ticks;
 
-pub use declared::{Declared, Figure, Level, Sign};
 pub use compare::{Difference, compare_html, differences, figures};
+pub use declared::{Declared, Figure, Level, Sign};
 pub use error::ReportError;
 pub use history::{Baseline, History, Note, NoteKind, Rows, Started};
 pub use page::report_html;

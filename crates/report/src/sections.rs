@@ -45,9 +45,9 @@ pub fn headline(run: &Run) -> String {
     for figure in history.declared.figures.iter().filter(|f| f.headline) {
         let Some(value) = newest(&figure.name) else { continue };
         let level = figure.level.as_ref().and_then(|name| history.declared.level(name));
-        let more = level.filter(|l| l.value > 0.0).map(|l| {
-            format!("{:.0} % of {} = {}", 100.0 * value / l.value, l.name, number(l.value))
-        });
+        let more = level
+            .filter(|l| l.value > 0.0)
+            .map(|l| format!("{:.0} % of {} = {}", 100.0 * value / l.value, l.name, number(l.value)));
         let shown = format!("{}{}", number(value * figure.times), figure.unit);
         card(&mut html, &figure.title, &shown, &more.unwrap_or_default());
     }

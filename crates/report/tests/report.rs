@@ -93,7 +93,14 @@ fn figures_signs_and_scores_are_the_runs_own() {
     all[last]["top1"] = json!(61.25);
     write_run(folder.path(), &text(&finished(all)), "scenes");
     let html = html_of(folder.path(), START);
-    for part in ["Own title", "Own words.", "<b>37.5 %</b>", "the teacher is uniform", "a lower temperature", "<b>61.2 %</b>"] {
+    for part in [
+        "Own title",
+        "Own words.",
+        "<b>37.5 %</b>",
+        "the teacher is uniform",
+        "a lower temperature",
+        "<b>61.2 %</b>",
+    ] {
         assert!(html.contains(part), "{part} is missing");
     }
     assert!(html.contains("<h3>teacher entropy</h3>"), "a figure nobody declares has its name");

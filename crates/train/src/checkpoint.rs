@@ -14,12 +14,12 @@ use ocelli_models::weights::{HostTensor, StateDict, read_safetensors};
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 
+use crate::TrainError;
+use crate::config::Change;
 use crate::event::Best;
 use crate::means::Means;
 use crate::run_dir::temporary_in;
-use crate::config::Change;
 use crate::watch::Watch;
-use crate::TrainError;
 
 const FORMAT: &str = "ocelli-checkpoint-2";
 
@@ -142,9 +142,7 @@ impl Checkpoint {
         }
         let bad = |key: &str, e: String| wrong(format!("damaged checkpoint: {key}: {e}"));
         let position = serde_json::from_str(said("position")).map_err(|e| bad("position", e.to_string()))?;
-        let number = |key: &str| {
-            said(key).parse().map_err(|e: std::num::ParseIntError| bad(key, e.to_string()))
-        };
+        let number = |key: &str| said(key).parse().map_err(|e: std::num::ParseIntError| bad(key, e.to_string()));
         let (epochs_done, steps_done) = (number("epochs_done")?, number("steps_done")?);
         let config = said("config").to_owned();
         Ok(Self { config, describes: Vec::new(), epochs_done, steps_done, position, state })

@@ -16,14 +16,14 @@ mod presets;
 mod resolve;
 
 pub use about::annotated;
-pub use changes::{Change, changes};
 pub(crate) use changes::changes_of;
+pub use changes::{Change, changes};
 pub use kinds::ViewsOn;
 pub use method::MethodChoice;
 pub use ocelli_methods::optim::{OptimConfig, OptimizerKind, ScheduleKind, WarmupKind};
 pub use presets::{preset, presets};
-pub use resolve::{resolve, resolve_over, stored};
 pub(crate) use resolve::table_of;
+pub use resolve::{resolve, resolve_over, stored};
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]

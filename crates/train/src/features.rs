@@ -86,11 +86,7 @@ fn rows_of(
     let batches = EvalBatches::new(
         source.clone(),
         indices.clone(),
-        ocelli_data::EvalConfig {
-            transform,
-            batch_size: config.eval.batch_size,
-            threads: config.loader.threads,
-        },
+        ocelli_data::EvalConfig { transform, batch_size: config.eval.batch_size, threads: config.loader.threads },
     )?;
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
     for batch in batches {

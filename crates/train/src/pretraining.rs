@@ -302,7 +302,10 @@ impl Task for Pretraining {
 
     fn evaluation_bytes(&self) -> usize {
         let every = self.config.eval.every_epochs;
-        self.labelled.as_ref().filter(|_| every > 0).map_or(0, |l| evaluation_bytes(l, &self.config, &self.backbone))
+        self.labelled
+            .as_ref()
+            .filter(|_| every > 0)
+            .map_or(0, |l| evaluation_bytes(l, &self.config, &self.backbone))
     }
 
     fn draw(&self, folder: &Path, epochs_done: usize) -> Result<(), TrainError> {
@@ -325,7 +328,9 @@ pub(crate) fn views_on_gpu(choice: ViewsOn, plan: &ViewPlan, device: &Device) ->
     };
     match (choice, device.clone().inner() == Device::flex()) {
         (ViewsOn::Gpu, true) => refuse("\"auto\" or \"cpu\" where the device is the CPU"),
-        (ViewsOn::Gpu, false) if !plan.gpu_ready() => refuse("\"auto\" or \"cpu\": these views are made on the CPU"),
+        (ViewsOn::Gpu, false) if !plan.gpu_ready() => {
+            refuse("\"auto\" or \"cpu\": these views are made on the CPU")
+        }
         (ViewsOn::Gpu, false) => Ok(true),
         (ViewsOn::Cpu, _) | (ViewsOn::Auto, true) => Ok(false),
         #[cfg(feature = "gpu")]

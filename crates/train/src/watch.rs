@@ -51,12 +51,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Looks at one row, which ends at `step` and shows `sign` where it shows one; returns the sign once it has been there in
     /// every row for `patience_steps`.
-    pub fn see(
-        &mut self,
-        step: usize,
-        sign: Option<&'static str>,
-        patience_steps: usize,
-    ) -> Option<&'static str> {
+    pub fn see(&mut self, step: usize, sign: Option<&'static str>, patience_steps: usize) -> Option<&'static str> {
         let before = std::mem::replace(&mut self.steps, step + 1);
         self.suspicion = match (sign, self.suspicion.take()) {
             (None, _) => None,

@@ -117,7 +117,8 @@ impl KeyQueue {
 
     /// Adds the queue as `NAME`, `NAME_ptr` (MoCo's names) and `NAME_generations`.
     pub(crate) fn add_to(&self, name: &'static str, state: &mut StateDict) -> Result<(), MethodError> {
-        let values = self.entries.clone().into_data().try_to_vec().map_err(|_| MethodError::Unreadable(name.into()))?;
+        let values =
+            self.entries.clone().into_data().try_to_vec().map_err(|_| MethodError::Unreadable(name.into()))?;
         let tensors = &mut state.tensors;
         tensors.push((name.to_owned(), HostTensor { shape: self.entries.dims().to_vec(), values }));
         tensors.push((format!("{name}_ptr"), HostTensor { shape: vec![1], values: vec![self.pointer as f32] }));

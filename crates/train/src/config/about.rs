@@ -14,7 +14,11 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("seed", "decides weights, order, views, drop path", "DINO"),
     ("epochs", "passes over the images", "DINO"),
     ("batch_size", "images per optimizer step, all parts together", "DINO, each GPU"),
-    ("accumulate", "parts a batch is computed in: the same result but for batch normalisation, which sees a part at a time", "Ocelli"),
+    (
+        "accumulate",
+        "parts a batch is computed in: the same result but for batch normalisation, which sees a part at a time",
+        "Ocelli",
+    ),
     ("drop_path", "largest rate of stochastic depth in the student, of a Vision Transformer", "DINO"),
     ("resnet.stem", "imagenet: 7x7 of stride 2 and pooling; cifar: 3x3, for images of 32 to 64 px", "torchvision"),
     (

@@ -257,7 +257,10 @@ mod tests {
         assert!(message(&["views.local_size_px=8"]).contains("at least one patch"));
         assert!(message(&["arch=resnet"]).contains("unknown architecture"));
         assert!(message(&["method=simclr"]).contains("\"densecl\""));
-        assert!(message(&["method=moco", "arch=vit-s/16"]).contains("arch: expected a ResNet, such as resnet-50 for moco"));
+        assert!(
+            message(&["method=moco", "arch=vit-s/16"])
+                .contains("arch: expected a ResNet, such as resnet-50 for moco")
+        );
         assert!(
             message(&["method=moco", "moco.queue=1000"]).contains("moco.queue: expected a multiple of batch_size")
         );
