@@ -192,10 +192,15 @@ pub(crate) fn views(v: &ViewSettings) -> ViewPlan {
     ViewPlan { mean: v.mean, std: v.std, ..plan }
 }
 
+/// Two views, and no others.
+pub(crate) fn check_two_views(facts: &Facts<'_>) -> Result<(), MethodError> {
+    let two = "0: this method compares two views of each image";
+    check_value(facts.views.local_crops == 0, "views.local_crops", two, facts.views.local_crops)
+}
+
 /// What contrast of two views with a queue wants.
 pub(crate) fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
-    let two = "0: this method compares two views of each image";
-    check_value(facts.views.local_crops == 0, "views.local_crops", two, facts.views.local_crops)?;
+    check_two_views(facts)?;
     let queue = facts.own.count("moco.queue");
     let fits = queue.is_multiple_of(facts.batch_size);
     check_value(fits, "moco.queue", format!("a multiple of batch_size, {}", facts.batch_size), queue)?;
