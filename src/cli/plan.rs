@@ -1,7 +1,7 @@
 //! `ocelli pretrain --dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
 
 use ocelli::data::Source;
-use ocelli::methods::schedule::Cosine;
+use ocelli::methods::schedule::LrSchedule;
 use ocelli::train::config::{BackboneArch, MethodKind, OptimizerKind};
 use ocelli::train::{Labelled, RunConfig, Trainer};
 
@@ -156,11 +156,12 @@ fn share([low, high]: [f32; 2]) -> String {
 fn schedules(config: &RunConfig, steps_per_epoch: usize) -> String {
     let o = &config.optim;
     let total = config.epochs * steps_per_epoch;
-    let lr = Cosine::new(config.peak_lr(), o.min_lr, total).with_warmup(o.warmup_epochs * steps_per_epoch);
+    let lr = LrSchedule::new(o, config.peak_lr(), steps_per_epoch, config.epochs);
     let name = match o.optimizer {
         OptimizerKind::AdamW => "AdamW",
         OptimizerKind::Sgd => "SGD",
         OptimizerKind::Lars => "LARS",
+        OptimizerKind::Larc => "LARC",
     };
     let momentum = match config.method {
         MethodKind::Dino => format!("teacher momentum {} to 1", config.dino.teacher_momentum),
@@ -170,7 +171,7 @@ fn schedules(config: &RunConfig, steps_per_epoch: usize) -> String {
         "{name}, lr {:.2e} after {} epochs of warm-up, {:.2e} at the end{}; weight decay {} to {}; {momentum}",
         config.peak_lr(),
         o.warmup_epochs,
-        lr.at(total.saturating_sub(if o.lr_by_epoch { steps_per_epoch } else { 1 })),
+        lr.at(total.saturating_sub(1)),
         if o.lr_by_epoch { ", moved once an epoch" } else { "" },
         o.weight_decay,
         o.weight_decay_end,

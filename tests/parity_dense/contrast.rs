@@ -286,7 +286,7 @@ fn contrastive_methods_go_on_bit_for_bit() {
         let mut second = new();
         second.load_state(&stored).unwrap();
         let mut optimizer = SgdState::new(sgd);
-        optimizer.load(&buffers, second.net());
+        optimizer.load(&buffers, second.net()).unwrap();
         found.extend(train(&mut second, &mut optimizer, 2..4));
         assert_eq!(found, losses);
         assert_eq!(second.state().unwrap(), whole.state().unwrap());

@@ -12,6 +12,7 @@ pub mod infonce;
 pub mod matching;
 mod method;
 mod moco;
+mod names;
 pub mod optim;
 mod pair;
 mod queue;

@@ -17,7 +17,8 @@ mod resolve;
 
 pub use about::annotated;
 pub use changes::{Change, changes};
-pub use kinds::{BackboneArch, MethodKind, OptimizerKind, ViewsOn};
+pub use kinds::{BackboneArch, MethodKind, ViewsOn};
+pub use ocelli_methods::optim::{OptimConfig, OptimizerKind, ScheduleKind, WarmupKind};
 pub use presets::{PRESETS, Preset, preset};
 pub use resolve::{resolve, resolve_over};
 
@@ -207,52 +208,6 @@ impl Default for ViewConfig {
     }
 }
 
-/// The optimizer and its schedules; defaults are DINO's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OptimConfig {
-    /// `adamw`, `sgd` or `lars`.
-    pub optimizer: OptimizerKind,
-    /// Peak learning rate per 256 images of a batch (5e-4): the peak is lr·batch_size/256.
-    pub lr: f64,
-    /// Learning rate at the end, not scaled (1e-6).
-    pub min_lr: f64,
-    /// Let the learning rate move once an epoch, as MoCo does, not with every step.
-    pub lr_by_epoch: bool,
-    /// Epochs of linear warm-up (10).
-    pub warmup_epochs: usize,
-    /// Weight decay at the start (0.04); AdamW's is decoupled.
-    pub weight_decay: f64,
-    /// Weight decay at the end, along a cosine (0.4).
-    pub weight_decay_end: f64,
-    /// Decay biases and normalisations too, as MoCo and DenseCL do (LARS never does).
-    pub decay_all: bool,
-    /// Largest gradient norm of each parameter (3.0); 0 is off.
-    pub clip_grad: f64,
-    /// Momentum of SGD and LARS (0.9).
-    pub momentum: f64,
-    /// η of LARS (0.001).
-    pub lars_eta: f64,
-}
-
-impl Default for OptimConfig {
-    fn default() -> Self {
-        Self {
-            optimizer: OptimizerKind::AdamW,
-            lr: 5e-4,
-            min_lr: 1e-6,
-            lr_by_epoch: false,
-            warmup_epochs: 10,
-            weight_decay: 0.04,
-            weight_decay_end: 0.4,
-            decay_all: false,
-            clip_grad: 3.0,
-            momentum: 0.9,
-            lars_eta: 0.001,
-        }
-    }
-}
-
 /// k-NN of the teacher's features during the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -328,7 +283,7 @@ impl Default for LogConfig {
 impl RunConfig {
     /// The peak learning rate, scaled by the batch.
     pub fn peak_lr(&self) -> f64 {
-        self.optim.lr * self.batch_size as f64 / 256.0
+        self.optim.peak_lr(self.batch_size)
     }
 
     /// The published recipe of a method: what values are where nothing sets them.

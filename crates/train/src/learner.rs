@@ -1,14 +1,13 @@
 //! The methods behind one interface: what the loop needs of whichever is trained.
 
 use burn::tensor::{Device, Tensor};
-use ocelli_methods::optim::{GradientSum, StepRates};
+use ocelli_methods::optim::{GradientSum, OptimConfig, Optimizer, StepRates};
 use ocelli_methods::{DenseCl, Dino, Method, MethodError, Moco, StepClock, ViewBox};
 use ocelli_models::weights::StateDict;
 use ocelli_models::{Init, ResNet, ResNetConfig, ResNetError, Vit, params};
 
 use crate::config::MethodKind;
 use crate::encoder::{EncoderConfig, detached};
-use crate::optimizer::Optimizer;
 use crate::{Encoder, RunConfig, TrainError};
 
 /// A method with its backbone.
@@ -78,8 +77,14 @@ impl Learner {
     }
 
     /// One optimizer step; returns its figures and the gradients' norms, still on the device.
-    pub fn step(&mut self, optimizer: &mut Optimizer, micro: &[MicroBatch], rates: &StepRates) -> Tensor<1> {
-        each!(self, method => step(method.as_mut(), optimizer, micro, rates))
+    pub fn step(
+        &mut self,
+        optimizer: &mut Optimizer,
+        micro: &[MicroBatch],
+        rates: &StepRates,
+        optim: &OptimConfig,
+    ) -> Tensor<1> {
+        each!(self, method => step(method.as_mut(), optimizer, micro, rates, optim))
     }
 
     /// The network one keeps, as it is now: the teacher's backbone, or the query encoder's.
@@ -113,7 +118,7 @@ impl Learner {
     pub fn load(&mut self, state: &StateDict, optimizer: &mut Optimizer) -> Result<(), MethodError> {
         each!(self, method => {
             method.load_state(state)?;
-            optimizer.load(&state.under("optimizer."), method.net());
+            optimizer.load(&state.under("optimizer."), method.net())?;
         });
         Ok(())
     }
@@ -131,6 +136,7 @@ fn step<M: Method>(
     optimizer: &mut Optimizer,
     micro: &[MicroBatch],
     rates: &StepRates,
+    optim: &OptimConfig,
 ) -> Tensor<1> {
     let mut gradients = GradientSum::default();
     let mut figures: Vec<Tensor<1>> = Vec::new();
@@ -150,7 +156,9 @@ fn step<M: Method>(
     }
     if let Some(MicroBatch { clock, .. }) = micro.first() {
         gradients.drop_where(|name| method.is_frozen(name, clock.epoch));
-        method.update_with_follower(clock, |net, follower| optimizer.step(net, follower, gradients, rates));
+        method.update_with_follower(clock, |net, follower| {
+            optimizer.step(net, follower, gradients, rates, &|param| optim.group(param))
+        });
         method.after_step(clock);
     }
     Tensor::cat(figures, 0)

@@ -16,11 +16,9 @@ mod fence;
 pub mod gpu_views;
 mod learner;
 mod means;
-mod optimizer;
 mod pictures;
 mod resnet;
 mod run_dir;
-mod sgd;
 mod trainer;
 mod watch;
 
@@ -31,10 +29,11 @@ pub use encoder::Encoder;
 pub use error::TrainError;
 pub use event::{Best, EpochFigures, Event, Figures, KnnFigures, RunShape, StepFigures};
 pub use features::{Labelled, eval_transform, extract_features, knn_of, knn_of_pixels, to_tensor};
-pub use ocelli_methods::optim::{AdamW, AdamWState, GradientSum, StepRates};
+pub use ocelli_methods::optim::{
+    AdamW, AdamWState, GradientSum, Group, Optimizer, Sgd, SgdRule, SgdState, StepRates,
+};
 pub use pictures::Pictures;
 pub use resnet::{LoadedResNet, load_resnet, load_resnet_into};
 pub use run_dir::{RunDir, Stored, write_atomically};
-pub use sgd::{Sgd, SgdRule, SgdState};
 pub use trainer::{Listen, Measured, Summary, Trainer};
 pub use watch::{Collapse, OnCollapse, WatchConfig};

@@ -10,7 +10,8 @@ use std::time::Instant;
 use burn::tensor::Device;
 use ocelli_data::{Loader, LoaderConfig, Source};
 use ocelli_methods::check_queue;
-use ocelli_methods::schedule::Cosine;
+use ocelli_methods::optim::Optimizer;
+use ocelli_methods::schedule::{Cosine, LrSchedule};
 
 use crate::checkpoint::{Position, Writer};
 use crate::config::{ConfigError, MethodKind, ViewsOn};
@@ -19,7 +20,6 @@ use crate::features::{Labelled, knn_of, knn_of_pixels};
 use crate::fence::fenced;
 use crate::learner::Learner;
 use crate::means::Means;
-use crate::optimizer::Optimizer;
 use crate::{Encoder, EpochFigures, Event, Pictures, RunConfig, RunDir, TrainError};
 use epoch::EpochEnd;
 pub use epoch::Measured;
@@ -61,17 +61,9 @@ pub struct Summary {
 }
 
 struct Schedules {
-    lr: Cosine,
-    /// The learning rate moves every so many steps.
-    lr_every: usize,
+    lr: LrSchedule,
     weight_decay: Cosine,
     momentum: Cosine,
-}
-
-impl Schedules {
-    fn lr_at(&self, iteration: usize) -> f64 {
-        self.lr.at(iteration / self.lr_every * self.lr_every)
-    }
 }
 
 impl Trainer {
@@ -115,9 +107,7 @@ impl Trainer {
             MethodKind::Moco | MethodKind::DenseCl => (config.moco.momentum, config.moco.momentum),
         };
         let schedules = Schedules {
-            lr_every: if config.optim.lr_by_epoch { steps_per_epoch } else { 1 },
-            lr: Cosine::new(config.peak_lr(), config.optim.min_lr, total)
-                .with_warmup(config.optim.warmup_epochs * steps_per_epoch),
+            lr: LrSchedule::new(&config.optim, config.peak_lr(), steps_per_epoch, config.epochs),
             weight_decay: Cosine::new(config.optim.weight_decay, config.optim.weight_decay_end, total),
             momentum: Cosine::new(momentum, momentum_end, total),
         };

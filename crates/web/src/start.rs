@@ -60,8 +60,7 @@ impl Start {
     pub fn load(&self, method: &mut Dino, optimizer: &mut AdamWState) -> Result<(), WebError> {
         let Some((state, _)) = &self.whole else { return Ok(method.start_from_state(&self.backbone)?) };
         method.load_state(state)?;
-        optimizer.load(&state.under("optimizer."), method.net());
-        Ok(())
+        Ok(optimizer.load(&state.under("optimizer."), method.net())?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Values that can be wrong by themselves or together, before anything is built.
 
+use ocelli_methods::MethodError;
+
 use super::{BackboneArch, ConfigError, RunConfig};
 
 fn fail<T>(key: &'static str, expected: &str, found: &dyn ToString) -> Result<T, ConfigError> {
@@ -89,13 +91,12 @@ impl RunConfig {
     }
 
     fn check_numbers(&self) -> Result<(), ConfigError> {
+        match self.optim.check() {
+            Err(MethodError::Value { key, expected, found }) => fail(key, expected, &found)?,
+            other => other
+                .map_err(|e| ConfigError::Toml { source_name: "configuration".into(), reason: e.to_string() })?,
+        }
         for (key, value) in [
-            ("optim.lr", self.optim.lr),
-            ("optim.min_lr", self.optim.min_lr),
-            ("optim.weight_decay", self.optim.weight_decay),
-            ("optim.weight_decay_end", self.optim.weight_decay_end),
-            ("optim.clip_grad", self.optim.clip_grad),
-            ("optim.lars_eta", self.optim.lars_eta),
             ("log.checkpoint_every_minutes", self.log.checkpoint_every_minutes),
             ("watch.patience_epochs", self.watch.patience_epochs),
             ("views.blur_sigma_max", f64::from(self.views.blur_sigma_max)),
@@ -103,9 +104,6 @@ impl RunConfig {
             if !(value >= 0.0 && value.is_finite()) {
                 return fail(key, "a number of at least 0", &value);
             }
-        }
-        if !(0.0..1.0).contains(&self.optim.momentum) {
-            return fail("optim.momentum", "at least 0 and below 1", &self.optim.momentum);
         }
         if !(0.0..=1.0).contains(&self.loader.max_bad_fraction) {
             return fail("loader.max_bad_fraction", "a share from 0 to 1", &self.loader.max_bad_fraction);

@@ -1,4 +1,4 @@
-//! Names in a configuration: the method, the backbone, the optimizer.
+//! Names in a configuration: the method, the backbone.
 
 use std::fmt;
 use std::str::FromStr;
@@ -64,17 +64,6 @@ names! {
     Moco = "moco",
     /// Contrast at every location (Wang et al. 2021).
     DenseCl = "densecl",
-}
-
-names! {
-    /// How gradients become steps.
-    OptimizerKind, "optim.optimizer":
-    /// AdamW (Loshchilov & Hutter 2019).
-    AdamW = "adamw",
-    /// Stochastic gradient descent with momentum.
-    Sgd = "sgd",
-    /// Layer-wise adaptive rates (You et al. 2017), for large batches.
-    Lars = "lars",
 }
 
 names! {

@@ -56,7 +56,7 @@ impl Trainer {
                 let started = Instant::now();
                 let (micro, rates) = self.next_step(&mut batches, iteration)?;
                 let mut pending = Pending::default();
-                pending.push(self.learner.step(&mut self.optimizer, &micro, &rates));
+                pending.push(self.learner.step(&mut self.optimizer, &micro, &rates, &self.config.optim));
                 pending.read()?;
                 times.push(started.elapsed().as_secs_f64());
             }
@@ -82,7 +82,7 @@ impl Trainer {
         while self.position.step_in_epoch < steps {
             let iteration = self.steps_done();
             let (micro, rates) = self.next_step(&mut batches, iteration)?;
-            pending.push(self.learner.step(&mut self.optimizer, &micro, &rates));
+            pending.push(self.learner.step(&mut self.optimizer, &micro, &rates, &self.config.optim));
             self.position.step_in_epoch += 1;
             listen(&Event::Tick { step: iteration + 1 })?;
             self.writer.poll()?;
@@ -117,7 +117,7 @@ impl Trainer {
             feature_std: self.mean(all, "feature_std"),
             of_method: self.of_method(all),
             max_parameter_gradient_norm: all.max(self.learner.figures().len() + 1),
-            lr: self.schedules.lr_at(last),
+            lr: self.schedules.lr.at(last),
             weight_decay: self.schedules.weight_decay.at(last),
             momentum: self.schedules.momentum.at(last),
             knn: None,
@@ -160,7 +160,7 @@ impl Trainer {
             seed: self.config.seed,
         };
         let rates = StepRates {
-            lr: self.schedules.lr_at(iteration),
+            lr: self.schedules.lr.at(iteration),
             weight_decay: self.schedules.weight_decay.at(iteration),
             clip: self.config.optim.clip_grad,
         };
