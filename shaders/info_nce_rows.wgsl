@@ -51,10 +51,12 @@ fn main(
     }
     // How far all negatives together are above the positive; the loss is softplus of it. The positive stays apart, so that loss
     // and share are exact by their own size where it wins by far and they are nearly nothing.
-    let margin = hardest + log(sum) - positive;
+    let negatives = hardest + log(sum);
+    let margin = negatives - positive;
     let small = exp(-abs(margin));
-    let loss = max(margin, 0.0) + log_of_one_and(small);
-    lse[row] = positive + loss;
+    let rest = log_of_one_and(small);
+    let loss = max(margin, 0.0) + rest;
+    lse[row] = max(negatives, positive) + rest;
     lse[rows + row] = exp(min(margin, 0.0)) / (1.0 + small);
     losses[row] = loss * weights[row];
     won[row] = select(0.0, weights[row], positive > hardest);
