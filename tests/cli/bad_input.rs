@@ -49,6 +49,12 @@ fn bad_input_is_refused_in_words() {
     run("scenes:64", &["--set", "batch_size=65"], &["64 images", "batch"]);
     run("scenes:64", &["--set", "views.global_scale=[0.4,1.5]"], &["views.global_scale"]);
     run("scenes:64", &["--set", "views.local_size_px=8"], &["one patch"]);
+    // A softmax over one prototype is 1 whatever comes in: a loss of 0 from the first step on.
+    run("scenes:64", &["--set", "dino.head.out_dim=1"], &["dino.head.out_dim", "at least 2"]);
+    // A character of several bytes where one of one byte is expected.
+    for name in ["resnet-18é", "resnet-é", "vit-sé/16", "vit-s/1６", "é"] {
+        run("scenes:64", &["--arch", name], &["arch", name]);
+    }
     run("scenes:64", &["--config", &at("none.toml")], &["none.toml"]);
     fs::write(folder.path().join("broken.toml"), "epochs = 3\nseed = = 1\n").unwrap();
     run("scenes:64", &["--config", &at("broken.toml")], &["broken.toml", "line 2"]);

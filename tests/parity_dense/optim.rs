@@ -1,25 +1,33 @@
 //! Optimizers and learning rates as a configuration has them.
 
-use burn::module::Param;
-use burn::tensor::{Tensor, TensorData};
-use ocelli::methods::optim::{GradientSum, OptimConfig, Optimizer, OptimizerKind, ScheduleKind, StepRates};
+use ocelli::methods::optim::{OptimConfig, Optimizer, OptimizerKind, ScheduleKind, StepRates};
 use ocelli::methods::schedule::LrSchedule;
-use ocelli::models::params;
 use serde_json::Value;
 
-use crate::Parameters;
-use crate::support::{Fixture, Tolerance, assert_close, device, values};
+use crate::support::{Fixture, device};
+use crate::{Parameters, check_step, given_gradients};
+
+/// A learning rate's factor and tensor: `lr.sgd_lars`, or `0.1 * lr.sgd_lars`.
+fn rates<'a>(f: &'a Fixture, recipe: &Value) -> (f64, &'a [f32]) {
+    let text = recipe["lr"].as_str().unwrap();
+    let (factor, name) = match text.split_once(" * ") {
+        Some((factor, name)) => (factor.parse().unwrap(), name),
+        None => (1.0, text),
+    };
+    (factor, &f.get(name).values)
+}
 
 /// A recipe of the fixture as a configuration.
 fn config_of(recipe: &str, r: &Value) -> OptimConfig {
     let eta = r["eta"].as_f64().or(r["trust_coefficient"].as_f64());
     let defaults = OptimConfig::default();
     OptimConfig {
-        optimizer: match recipe.split('_').next().unwrap() {
-            "sgd" => OptimizerKind::Sgd,
-            "larc" => OptimizerKind::Larc,
+        optimizer: match recipe {
+            "sgd_momentum" | "sgd_nesterov" => OptimizerKind::Sgd,
+            "larc_swav" => OptimizerKind::Larc,
             "adamw" => OptimizerKind::AdamW,
-            _ => OptimizerKind::Lars,
+            "lars_dino" | "lars_barlow" | "lars_nofilter" | "lars_simclr" => OptimizerKind::Lars,
+            other => panic!("the fixture has a recipe {other} that no test knows"),
         },
         momentum: r["momentum"].as_f64().unwrap_or(defaults.momentum),
         beta1: r["betas"][0].as_f64().unwrap_or(defaults.beta1),
@@ -39,41 +47,24 @@ fn every_optimizer_by_its_configuration() {
     let f = Fixture::load("optim");
     let device = device();
     let recipes = f.config()["recipes"].as_object().unwrap();
-    assert_eq!(recipes.len(), 8);
-    for (recipe, r) in recipes {
-        let config = config_of(recipe, r);
+    for (name, recipe) in recipes {
+        let config = config_of(name, recipe);
         config.check().unwrap();
-        let scale = if recipe.starts_with("sgd") { 0.1 } else { 1.0 };
-        assert_eq!(r["lr"].as_str().unwrap().starts_with("0.1 *"), scale == 0.1, "{recipe}");
-        let mut module = Parameters {
-            weight2d: Param::from_tensor(f.tensor("init.weight2d", &device)),
-            bias: Param::from_tensor(f.tensor("init.bias", &device)),
-            conv: Param::from_tensor(f.tensor("init.conv", &device)),
-            zero_init: Param::from_tensor(f.tensor("init.zero_init", &device)),
-        };
+        let (factor, learning_rates) = rates(&f, recipe);
+        let (mut module, names) = Parameters::of(&f, &device);
         let mut optimizer = Optimizer::new(&config);
         for step in 0..f.usize("steps") {
-            let mut gradients = GradientSum::default();
-            let named = ["weight2d", "bias", "conv", "zero_init"].map(|name| {
-                let host = f.get(&format!("grad.step{step}.{name}"));
-                let flat = TensorData::new(host.values.clone(), [host.values.len()]);
-                (name.to_owned(), Tensor::from_data(flat, &device))
-            });
-            gradients.add(named.into(), 1.0);
-            let of_step = |name: &str| f64::from(f.get(name).values[step]);
-            let lr = if recipe == "adamw" { of_step("lr.adamw") } else { of_step("lr.sgd_lars") * scale };
-            let weight_decay = r["weight_decay"].as_f64().unwrap_or_else(|| of_step("wd.adamw"));
+            let gradients = given_gradients(&f, &names, step, &device);
+            let decay_of_step = || f64::from(f.get("wd.adamw").values[step]);
+            let weight_decay = recipe["weight_decay"].as_f64().unwrap_or_else(decay_of_step);
+            let lr = f64::from(learning_rates[step]) * factor;
             let rates = StepRates { lr, weight_decay, clip: config.clip_grad };
             // Every step from a state that was stored: it is all there is to an optimizer.
             let mut restored = Optimizer::new(&config);
             restored.load(&optimizer.state().unwrap(), &module).unwrap();
             optimizer = restored;
             module = optimizer.step(module, None, gradients, &rates, &|p| config.group(p)).0;
-            for param in params::collect(&module) {
-                let key = format!("{recipe}.after{}.{}", step + 1, param.name);
-                let expected = &f.get(&key).values;
-                assert_close(&key, &values(param.values), expected, Tolerance::of(&f.json["tolerance"], expected));
-            }
+            check_step(&f, &names, name, step, &module);
         }
     }
 }
