@@ -27,7 +27,7 @@ use ocelli::models::weights::{ModuleState as _, StateDict, write_safetensors};
 use ocelli::models::{Init, ResNet, ResNetArch, ResNetConfig, ResNetError, Stem, params};
 use ocelli::train::device::{DeviceChoice, open};
 use ocelli::train::{
-    GradientSum, Labelled, RunConfig, Sgd, SgdRule, SgdState, correspondence, knn_of, load_dense, to_tensor,
+    GradientSum, Labelled, Loading, RunConfig, Sgd, SgdRule, SgdState, correspondence, knn_of, to_tensor,
     view_box, write_atomically,
 };
 
@@ -318,10 +318,10 @@ fn main() -> anyhow::Result<()> {
     let _ = writeln!(table, "| guessing | | {one:.1} % | {two:.1} % |");
     line(&mut table, "the pixels of a cell", "", &pck);
     for (words, path) in rows {
-        let net = load_dense(&path, None, None, 0, &device)?;
+        let net = Loading::default().open(&path, &device)?;
         let knn = labelled.as_ref().map(|l| knn_of(&net.encoder, l, &config, &device)).transpose()?;
         let knn = knn.and_then(|k| k.get(&20).map(|v| format!("{v:.1} %"))).unwrap_or_default();
-        let pck = correspondence(|x| net.feature_map(x), (&shown, &all), &views, 0, &device, || ())?;
+        let pck = correspondence(|x| net.encoder.feature_map(x), (&shown, &all), &views, 0, &device, || ())?;
         line(&mut table, words, &knn, &pck);
     }
     print!("{table}");

@@ -2,10 +2,9 @@
 //! which shows a run listens to.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-mod backbone;
 mod checkpoint;
 pub mod config;
-mod dense;
+mod correspondence;
 pub mod device;
 mod encoder;
 mod error;
@@ -18,23 +17,22 @@ mod learner;
 mod means;
 mod optimizer;
 mod pictures;
-mod resnet;
 mod run_dir;
 mod sgd;
 mod trainer;
 mod watch;
+mod weights;
 
-pub use backbone::{Backbone, load_backbone, load_backbone_into, load_backbone_part, resolve_weights};
 pub use config::RunConfig;
-pub use dense::{DenseNet, correspondence, load_dense, view_box};
-pub use encoder::Encoder;
+pub use correspondence::{correspondence, view_box};
+pub use encoder::{Encoder, EncoderConfig};
 pub use error::TrainError;
 pub use event::{Best, EpochFigures, Event, Figures, KnnFigures, RunShape, StepFigures};
 pub use features::{Labelled, eval_transform, extract_features, knn_of, knn_of_pixels, to_tensor};
 pub use ocelli_methods::optim::{AdamW, AdamWState, GradientSum, StepRates};
 pub use pictures::Pictures;
-pub use resnet::{LoadedResNet, load_resnet, load_resnet_into};
 pub use run_dir::{RunDir, Stored, write_atomically};
 pub use sgd::{Sgd, SgdRule, SgdState};
 pub use trainer::{Listen, Measured, Summary, Trainer};
 pub use watch::{Collapse, OnCollapse, WatchConfig};
+pub use weights::{Loaded, Loading, load_into, preprocessing_of, resolve_weights};

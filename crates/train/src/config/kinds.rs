@@ -113,10 +113,11 @@ impl FromStr for BackboneArch {
         let wrong = |expected: String| ConfigError::Value { key: "arch", expected, found: format!("\"{name}\"") };
         if name.contains("resnet") {
             // torchvision writes resnet50.
-            let at = name.find("resnet").map_or(0, |at| at + "resnet".len());
-            let dashed = match name[at..].starts_with(|c: char| c.is_ascii_digit()) {
-                true => format!("{}-{}", &name[..at], &name[at..]),
-                false => name.to_owned(),
+            let dashed = match name.split_once("resnet") {
+                Some((before, depth)) if depth.starts_with(|c: char| c.is_ascii_digit()) => {
+                    format!("{before}resnet-{depth}")
+                }
+                _ => name.to_owned(),
             };
             return Ok(Self::ResNet(dashed.parse().map_err(|e| wrong(format!("a ResNet ({e})")))?));
         }
@@ -175,7 +176,18 @@ mod tests {
         ] {
             assert_eq!(name.parse::<BackboneArch>().unwrap().to_string(), written);
         }
-        for name in ["resnet", "resnet-51", "alexnet", "vit-s"] {
+        let cut = [
+            "resnet-18é",
+            "resnet18é",
+            "résnet-18",
+            "éresnet-18",
+            "resnet-é",
+            "resnet-18cé",
+            "vit-é/16",
+            "é",
+            "vité",
+        ];
+        for name in ["resnet", "resnet-51", "alexnet", "vit-s"].into_iter().chain(cut) {
             let message = name.parse::<BackboneArch>().unwrap_err().to_string();
             assert!(message.contains("arch: expected") && message.contains("unknown architecture"), "{message}");
         }

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ocelli_models::weights::preprocessing::Statistics;
+
 use super::{Listen, Summary, Trainer};
 use crate::checkpoint::Checkpoint;
 use crate::config::{MethodKind, changes};
-use crate::encoder::EncoderConfig;
-use crate::resnet::load_resnet_into;
 use crate::run_dir::{Keep, prune};
-use crate::{Encoder, EpochFigures, Event, RunDir, TrainError, load_backbone_into};
+use crate::{EpochFigures, Event, RunDir, TrainError, load_into};
 
 impl Trainer {
     /// Starts from the weights that the configuration names, if it names any: the backbone of every network. Returns
@@ -23,16 +23,8 @@ impl Trainer {
             return Ok(None);
         }
         let path = Path::new(&self.config.init_from);
-        let (encoder, words) = match self.config.encoder_config() {
-            EncoderConfig::Vit(shape) => {
-                let (vit, words) = load_backbone_into(path, None, &shape, &self.device)?;
-                (Encoder::Vit(Box::new(vit)), words)
-            }
-            EncoderConfig::ResNet(shape) => {
-                let (net, words) = load_resnet_into(path, &shape, &self.device)?;
-                (Encoder::ResNet(Box::new(net)), words)
-            }
-        };
+        let statistics = Statistics { mean: self.config.views.mean, std: self.config.views.std };
+        let (encoder, words) = load_into(path, &self.config.encoder_config(), statistics, &self.device)?;
         self.learner.start_from(&encoder)?;
         self.untrained = Some(encoder);
         Ok(Some(words))
