@@ -11,7 +11,7 @@ use ocelli::train::config::resolve;
 use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
 
 use super::DeviceArgs;
-use super::attention::{Attended, attend, normalisation, write_sheet};
+use super::attention::{Attended, attend, write_sheet};
 use super::images::Input;
 use super::pretrain::{Run, Start};
 use super::progress::{self, Progress};
@@ -83,7 +83,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES)?;
     let maps = |encoder: &AnyBackbone| -> anyhow::Result<Vec<Attended>> {
         let vit = encoder.as_vit().context("the demo looks at a Vision Transformer's attention")?;
-        let (size, statistics) = (look_px(&config), normalisation(Some(&config)));
+        let (size, statistics) = (look_px(&config), (config.views.mean, config.views.std));
         scored.iter().map(|input| attend(vit, input, size, statistics, &device.device)).collect()
     };
     let (before, after) = (maps(&untrained)?, maps(&trained)?);

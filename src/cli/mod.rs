@@ -9,6 +9,7 @@ mod export;
 mod images;
 mod knn;
 mod matches;
+mod opening;
 mod plan;
 mod presets;
 mod pretrain;

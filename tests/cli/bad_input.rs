@@ -25,6 +25,9 @@ fn bad_input_is_refused_in_words() {
     fs::write(folder.path().join("texts/a.txt"), "no picture").unwrap();
     run(&at("texts"), &[], &["a.txt"]);
     run("scenes:64", &["--arch", "resnet51"], &["unknown architecture", "18, 34, 50"]);
+    for name in ["resnet-18é", "resnet18é", "vit-é/16", "é"] {
+        run("scenes:64", &["--arch", name], &["unknown architecture", name]);
+    }
     run("scenes:64", &["--method", "moco", "--arch", "vit-s/16"], &["arch: expected a ResNet", "vit-s/16"]);
     let contrast = |set: &str, words: &[&str]| {
         let small = ["--preset", "densecl-laptop", "--set", "moco.queue=32", "--set"];

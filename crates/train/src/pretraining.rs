@@ -9,6 +9,7 @@ use ocelli_data::{BadFile, EpochIter, Loader, LoaderConfig, Source, ViewBatch, V
 use ocelli_methods::optim::{Optimizer, StepRates};
 use ocelli_methods::schedule::{Cosine, LrSchedule};
 use ocelli_methods::{Batch, Method, StepClock, count, train_step};
+use ocelli_models::weights::preprocessing::Statistics;
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, BackboneConfig, Init};
 use toml::Table;
@@ -265,7 +266,9 @@ impl Task for Pretraining {
             return Ok(None);
         }
         let path = Path::new(&self.config.init_from);
-        let (encoder, words) = crate::load_into(path, &self.backbone, &self.device)?;
+        let views = &self.config.views;
+        let statistics = Statistics { mean: views.mean, std: views.std };
+        let (encoder, words) = crate::load_into(path, &self.backbone, statistics, &self.device)?;
         let mut state = StateDict::default();
         state.add_module("", &encoder)?;
         self.method.start_from(&state)?;
