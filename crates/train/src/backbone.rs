@@ -8,7 +8,7 @@ use ocelli_models::weights::{Family, ModuleState as _, Network, Part, StateDict,
 use ocelli_models::{Arch, Init, PositionGrid, Vit, VitConfig};
 
 use crate::TrainError;
-use crate::run_dir::checkpoints_in;
+use crate::checkpoint_files::checkpoints_in;
 
 /// A backbone and where it came from.
 #[derive(Debug, Clone)]

@@ -14,9 +14,11 @@ use ocelli_models::weights::{HostTensor, StateDict, read_safetensors};
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 
+use crate::atomic::temporary_in;
+use crate::config::ViewsOn;
 use crate::event::Best;
+use crate::fence::of_panic;
 use crate::means::Means;
-use crate::run_dir::temporary_in;
 use crate::watch::Watch;
 use crate::{RunConfig, TrainError};
 
@@ -56,6 +58,9 @@ pub(crate) struct Position {
     pub images: usize,
     /// CRC-32 of their names.
     pub names_crc32: u32,
+    /// Where the views were rendered, whatever `loader.views` left open: `cpu` or `gpu`. Older checkpoints do not say.
+    #[serde(default)]
+    pub views: Option<ViewsOn>,
 }
 
 /// A run at one moment, in host memory.
@@ -212,7 +217,7 @@ impl Writer {
         match self.running.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(result)) => result,
-            Some(Err(_)) => Err(TrainError::Device("writing a checkpoint panicked".into())),
+            Some(Err(panic)) => Err(of_panic(panic.as_ref())),
         }
     }
 }

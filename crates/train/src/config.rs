@@ -16,7 +16,7 @@ mod presets;
 mod resolve;
 
 pub use about::annotated;
-pub use changes::{Change, changes};
+pub use changes::{Change, changes, continued};
 pub use kinds::{BackboneArch, MethodKind, OptimizerKind, ViewsOn};
 pub use presets::{PRESETS, Preset, preset};
 pub use resolve::{resolve, resolve_over};

@@ -21,7 +21,7 @@ use ocelli_models::Vit;
 
 use crate::config::{BackboneArch, MethodKind};
 use crate::features::eval_transform;
-use crate::run_dir::write_atomically;
+use crate::atomic::write_atomically;
 use crate::{Encoder, RunConfig, TrainError};
 
 /// Images that are followed, and samples whose views are shown.

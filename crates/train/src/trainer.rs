@@ -93,6 +93,8 @@ impl Trainer {
         if config.method.has_queue() {
             check_queue(config.moco.queue, config.batch_size, images)?;
         }
+        let on_gpu = views_on_gpu(config.loader.views, device)?;
+        let views = Some(if on_gpu { ViewsOn::Gpu } else { ViewsOn::Cpu });
         let loader = Loader::new(
             source.clone(),
             config.view_plan(),
@@ -102,7 +104,7 @@ impl Trainer {
                 threads: config.loader.threads,
                 prefetch_batches: config.loader.prefetch,
                 max_bad_fraction: config.loader.max_bad_fraction,
-                render: !views_on_gpu(config.loader.views, device)?,
+                render: !on_gpu,
                 ..LoaderConfig::default()
             },
         )?;
@@ -131,7 +133,7 @@ impl Trainer {
             learner,
             optimizer: Optimizer::new(&config.optim),
             schedules,
-            position: Position { images, names_crc32: names_crc32(source.as_ref()), ..Position::default() },
+            position: Position { images, names_crc32: names_crc32(source.as_ref()), views, ..Position::default() },
             loader,
             resumed_from: None,
             stop: Arc::default(),

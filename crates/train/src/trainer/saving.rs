@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Listen, Summary, Trainer};
-use crate::checkpoint::Checkpoint;
-use crate::config::{MethodKind, changes};
+use crate::checkpoint::{Checkpoint, Position};
+use crate::config::{MethodKind, continued};
 use crate::encoder::EncoderConfig;
 use crate::resnet::load_resnet_into;
-use crate::run_dir::{Keep, prune};
+use crate::checkpoint_files::{Keep, prune};
 use crate::{Encoder, EpochFigures, Event, RunDir, TrainError, load_backbone_into};
 
 impl Trainer {
@@ -63,7 +63,8 @@ impl Trainer {
         if then.names_crc32 != now.names_crc32 {
             return Err(differs("data", "the images of the first part".into(), "as many with other names".into()));
         }
-        let changed = changes(&checkpoint.config, &self.config)?;
+        let views = now.views;
+        let changed = continued(&checkpoint.config, &self.config, [then.views, views])?;
         if let Some(change) = changed.into_iter().find(|c| !c.is_harmless) {
             return Err(differs(&change.key, change.before, change.after));
         }
@@ -73,7 +74,7 @@ impl Trainer {
             self.init()?;
         }
         self.learner.load(&checkpoint.state, &mut self.optimizer)?;
-        self.position = checkpoint.position;
+        self.position = Position { views, ..checkpoint.position };
         self.loader.add_bad(&self.position.bad);
         dir.rewind_metrics(self.position.metrics_bytes)?;
         self.resumed_from = Some(name);
