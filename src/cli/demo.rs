@@ -24,9 +24,12 @@ pub struct DemoArgs {
     /// Folder of images instead of the built-in scenes
     #[arg(long, default_value = "scenes:2000")]
     data: String,
-    /// Folder of the run (replaced if it is there)
+    /// Folder of the run
     #[arg(long, default_value = "runs/demo")]
     out: PathBuf,
+    /// Replace a run that is in the folder
+    #[arg(long)]
+    overwrite: bool,
     /// Epochs
     #[arg(long)]
     epochs: Option<usize>,
@@ -62,8 +65,9 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let trainer = ocelli::train::Trainer::new(&config, &device.device, &source, test.as_ref())?;
     let untrained = trainer.encoder()?;
     drop(trainer);
+    let start = if args.overwrite { Start::Overwrite } else { Start::New };
     let run = Run { config: &config, device: &device, data: &args.data, source: &source, test: test.as_ref() };
-    let (trainer, summary) = run.train(&args.out, Start::Overwrite, &mut progress)?;
+    let (trainer, summary) = run.train(&args.out, start, &mut progress)?;
     if summary.stopped {
         return Err(super::Interrupted { out: args.out.clone() }.into());
     }

@@ -243,3 +243,30 @@ fn a_full_disk_loses_nothing() {
     assert!(text.contains("going on from checkpoints/epoch-0002.safetensors"), "{text}");
     assert!(run.join("checkpoints/epoch-0004.safetensors").exists());
 }
+
+/// A fault of ours is no bad input: it says so, where it is, and what to attach to a report.
+#[test]
+fn a_fault_of_ours_says_where_it_is() {
+    let output = ocelli(&["fault"]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(70), "{message}");
+    for words in ["fault", "src/cli/mod.rs:", "report", "RUST_BACKTRACE=1", env!("CARGO_PKG_VERSION")] {
+        assert!(message.contains(words), "expected \"{words}\" in: {message}");
+    }
+    assert!(!message.contains("the device failed"), "{message}");
+}
+
+/// The demo replaces no run unless it is asked to.
+#[test]
+fn the_demo_replaces_nothing_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let small = ["--data", "scenes:32", "--epochs", "1", "--device", "cpu", "--set", "batch_size=16", "--set"];
+    let small = [&small[..], &["arch=vit-32x2x2/8", "--set", "dino.head.out_dim=64"]].concat();
+    stdout(&ocelli(&[&["demo", "--out", &out], &small[..]].concat()));
+    let rows = || fs::read(folder.path().join("metrics.jsonl")).unwrap();
+    let before = rows();
+    refused(&[&["demo", "--out", &out], &small[..]].concat(), &["there is a run here already", "--overwrite"]);
+    assert_eq!(rows(), before, "the run is as it was");
+    stdout(&ocelli(&[&["demo", "--overwrite", "--out", &out], &small[..]].concat()));
+}

@@ -202,8 +202,8 @@ impl Task for Pretraining {
         names_crc32(self.loader.source().as_ref())
     }
 
-    fn views_on(&self) -> &'static str {
-        if self.loader.config().render { "cpu" } else { "gpu" }
+    fn views_on(&self) -> ViewsOn {
+        if self.loader.config().render { ViewsOn::Cpu } else { ViewsOn::Gpu }
     }
 
     fn begin_epoch(&mut self, epoch: usize, step_in_epoch: usize) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ocelli_models::weights::{Family, Network, Part, StateDict, Weights};
 use ocelli_models::{BackboneConfig, ResNetConfig, VitConfig};
 
-use crate::run_dir::checkpoints_in;
+use crate::checkpoint_files::checkpoints_in;
 use crate::{RunConfig, TrainError};
 
 /// A backbone's tensors and where they came from.
