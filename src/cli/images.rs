@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli::data::files::{DecodeLimits, decode_file};
 use ocelli::data::views::{CropBox, Filter, resized_crop};
-use ocelli::data::{DataError, Image, Mask, Source, open_source};
+use ocelli::data::{DataError, Image, Mask, Source, Understood, open_data};
 
 /// One image to look at.
 pub struct Input {
@@ -38,6 +38,7 @@ impl Input {
 pub struct Named {
     parts: Vec<Part>,
     entries: Vec<(usize, usize)>,
+    understood: Vec<Understood>,
 }
 
 enum Part {
@@ -48,14 +49,16 @@ enum Part {
 impl Named {
     /// Files, folders, records, or `scenes[:COUNT]`; at most `limit` of each folder, evenly spaced (0: all).
     pub fn list(names: &[String], limit: usize) -> anyhow::Result<Self> {
-        let (mut parts, mut entries) = (Vec::new(), Vec::new());
+        let (mut parts, mut entries, mut understood) = (Vec::new(), Vec::new(), Vec::new());
         for name in names {
             let path = Path::new(name);
             let part = if path.is_file() && !name.ends_with(".bin") && !name.ends_with(".bin.xz") {
                 entries.push((parts.len(), 0));
                 Part::File(path.to_path_buf())
             } else {
-                let source = open_source(name)?;
+                let set = open_data(name)?;
+                let source = set.train;
+                understood.push(set.understood);
                 let count = if limit == 0 { source.len() } else { limit.min(source.len()) };
                 entries.extend((0..count).map(|i| (parts.len(), i * source.len() / count)));
                 Part::Set(source)
@@ -65,7 +68,17 @@ impl Named {
         if entries.is_empty() {
             bail!("expected at least one image, folder of images, or `scenes`");
         }
-        Ok(Self { parts, entries })
+        Ok(Self { parts, entries, understood })
+    }
+
+    /// What was made of each folder, a line or two each; nothing of single files.
+    pub fn lines(&self) -> Vec<String> {
+        self.understood.iter().flat_map(Understood::lines).collect()
+    }
+
+    /// The same as fields.
+    pub fn understood(&self) -> &[Understood] {
+        &self.understood
     }
 
     /// Reads one, with what is known about it.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use ocelli::data::{Split, open_source, open_split};
+use ocelli::data::{DataSet, open_data};
 use ocelli::eval::knn::{KnnConfig, knn};
 use ocelli::models::weights::preprocessing::Preprocessing;
 use ocelli::train::{Labelled, Loading, extract_features};
@@ -46,8 +46,7 @@ pub struct KnnArgs {
 }
 
 pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
-    let source = open_source(&args.data)?;
-    let test = open_split(&args.data, Split::Val)?;
+    let DataSet { train: source, val: test, understood } = open_data(&args.data)?;
     let device = args.device.open()?;
     let given = Preprocessing { size: args.size.given(), ..args.normalise.given()? };
     let loading = Loading { heads: args.heads, given, ..Loading::default() };
@@ -56,13 +55,14 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
     let mut config = backbone.eval_config();
     (config.eval.max_train, config.eval.max_test) = (0, 0);
     let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) else {
-        bail!(
-            "{}: expected labelled images (a folder per class); found {} without labels",
-            args.data,
-            source.len()
-        );
+        let why = understood.why_no_knn().unwrap_or_else(|| "no k-NN: too few labelled images".into());
+        bail!("{}: {why}; found {}", args.data, understood.lines().join("; "));
     };
+    let no_neighbour = labelled.without_neighbour();
     if !args.json {
+        for line in understood.lines() {
+            println!("{line}");
+        }
         println!("{}", opening::lines(&backbone, &device.name, &backbone.size.to_string()));
     }
     let train = extract_features(&backbone.encoder, &labelled.train, &config, &device.device)?;
@@ -77,12 +77,15 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
             .collect();
         println!(
             "{}",
-            serde_json::json!({ "weights": opening::fields(&backbone, &backbone.size), "train": report.train_rows, "test": report.test_rows,
+            serde_json::json!({ "data": understood, "queries_without_neighbour": no_neighbour, "weights": opening::fields(&backbone, &backbone.size), "train": report.train_rows, "test": report.test_rows,
                 "classes": report.classes, "temperature": report.temperature, "results": rows })
         );
         return Ok(());
     }
     println!("{} neighbours, {} queries, {} classes", report.train_rows, report.test_rows, report.classes);
+    if no_neighbour > 0 {
+        println!("{no_neighbour} of the queries are of classes that no neighbour has: they count as wrong");
+    }
     for r in &report.results {
         let top5 = r.top5.map(|t| format!("  top-5 {t:5.1} %")).unwrap_or_default();
         println!("k = {:<4} top-1 {:5.1} %{top5}", r.k, r.top1);

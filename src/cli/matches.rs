@@ -82,6 +82,9 @@ struct Side {
 pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
     let names: Vec<String> = std::iter::once(&args.first).chain(&args.second).cloned().collect();
     let inputs = Named::list(&names, 1)?;
+    for line in inputs.lines() {
+        println!("{line}");
+    }
     let device = args.device.open()?;
     let given = args.normalise.given()?;
     let loading = Loading { heads: args.heads, stride_px: args.stride, given, ..Loading::default() };

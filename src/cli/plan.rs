@@ -105,19 +105,23 @@ fn data(run: &Run<'_>, source: &dyn Source) -> String {
             )
         }
         Some(_) => "; labelled, but eval.every_epochs is 0".to_owned(),
-        None => "; no labels, so no k-NN during the run".to_owned(),
+        None => match run.understood.why_no_knn() {
+            Some(why) => format!("; {why}"),
+            None => "; no k-NN during the run: too few labelled images".to_owned(),
+        },
     };
     format!("{}: {} images{measured}", run.data, source.len())
 }
 
 fn views(config: &RunConfig) -> String {
     let (plan, backbone) = (config.view_plan(), config.backbone());
-    let groups = plan.groups().into_iter().map(|(size_px, range)| {
+    let groups = plan.groups().into_iter().enumerate().map(|(i, (size_px, range))| {
         let first = &plan.views[range.start];
         let cells = backbone.cells(size_px as usize);
         format!(
-            "{} of {size_px} px ({} of the area, {cells} {})",
+            "{}{} of {size_px} px ({} of the area, {cells} {})",
             range.len(),
+            if i == 0 { " crops" } else { "" },
             share(first.scale),
             if backbone.cell_name() == "patch" { "patches" } else { "cells" }
         )

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use ocelli::data::{Source, Split, open_source, open_split};
+use ocelli::data::{DataSet, Source, Understood, open_data};
 use ocelli::models::BackboneKind;
 use ocelli::train::config::{changes, resolve, resolve_over};
 use ocelli::train::device::Chosen;
@@ -85,10 +85,19 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     let config = configuration(args, stored.as_ref())?;
     let data = args.data.clone().or_else(|| stored.as_ref()?.data.clone());
     let Some(data) = data else { bail!("{}: the run does not say what its data was; give --data", out.display()) };
-    let source = open_source(&data)?;
-    let test = open_split(&data, Split::Val)?;
+    let DataSet { train: source, val: test, understood } = open_data(&data)?;
+    if !args.quiet {
+        tell(&understood, config.eval.every_epochs > 0);
+    }
     let device = args.device.open()?;
-    let run = Run { config: &config, device: &device, data: &data, source: &source, test: test.as_ref() };
+    let run = Run {
+        config: &config,
+        device: &device,
+        data: &data,
+        source: &source,
+        test: test.as_ref(),
+        understood: &understood,
+    };
     if args.dry_run {
         return plan::show(&run);
     }
@@ -184,6 +193,18 @@ pub struct Run<'a> {
     pub source: &'a Arc<dyn Source>,
     /// Held-out images.
     pub test: Option<&'a Arc<dyn Source>>,
+    /// What was made of the data.
+    pub understood: &'a Understood,
+}
+
+/// Says what was made of the data, and why there is no k-NN where there is none.
+pub fn tell(understood: &Understood, wants_knn: bool) {
+    for line in understood.lines() {
+        println!("{line}");
+    }
+    if let (true, Some(why)) = (wants_knn, understood.why_no_knn()) {
+        println!("{why}");
+    }
 }
 
 /// What to do with a folder.
@@ -214,7 +235,8 @@ impl Run<'_> {
             Start::Resume => RunDir::reopen(out)?,
         };
         let warnings = if start == Start::Resume { trainer.resume(&dir)? } else { Vec::new() };
-        dir.write_description(self.config, &self.device.name, self.data, serde_json::Value::Null)?;
+        let understood = serde_json::json!({ "data": self.understood });
+        dir.write_description(self.config, &self.device.name, self.data, understood)?;
         stop_on_signals(&trainer.stop_flag())?;
         if start == Start::Resume && trainer.steps_done() == 0 {
             progress.note("no checkpoint to go on from; the run begins anew");

@@ -101,10 +101,13 @@ fn from_images_to_matches() {
     let at = |name: &str| folder.path().join(name).display().to_string();
     let small = "--data scenes:64 --arch resnet18c4 --device cpu --epochs 2 --set batch_size=8 --set moco.queue=16 \
                  --set views.global_size_px=32 --set eval.resize_px=32 --set eval.crop_px=32 --set eval.max_test=20 \
-                 --set eval.every_epochs=1 --set densecl.matching=geometric --set log.every_steps=2";
+                 --set eval.every_epochs=1 --set log.every_steps=2";
     let small: Vec<&str> = small.split_whitespace().collect();
+    let geometric = ["--set", "densecl.matching=geometric"];
     let run = at("dense");
-    let text = stdout(&ocelli(&[&["pretrain", "--preset", "densecl-laptop", "--out", &run][..], &small].concat()));
+    let text = stdout(&ocelli(
+        &[&["pretrain", "--preset", "densecl-laptop", "--out", &run][..], &small, &geometric].concat(),
+    ));
     for words in
         ["rises until the queue has turned over once (2 steps)", "dense", "top-1", "queue 100 % full", "k-NN"]
     {
@@ -280,7 +283,8 @@ fn a_dry_run_plans_and_writes_nothing() {
         "2 crops of 64 px",
         "4 of 32 px",
         "16 images each; 4 an epoch, 2 epochs, 8 in all",
-        "for parameters, gradients, moments and teacher",
+        "for parameters, gradients, moments, teacher and centre",
+        "evaluation at most",
         "s a step (3 measured",
         "a checkpoint",
     ] {

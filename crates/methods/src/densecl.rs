@@ -112,7 +112,7 @@ const KEYS: &[Key] = &[
         name: "densecl.matching",
         meaning: "how cells are matched: backbone, head, random, geometric",
         source: "DenseCL; geometric: PixPro",
-        range: Range::Any,
+        range: Range::OneOf(&["backbone", "head", "random", "geometric"]),
     },
     Key {
         name: "densecl.grid",

@@ -100,6 +100,8 @@ pub enum Range {
     AtLeastZero,
     /// A number from 0 to 1.
     Share,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
 }
 
 /// As many as nobody needs, and few enough that no product of them overflows or fills the memory before a step is done.
@@ -113,7 +115,7 @@ impl Range {
             Self::Any => None,
             Self::Count(low, high) => {
                 let fits = value.as_u64().is_some_and(|n| (low..=high).contains(&n));
-                (!fits).then(|| if high == MANY { format!("{low} or more") } else { format!("{low} to {high}") })
+                (!fits).then(|| if high == MANY { format!("at least {low}") } else { format!("{low} to {high}") })
             }
             Self::Positive => {
                 let fits = number.is_some_and(|n| n > 0.0 && n.is_finite());
@@ -126,6 +128,10 @@ impl Range {
             Self::Share => {
                 let fits = number.is_some_and(|n| (0.0..=1.0).contains(&n));
                 (!fits).then(|| "a number from 0 to 1".into())
+            }
+            Self::OneOf(words) => {
+                let fits = value.as_str().is_some_and(|word| words.contains(&word));
+                (!fits).then(|| format!("\"{}\"", words.join("\" or \"")))
             }
         }
     }
@@ -258,6 +264,7 @@ mod tests {
             (Range::Positive, json!(1e-9), vec![json!(0), json!(-1.0), json!(null)]),
             (Range::AtLeastZero, json!(0), vec![json!(-0.1)]),
             (Range::Share, json!(1.0), vec![json!(1.1), json!(-0.1)]),
+            (Range::OneOf(&["a", "b"]), json!("b"), vec![json!("c"), json!(1)]),
         ] {
             assert_eq!(range.refuses(&good), None, "{range:?}");
             for value in bad {

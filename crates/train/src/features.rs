@@ -48,6 +48,16 @@ impl Labelled {
     }
 }
 
+impl Labelled {
+    /// Queries whose class no neighbour has.
+    pub fn without_neighbour(&self) -> usize {
+        let (source, indices) = &self.train;
+        let known: std::collections::BTreeSet<u32> = indices.iter().filter_map(|i| source.label(*i)).collect();
+        let (source, indices) = &self.test;
+        indices.iter().filter_map(|i| source.label(*i)).filter(|label| !known.contains(label)).count()
+    }
+}
+
 /// At most `limit` entries, evenly spaced; 0 keeps all.
 fn thin(indices: Vec<usize>, limit: usize) -> Vec<usize> {
     if limit == 0 || indices.len() <= limit {

@@ -266,7 +266,7 @@ mod tests {
             message(&["method=moco", "moco.queue=1000"]).contains("moco.queue: expected a multiple of batch_size")
         );
         assert!(message(&["method=moco", "dino.student_temp=1"]).contains("a section of the method \"dino\""));
-        assert!(message(&["dino.head.out_dim=1"]).contains("dino.head.out_dim: expected 2 or more, found 1"));
+        assert!(message(&["dino.head.out_dim=1"]).contains("dino.head.out_dim: expected at least 2, found 1"));
         assert!(message(&["method=densecl", "views.local_crops=2"]).contains("views.local_crops: expected 0"));
         assert!(
             message(&["method=moco", "resnet.norm_groups=3"]).contains("resnet.norm_groups: expected a divisor")
@@ -274,9 +274,9 @@ mod tests {
         assert!(message(&["optim.momentum=1"]).contains("optim.momentum: expected at least 0 and below 1"));
         assert!(message(&["optim.optimizer=adam"]).contains("optim.optimizer: expected \"adamw\" or \"sgd\""));
         assert!(
-            message(&["densecl.matching=best"]).contains("backbone"),
+            message(&["method=densecl", "densecl.matching=best"]).contains("backbone"),
             "{}",
-            message(&["densecl.matching=best"])
+            message(&["method=densecl", "densecl.matching=best"])
         );
         assert!(message(&["resnet.stem=large"]).contains("imagenet"));
         assert!(resolve(Some("vit-s16-30"), None, &[]).unwrap_err().to_string().contains("vit-s16-300"));
