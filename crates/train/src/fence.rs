@@ -158,11 +158,12 @@ mod tests {
         let registry = "/home/x/.cargo/registry/src/index.crates.io-1949/";
         let at = |file: &str| format!("{registry}{file}");
         let lost = "wgpu error: Validation Error: Parent device is lost";
-        assert!(matches!(of(lost, &at("wgpu-30.0.1/src/backend/wgpu_core.rs:694")), TrainError::DeviceLost { .. }));
+        assert!(matches!(
+            of(lost, &at("wgpu-30.0.1/src/backend/wgpu_core.rs:694")),
+            TrainError::DeviceLost { .. }
+        ));
         let out = "out of memory";
-        assert!(
-            matches!(of(out, &at("cubecl-runtime-0.11.3/src/client.rs:283")), TrainError::OutOfMemory { .. })
-        );
+        assert!(matches!(of(out, &at("cubecl-runtime-0.11.3/src/client.rs:283")), TrainError::OutOfMemory { .. }));
         assert!(matches!(
             of("x", "C:\\x\\registry\\src\\index\\burn-fusion-0.22.1\\src\\a.rs:1"),
             TrainError::Device(_)
@@ -221,7 +222,8 @@ mod tests {
         let TrainError::Fault { message, location } = &caught else { panic!("{caught:?}") };
         assert!(message.contains("loader 9") && message.contains("a.png"), "{message}");
         assert!(location.ends_with(&format!("fence.rs:{line}")), "{location}");
-        let damaged = DataError::Decode { name: "a.png".into(), reason: "damaged file: the decoder panicked".into() };
+        let damaged =
+            DataError::Decode { name: "a.png".into(), reason: "damaged file: the decoder panicked".into() };
         assert!(matches!(fenced::<()>(|| Err(damaged.into())), Err(TrainError::Data(_))));
     }
 }

@@ -19,9 +19,9 @@ use ocelli_eval::picture::{Filter, Picture};
 use ocelli_eval::sheet::{AttentionExample, AttentionSheet, Sheet, SheetCell, SheetRow, SheetStyle};
 use ocelli_models::Vit;
 
+use crate::atomic::write_atomically;
 use crate::config::{BackboneArch, MethodKind};
 use crate::features::eval_transform;
-use crate::atomic::write_atomically;
 use crate::{Encoder, RunConfig, TrainError};
 
 /// Images that are followed, and samples whose views are shown.

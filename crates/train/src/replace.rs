@@ -140,7 +140,8 @@ fn files_of_run(root: &Path) -> Vec<PathBuf> {
                 }
         };
         let path = root.join(folder);
-        files.extend(names_in(&path).iter().filter(|n| is_a_runs(n)).map(|n| path.join(n)).filter(|p| p.is_file()));
+        files
+            .extend(names_in(&path).iter().filter(|n| is_a_runs(n)).map(|n| path.join(n)).filter(|p| p.is_file()));
     }
     files
 }

@@ -279,9 +279,11 @@ impl RunDir {
 /// Refuses a folder with something in it that must not be replaced.
 fn check_free(root: &Path, overwrite: bool) -> Result<(), TrainError> {
     let reason = match replace::look(root) {
-        Found::Run if !overwrite => "there is a run here already; --overwrite replaces it, `ocelli pretrain --resume` goes \
+        Found::Run if !overwrite => {
+            "there is a run here already; --overwrite replaces it, `ocelli pretrain --resume` goes \
                                      on with it, or choose another --out"
-            .to_owned(),
+                .to_owned()
+        }
         Found::Other(name) => {
             format!("expected a folder without a run, found a {name} that no run wrote; choose another --out")
         }
@@ -354,7 +356,8 @@ mod tests {
             serde_json::from_slice(&fs::read(folder.path().join(MANIFEST)).unwrap()).unwrap()
         };
         let dir = RunDir::create(folder.path(), false).unwrap();
-        dir.write_description(&RunConfig::default(), "cpu", "photos", serde_json::json!({ "classes": 3 })).unwrap();
+        dir.write_description(&RunConfig::default(), "cpu", "photos", serde_json::json!({ "classes": 3 }))
+            .unwrap();
         let begun = read();
         assert_eq!(begun["understood"]["classes"], 3);
         assert!(begun.get("resumed").is_none(), "{begun}");

@@ -255,8 +255,11 @@ impl Shared {
                     if stop.load(Ordering::Relaxed) {
                         return Ok(None);
                     }
-                    panic_as_error(|| self.samples.source().name(index), || self.sample(epoch, index, scratch, outs))
-                        .map(Some)
+                    panic_as_error(
+                        || self.samples.source().name(index),
+                        || self.sample(epoch, index, scratch, outs),
+                    )
+                    .map(Some)
                 })
                 .collect::<Vec<_>>()
         };

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::{Listen, Summary, Trainer};
 use crate::checkpoint::{Checkpoint, Position};
+use crate::checkpoint_files::{Keep, prune};
 use crate::config::{MethodKind, continued};
 use crate::encoder::EncoderConfig;
 use crate::resnet::load_resnet_into;
-use crate::checkpoint_files::{Keep, prune};
 use crate::{Encoder, EpochFigures, Event, RunDir, TrainError, load_backbone_into};
 
 impl Trainer {
