@@ -21,15 +21,15 @@ use ocelli::data::{
     DataError, Image, Loader, LoaderConfig, MocoViews, Source, Split, ViewPlan, open_source, open_split,
 };
 use ocelli::eval::correspondence::Pck;
+use ocelli::methods::optim::{OptimConfig, Optimizer, OptimizerKind, StepRates};
 use ocelli::methods::schedule::Cosine;
-use ocelli::methods::{DenseCl, DenseClConfig, Matching, Method, Moco, MocoConfig, StepClock, check_queue};
-use ocelli::models::weights::{ModuleState as _, StateDict, write_safetensors};
-use ocelli::models::{Init, ResNet, ResNetArch, ResNetConfig, ResNetError, Stem, params};
-use ocelli::train::device::{DeviceChoice, open};
-use ocelli::train::{
-    GradientSum, Labelled, RunConfig, Sgd, SgdRule, SgdState, correspondence, knn_of, load_dense, to_tensor,
-    view_box, write_atomically,
+use ocelli::methods::{
+    Batch, DenseCl, DenseClConfig, Matching, Method, Moco, MocoConfig, StepClock, check_queue, train_step,
 };
+use ocelli::models::weights::{ModuleState as _, StateDict, write_safetensors};
+use ocelli::models::{Backbone as _, Init, Mode, ResNet, ResNetArch, ResNetConfig, ResNetError, Stem};
+use ocelli::train::device::{DeviceChoice, open};
+use ocelli::train::{Labelled, Loading, RunConfig, correspondence, knn_of, to_tensor, write_atomically};
 
 /// The rows of the table after the first; `None` is MoCo v2.
 const ROWS: [(&str, &str, Option<Matching>); 5] = [
@@ -151,30 +151,30 @@ impl Source for Subset {
 }
 
 /// Trains and writes the encoders to `path`.
-fn train<M: Method>(method: &mut M, budget: &Budget, source: &Arc<dyn Source>, path: &Path) -> anyhow::Result<()> {
+fn train(method: &mut dyn Method, budget: &Budget, source: &Arc<dyn Source>, path: &Path) -> anyhow::Result<()> {
     let device = open(DeviceChoice::Cpu)?.device;
     let loader_config = LoaderConfig { batch_size: budget.batch, seed: budget.seed, ..LoaderConfig::default() };
     let loader = Loader::new(source.clone(), budget.views(), loader_config)?;
     let lr = Cosine::new(budget.lr, 0.0, budget.steps);
-    let mut optimizer = SgdState::new(Sgd { momentum: 0.9, rule: SgdRule::Plain { nesterov: false } });
+    let optim = sgd();
+    let mut optimizer = Optimizer::new(&optim);
     let (mut step, mut epoch, started) = (0, 0, Instant::now());
     while step < budget.steps {
         for batch in loader.epoch(epoch, 0).take(budget.steps - step) {
             let batch = batch?;
             let clock = StepClock { epoch, iteration: step, micro_batch: 0, momentum: 0.0, seed: budget.seed };
-            let places: Vec<Vec<_>> = batch.places.iter().map(|p| p.iter().map(view_box).collect()).collect();
-            let output = method.loss(&[to_tensor(&batch.groups[0], &device)], budget.batch, &places, &clock);
-            let mut raw = output.loss.backward();
-            let mut gradients = GradientSum::default();
-            gradients.add(params::take_gradients(method.net(), &mut raw), 1.0);
-            method.update_net(|net| optimizer.step(net, &gradients, lr.at(step), budget.decay));
-            method.after_step(&clock);
+            let rates = StepRates { lr: lr.at(step), weight_decay: budget.decay, clip: 0.0 };
+            let places = batch.places.iter().map(|p| p.iter().map(Into::into).collect()).collect();
+            let views = vec![to_tensor(&batch.groups[0], &device)];
+            let micro = [Batch { places, ..Batch::of_views(views, budget.batch) }];
+            let figures = train_step(method, (&mut optimizer, &optim), &micro, clock, &rates);
             step += 1;
             if step.is_multiple_of(50) || step == budget.steps {
                 let mut line =
                     format!("{:<20} step {step:>5}", path.file_stem().unwrap_or_default().to_string_lossy());
-                for (figure, value) in output.scalars {
-                    let _ = write!(line, "  {figure} {:.3}", value.into_scalar::<f32>());
+                let values = figures.into_data().try_to_vec::<f32>().unwrap_or_default();
+                for (figure, value) in method.figures().iter().zip(values) {
+                    let _ = write!(line, "  {} {value:.3}", figure.name);
                 }
                 eprintln!("{line}  {:.0} ms a step", started.elapsed().as_secs_f64() * 1e3 / step as f64);
             }
@@ -211,22 +211,25 @@ fn trained(
 }
 
 /// One step of a method on random views; seconds.
-fn timed<M: Method>(
-    method: &mut M,
-    optimizer: &mut SgdState,
+fn timed(
+    method: &mut dyn Method,
+    optimizer: (&mut Optimizer, &OptimConfig),
     views: &Tensor<4>,
     batch: usize,
     step: usize,
 ) -> f64 {
     let started = Instant::now();
     let clock = StepClock { epoch: 0, iteration: step, micro_batch: 0, momentum: 0.0, seed: 0 };
-    let output = method.loss(std::slice::from_ref(views), batch, &[], &clock);
-    let mut raw = output.loss.backward();
-    let mut gradients = GradientSum::default();
-    gradients.add(params::take_gradients(method.net(), &mut raw), 1.0);
-    method.update_net(|net| optimizer.step(net, &gradients, 1e-4, 1e-4));
-    method.after_step(&clock);
+    let rates = StepRates { lr: 1e-4, weight_decay: 1e-4, clip: 0.0 };
+    let batch = [Batch::of_views(vec![views.clone()], batch)];
+    train_step(method, optimizer, &batch, clock, &rates);
     started.elapsed().as_secs_f64()
+}
+
+/// Plain SGD on everything.
+fn sgd() -> OptimConfig {
+    let optimizer = OptimizerKind::Sgd;
+    OptimConfig { optimizer, decay_all: true, clip_grad: 0.0, ..OptimConfig::default() }
 }
 
 /// What DenseCL costs over MoCo v2: steps of either on the CPU, taking turns, the median of each.
@@ -238,14 +241,15 @@ fn cost(budget: &Budget, rounds: usize) -> anyhow::Result<()> {
     let config = DenseClConfig { contrast: contrast.clone(), ..DenseClConfig::default() };
     let mut moco = Moco::new(&contrast, build, 0, &device)?;
     let mut dense = DenseCl::new(&config, build, 0, &device)?;
-    let sgd = || SgdState::new(Sgd { momentum: 0.9, rule: SgdRule::Plain { nesterov: false } });
-    let (mut moco_sgd, mut dense_sgd, mut times) = (sgd(), sgd(), [Vec::new(), Vec::new()]);
+    let optim = sgd();
+    let (mut moco_sgd, mut dense_sgd) = (Optimizer::new(&optim), Optimizer::new(&optim));
+    let mut times = [Vec::new(), Vec::new()];
     let side = budget.size as usize;
     let views = Tensor::random([2 * budget.batch, 3, side, side], Distribution::Default, &device);
     for round in 0..=rounds {
         let found = [
-            timed(&mut moco, &mut moco_sgd, &views, budget.batch, round),
-            timed(&mut dense, &mut dense_sgd, &views, budget.batch, round),
+            timed(&mut moco, (&mut moco_sgd, &optim), &views, budget.batch, round),
+            timed(&mut dense, (&mut dense_sgd, &optim), &views, budget.batch, round),
         ];
         eprintln!("round {round}: MoCo v2 {:.2} s, DenseCL {:.2} s", found[0], found[1]);
         // The first has everything that is done once.
@@ -318,10 +322,11 @@ fn main() -> anyhow::Result<()> {
     let _ = writeln!(table, "| guessing | | {one:.1} % | {two:.1} % |");
     line(&mut table, "the pixels of a cell", "", &pck);
     for (words, path) in rows {
-        let net = load_dense(&path, None, None, 0, &device)?;
+        let net = Loading::default().open(&path, &device)?;
         let knn = labelled.as_ref().map(|l| knn_of(&net.encoder, l, &config, &device)).transpose()?;
         let knn = knn.and_then(|k| k.get(&20).map(|v| format!("{v:.1} %"))).unwrap_or_default();
-        let pck = correspondence(|x| net.feature_map(x), (&shown, &all), &views, 0, &device, || ())?;
+        let pck =
+            correspondence(|x| net.encoder.feature_map(x, Mode::Eval), (&shown, &all), &views, 0, &device, || ())?;
         line(&mut table, words, &knn, &pck);
     }
     print!("{table}");

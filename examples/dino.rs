@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut trainer = Trainer::new(&config, &device, &scenes, None)?;
     trainer.run(None, &mut |event| {
         if let Event::Epoch(figures) = event {
-            println!("epoch {}: loss {:.3}", figures.epoch + 1, figures.loss);
+            let loss = figures.figures.get("loss").copied().unwrap_or(f64::NAN);
+            println!("epoch {}: loss {loss:.3}", figures.epoch + 1);
         }
         Ok(())
     })?;

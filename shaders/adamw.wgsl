@@ -12,8 +12,8 @@
 @group(0) @binding(4) var<storage, read_write> follower: array<{{ elem }}>;
 {% endif -%}
 // elements, spans; bits of: clip, β1, β2, ε, what decay leaves, lr / correction of the first moment,
-// 1 / √correction of the second, 1 − β2, the follower's momentum m, 1 − m.
-@group(0) @binding({{ 5 if ema else 4 }}) var<storage, read_write> sizes: array<u32, 12>;
+// 1 / √correction of the second, 1 − β2, the follower's momentum m, 1 − m, 1 − β1.
+@group(0) @binding({{ 5 if ema else 4 }}) var<storage, read_write> sizes: array<u32, 13>;
 
 @compute @workgroup_size({{ group }})
 fn main(
@@ -35,6 +35,7 @@ fn main(
     let rate = bitcast<f32>(sizes[7]);
     let unbias = bitcast<f32>(sizes[8]);
     let rest2 = bitcast<f32>(sizes[9]);
+    let rest1 = bitcast<f32>(sizes[12]);
     {%- if ema %}
     let momentum = bitcast<f32>(sizes[10]);
     let share = bitcast<f32>(sizes[11]);
@@ -49,7 +50,7 @@ fn main(
     }
     for (var i = begin; i < min(begin + {{ each }}u, elements); i += 1u) {
         let gradient = g[i] * factor;
-        let m = moments[i] * beta1 + gradient * (1.0 - beta1);
+        let m = moments[i] * beta1 + gradient * rest1;
         let v = moments[elements + i] * beta2 + gradient * gradient * rest2;
         moments[i] = m;
         moments[elements + i] = v;

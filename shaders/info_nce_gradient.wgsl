@@ -1,21 +1,19 @@
 {# InfoNCE's gradient of the queries, from the mean of the queue's entries under the softmax: each invocation one row.
    Settings: group. #}
 // [rows, dim]
-@group(0) @binding(0) var<storage, read_write> query: array<f32>;
-// [rows, dim]
-@group(0) @binding(1) var<storage, read_write> key: array<f32>;
+@group(0) @binding(0) var<storage, read_write> key: array<f32>;
 // [rows]
-@group(0) @binding(2) var<storage, read_write> weights: array<f32>;
-// [rows]
-@group(0) @binding(3) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(1) var<storage, read_write> weights: array<f32>;
+// [2, rows]: log-sum-exps, then the negatives' share of the softmax.
+@group(0) @binding(2) var<storage, read_write> lse: array<f32>;
 // [rows, dim]
-@group(0) @binding(4) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(3) var<storage, read_write> mean: array<f32>;
 // [rows, dim]
-@group(0) @binding(5) var<storage, read_write> grad: array<f32>;
+@group(0) @binding(4) var<storage, read_write> grad: array<f32>;
 // [1]
-@group(0) @binding(6) var<storage, read_write> dloss: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dloss: array<f32>;
 // rows, dim; bits of 1/τ.
-@group(0) @binding(7) var<storage, read_write> sizes: array<u32, 4>;
+@group(0) @binding(6) var<storage, read_write> sizes: array<u32, 4>;
 
 @compute @workgroup_size({{ group }})
 fn main(
@@ -29,11 +27,7 @@ fn main(
     if (row >= sizes[0]) {
         return;
     }
-    var dot = 0.0;
-    for (var d = 0u; d < dim; d += 1u) {
-        dot = fma(query[row * dim + d], key[row * dim + d], dot);
-    }
-    let others = exp(dot * factor - lse[row]) - 1.0;
+    let others = -lse[sizes[0] + row];
     let share = weights[row] * factor * dloss[0];
     for (var d = 0u; d < dim; d += 1u) {
         let at = row * dim + d;

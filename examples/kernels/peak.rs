@@ -29,26 +29,17 @@ impl Peak {
         }
     }
 
-    /// Two cells: what is achieved, and which share of the peak that is.
+    /// Three cells: what is achieved, the peak, and which share of it that is. What exceeds the peak shows that it is none, and has
+    /// no share.
     pub fn rate(&self, row: &Row, seconds: f64) -> String {
         let (does, unit, peak) = match (row.flops > 0.0, row.bytes > 0.0) {
             (true, _) => (row.flops / seconds, "GFLOP/s", self.flops),
             (false, true) => (row.bytes / seconds, "GB/s", self.bytes),
-            (false, false) => return "– | –".into(),
+            (false, false) => return "– | – | –".into(),
         };
-        let share = peak.map_or("–".into(), |peak| format!("{:.0} %", 100.0 * does / peak));
-        format!("{:.1} {unit} | {share}", does * 1e-9)
-    }
-}
-
-impl std::fmt::Display for Peak {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let of = |value: Option<f64>, unit| value.map_or("not told".into(), |v| format!("{:.1} {unit}", v * 1e-9));
-        writeln!(
-            f,
-            "Peak as burn measures it: {} in f32, {} copying.",
-            of(self.flops, "GFLOP/s"),
-            of(self.bytes, "GB/s")
-        )
+        let shown = peak.map_or("–".into(), |peak| format!("{:.1} {unit}", peak * 1e-9));
+        let share =
+            peak.filter(|peak| does <= *peak).map_or("–".into(), |peak| format!("{:.0} %", 100.0 * does / peak));
+        format!("{:.1} {unit} | {shown} | {share}", does * 1e-9)
     }
 }

@@ -9,10 +9,13 @@ use ocelli::kernels::{
     AdamWStep, ConvShape, Mode, adamw_ema, attention, conv2d, dino_cross_entropy, info_nce, layer_norm, linear,
     mlp, mode, similarity_topk,
 };
-use ocelli::methods::{Dino, DinoConfig, Method as _, StepClock};
+use ocelli::methods::optim::{
+    AdamW, AdamWState, GradientSum, OptimConfig, Optimizer, Sgd, SgdRule, SgdState, StepRates,
+};
+use ocelli::methods::{Batch, Dino, DinoConfig, StepClock, train_step};
 use ocelli::models::{Arch, Init, ResNetArch, ResNetConfig, Vit, params};
 use ocelli::train::gpu_views::render_batch;
-use ocelli::train::{AdamW, AdamWState, GradientSum, Sgd, SgdRule, SgdState, StepRates, to_tensor};
+use ocelli::train::to_tensor;
 
 /// One measured thing: the work itself waits for the device.
 pub struct Row {
@@ -361,22 +364,18 @@ fn dino_step(plain: &Device) -> Result<Row, Box<dyn Error>> {
     let arch: Arch = "vit-192x6x3/8".parse()?;
     let mut method = Dino::new(&config, &arch.config(64, 0.0), 0, plain)?;
     let batch = 16;
-    let views = [random([2 * batch, 3, 64, 64], plain), random([6 * batch, 3, 32, 32], plain)];
-    let mut adamw = AdamWState::new(AdamW::default());
+    let views = vec![random([2 * batch, 3, 64, 64], plain), random([6 * batch, 3, 32, 32], plain)];
+    let views = [Batch::of_views(views, batch)];
+    let optim = OptimConfig::default();
+    let mut optimizer = Optimizer::new(&optim);
     Ok(Row {
         name: "DINO step, ViT 192×6×3/8, 2 × 64 px + 6 × 32 px, batch 16, K = 4096".into(),
         flops: 0.0,
         bytes: 0.0,
         work: Box::new(move || {
             let clock = StepClock { epoch: 1, iteration: 0, micro_batch: 0, momentum: 0.99, seed: 0 };
-            let output = method.loss(&views, batch, &[], &clock);
-            let mut raw = output.loss.backward();
-            let mut gradients = GradientSum::default();
-            gradients.add(params::take_gradients(method.net(), &mut raw), 1.0);
             let rates = StepRates { lr: 1e-5, weight_decay: 0.04, clip: 3.0 };
-            method.update_with_follower(&clock, |net, follower| adamw.step_with(net, follower, gradients, &rates));
-            method.after_step(&clock);
-            finish(output.loss.inner());
+            finish(train_step(&mut method, (&mut optimizer, &optim), &views, clock, &rates));
             finish(method.centre().slice_dim(1, 0..1).flatten(0, 1));
         }),
     })

@@ -6,11 +6,12 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use ocelli::data::{Split, open_source, open_split};
 use ocelli::eval::attention::{AttentionJaccard, JaccardSummary};
-use ocelli::train::config::{BackboneArch, resolve};
-use ocelli::train::{Encoder, Labelled, RunConfig, knn_of, knn_of_pixels};
+use ocelli::models::{AnyBackbone, BackboneKind};
+use ocelli::train::config::resolve;
+use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
 
 use super::DeviceArgs;
-use super::attention::{Attended, attend, normalisation, write_sheet};
+use super::attention::{Attended, attend, write_sheet};
 use super::images::Input;
 use super::pretrain::{Run, Start};
 use super::progress::{self, Progress};
@@ -23,9 +24,12 @@ pub struct DemoArgs {
     /// Folder of images instead of the built-in scenes
     #[arg(long, default_value = "scenes:2000")]
     data: String,
-    /// Folder of the run (replaced if it is there)
+    /// Folder of the run
     #[arg(long, default_value = "runs/demo")]
     out: PathBuf,
+    /// Replace a run that is in the folder
+    #[arg(long)]
+    overwrite: bool,
     /// Epochs
     #[arg(long)]
     epochs: Option<usize>,
@@ -48,7 +52,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let mut sets: Vec<String> = args.epochs.iter().map(|e| format!("epochs={e}")).collect();
     sets.extend(args.sets.iter().cloned());
     let config = resolve(Some("demo"), None, &sets)?;
-    if !matches!(config.arch, BackboneArch::Vit(_)) {
+    if config.arch.kind() != BackboneKind::Vit {
         bail!("arch: expected a Vision Transformer, whose attention the demo shows; found {}", config.arch);
     }
     let source = open_source(&args.data)?;
@@ -61,28 +65,29 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let trainer = ocelli::train::Trainer::new(&config, &device.device, &source, test.as_ref())?;
     let untrained = trainer.encoder()?;
     drop(trainer);
+    let start = if args.overwrite { Start::Overwrite } else { Start::New };
     let run = Run { config: &config, device: &device, data: &args.data, source: &source, test: test.as_ref() };
-    let (trainer, summary) = run.train(&args.out, Start::Overwrite, &mut progress)?;
+    let (trainer, summary) = run.train(&args.out, start, &mut progress)?;
     if summary.stopped {
         return Err(super::Interrupted { out: args.out.clone() }.into());
     }
     let trained = trainer.encoder()?;
 
     if let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) {
-        let pixels = knn_of_pixels(&labelled, &config, &device.device)?;
+        let (pixels, side) = knn_of_pixels(&labelled, &config, &device.device)?;
         let before = knn_of(&untrained, &labelled, &config, &device.device)?;
         let after = knn_of(&trained, &labelled, &config, &device.device)?;
         println!("\nk-NN accuracy (k = 20; chance {:.1} %):", 100.0 / labelled.classes.max(1) as f64);
-        println!("  raw pixels         {}", progress::knn(&pixels));
+        println!("  raw pixels         {} ({side})", progress::knn(&pixels));
         println!("  untrained network  {}", progress::knn(&before));
         println!("  trained network    {}", progress::knn(&after));
     }
 
     let shown = test.as_ref().unwrap_or(&source);
     let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES)?;
-    let maps = |encoder: &Encoder| -> anyhow::Result<Vec<Attended>> {
+    let maps = |encoder: &AnyBackbone| -> anyhow::Result<Vec<Attended>> {
         let vit = encoder.as_vit().context("the demo looks at a Vision Transformer's attention")?;
-        let (size, statistics) = (look_px(&config), normalisation(Some(&config)));
+        let (size, statistics) = (look_px(&config), (config.views.mean, config.views.std));
         scored.iter().map(|input| attend(vit, input, size, statistics, &device.device)).collect()
     };
     let (before, after) = (maps(&untrained)?, maps(&trained)?);

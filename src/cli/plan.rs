@@ -1,9 +1,8 @@
 //! `ocelli pretrain --dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
 
 use ocelli::data::Source;
-use ocelli::methods::schedule::Cosine;
-use ocelli::train::config::{BackboneArch, MethodKind, OptimizerKind};
-use ocelli::train::{Labelled, RunConfig, Trainer};
+use ocelli::methods::schedule::LrSchedule;
+use ocelli::train::{Labelled, RunConfig, Task as _, Trainer};
 
 use super::pretrain::Run;
 use super::progress::duration;
@@ -20,29 +19,20 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     let line = |name: &str, text: String| println!("  {name:<11}{text}");
 
     println!("plan (nothing is written)");
+    let recipe = config.recipe();
     line(
         "method",
         format!(
-            "{} with {}: backbone {:.2} M parameters, head {:.2} M{}",
-            config.method,
+            "{} ({}) with {}: backbone {:.2} M parameters, head {:.2} M",
+            recipe.title,
+            recipe.name,
             config.arch,
             shape.backbone_parameters as f64 / 1e6,
-            shape.head_parameters as f64 / 1e6,
-            match config.method {
-                MethodKind::Dino => format!(" with {} prototypes", config.dino.head.out_dim),
-                MethodKind::Moco => String::new(),
-                MethodKind::DenseCl => format!(", cells matched by {}", matching(config)),
-            }
+            shape.head_parameters as f64 / 1e6
         ),
     );
-    if shape.queue_steps > 0 {
-        line(
-            "queue",
-            format!(
-                "{} keys, turned over once in {} steps (until then the loss rises)",
-                config.moco.queue, shape.queue_steps
-            ),
-        );
+    for note in &shape.declared.notes {
+        line("note", note.clone());
     }
     line("data", data(run, source));
     line("device", format!("{} ({})", run.device.name, run.device.reason));
@@ -55,12 +45,11 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
             config.batch_size, shape.steps_per_epoch, shape.epochs
         ),
     );
-    line("schedules", schedules(config, shape.steps_per_epoch));
+    line("schedules", schedules(config, &trainer, shape.steps_per_epoch));
 
     let measured = trainer.measure(MEASURED)?;
-    let followers = if config.method.has_queue() { ", key encoder and queues" } else { " and teacher" };
-    let mut memory =
-        format!("{} for parameters, gradients, moments{followers}", bytes(trainer.state_bytes() as f64));
+    let held = recipe.holds;
+    let mut memory = format!("{} for parameters, gradients, moments, {held}", bytes(trainer.state_bytes() as f64));
     if let Some(used) = used_bytes(run) {
         memory += &format!(
             "; {} in all {}",
@@ -69,6 +58,13 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
         );
     }
     line("memory", memory);
+    match trainer.evaluation_bytes() {
+        0 => {}
+        more => line(
+            "evaluation",
+            format!("at most {} beside that, for k-NN of features and of small pixels", bytes(more as f64)),
+        ),
+    }
     let epoch_s = measured.step_s * shape.steps_per_epoch as f64;
     line(
         "time",
@@ -115,62 +111,41 @@ fn data(run: &Run<'_>, source: &dyn Source) -> String {
 }
 
 fn views(config: &RunConfig) -> String {
-    let v = &config.views;
-    let cell = config.cell_px();
-    let cells = |side: usize| match &config.arch {
-        BackboneArch::Vit(_) => format!("{} patches", (side / cell).pow(2)),
-        BackboneArch::ResNet(_) => format!("{} cells", side.div_ceil(cell).pow(2)),
-    };
-    let global = format!(
-        "2 crops of {} px ({} of the area, {})",
-        v.global_size_px,
-        share(v.global_scale),
-        cells(v.global_size_px)
-    );
-    if config.method.has_queue() {
-        return format!("{global} of each image, a query and a key");
-    }
-    format!(
-        "{global} and {} of {} px ({}, {}) of each image",
-        v.local_crops,
-        v.local_size_px,
-        share(v.local_scale),
-        cells(v.local_size_px)
-    )
-}
-
-fn matching(config: &RunConfig) -> &'static str {
-    use ocelli::methods::Matching;
-    match config.densecl.matching {
-        Matching::Backbone => "the backbone's features",
-        Matching::Head => "the dense head's outputs",
-        Matching::Random => "chance",
-        Matching::Geometric => "place",
-    }
+    let (plan, backbone) = (config.view_plan(), config.backbone());
+    let groups = plan.groups().into_iter().map(|(size_px, range)| {
+        let first = &plan.views[range.start];
+        let cells = backbone.cells(size_px as usize);
+        format!(
+            "{} of {size_px} px ({} of the area, {cells} {})",
+            range.len(),
+            share(first.scale),
+            if backbone.cell_name() == "patch" { "patches" } else { "cells" }
+        )
+    });
+    format!("{} of each image. {}", groups.collect::<Vec<_>>().join(" and "), config.recipe().views_about)
 }
 
 fn share([low, high]: [f32; 2]) -> String {
     format!("{:.0} to {:.0} %", 100.0 * low, 100.0 * high)
 }
 
-fn schedules(config: &RunConfig, steps_per_epoch: usize) -> String {
+fn schedules(config: &RunConfig, trainer: &Trainer, steps_per_epoch: usize) -> String {
     let o = &config.optim;
     let total = config.epochs * steps_per_epoch;
-    let lr = Cosine::new(config.peak_lr(), o.min_lr, total).with_warmup(o.warmup_epochs * steps_per_epoch);
-    let name = match o.optimizer {
-        OptimizerKind::AdamW => "AdamW",
-        OptimizerKind::Sgd => "SGD",
-        OptimizerKind::Lars => "LARS",
-    };
-    let momentum = match config.method {
-        MethodKind::Dino => format!("teacher momentum {} to 1", config.dino.teacher_momentum),
-        _ => format!("momentum of the key encoder {}", config.moco.momentum),
+    let lr = LrSchedule::new(o, config.peak_lr(), steps_per_epoch, config.epochs);
+    let momentum = trainer.task().rates(0).momentum;
+    let last = trainer.task().rates(total.saturating_sub(1)).momentum;
+    let momentum = match (momentum, last) {
+        (Some(first), Some(last)) if (first - last).abs() > 1e-9 => format!("; momentum {first} to {last:.4}"),
+        (Some(first), _) => format!("; momentum {first}"),
+        _ => String::new(),
     };
     format!(
-        "{name}, lr {:.2e} after {} epochs of warm-up, {:.2e} at the end{}; weight decay {} to {}; {momentum}",
+        "{}, lr {:.2e} after {} epochs of warm-up, {:.2e} at the end{}; weight decay {} to {}{momentum}",
+        o.optimizer,
         config.peak_lr(),
         o.warmup_epochs,
-        lr.at(total.saturating_sub(if o.lr_by_epoch { steps_per_epoch } else { 1 })),
+        lr.at(total.saturating_sub(1)),
         if o.lr_by_epoch { ", moved once an epoch" } else { "" },
         o.weight_decay,
         o.weight_decay_end,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use ocelli::train::RunConfig;
-use ocelli::train::config::{PRESETS, annotated, preset, resolve};
+use ocelli::train::config::{MethodChoice, annotated, preset, presets, resolve};
 
 /// List the recipes, or print one with every value, what it means and where it comes from.
 #[derive(Args)]
@@ -10,14 +10,14 @@ use ocelli::train::config::{PRESETS, annotated, preset, resolve};
     after_help = "Examples:\n  ocelli presets\n  ocelli presets default\n  ocelli presets vit-s16-300 > run.toml"
 )]
 pub struct PresetsArgs {
-    /// Print this recipe as TOML; `default` is what all of them start from
+    /// Print this recipe as TOML; the name of a method prints its defaults, `default` those of the first
     name: Option<String>,
 }
 
 pub fn run(args: &PresetsArgs) -> anyhow::Result<()> {
     let Some(name) = &args.name else {
-        let width = PRESETS.iter().map(|p| p.name.len()).max().unwrap_or(0);
-        for p in PRESETS {
+        let width = presets().map(|(_, p)| p.name.len()).max().unwrap_or(0);
+        for (_, p) in presets() {
             println!("{:width$}  {}", p.name, p.about);
         }
         return Ok(());
@@ -27,7 +27,13 @@ pub fn run(args: &PresetsArgs) -> anyhow::Result<()> {
         print!("{}", annotated(&RunConfig::default())?);
         return Ok(());
     }
-    let found = preset(name)?;
+    if let Ok(method) = name.parse::<MethodChoice>() {
+        let recipe = method.recipe();
+        println!("# {}: {}\n# published for {}", recipe.title, recipe.paper, recipe.published_for);
+        print!("{}", annotated(&RunConfig::of(method)?)?);
+        return Ok(());
+    }
+    let (_, found) = preset(name)?;
     println!("# {}", found.about);
     for line in found.toml.lines().take_while(|l| l.starts_with('#')) {
         println!("{line}");

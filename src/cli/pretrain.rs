@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use ocelli::data::{Source, Split, open_source, open_split};
-use ocelli::train::config::{BackboneArch, changes, resolve, resolve_over};
+use ocelli::models::BackboneKind;
+use ocelli::train::config::{changes, resolve, resolve_over};
 use ocelli::train::device::Chosen;
 use ocelli::train::{Event, RunConfig, RunDir, Stored, Summary, TrainError, Trainer};
 
@@ -34,8 +35,8 @@ pub struct PretrainArgs {
     /// TOML file over the preset
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Method: dino, moco (MoCo v2), densecl
-    #[arg(long)]
+    /// Method by name (see `ocelli presets`)
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(methods()))]
     method: Option<String>,
     /// Backbone: vit-ti/16, vit-s/16, vit-s/8, vit-b/16, vit-b/8, or WIDTHxDEPTHxHEADS as in vit-96x6x3/4; resnet18, 34, 50,
     /// 101, 152, 200, with xN times the channels as in resnet-50x2, or cN of them in the first stage as in resnet-18c16
@@ -69,6 +70,11 @@ pub struct PretrainArgs {
     quiet: bool,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// Names of all methods.
+fn methods() -> Vec<&'static str> {
+    ocelli::methods::METHODS.iter().map(|recipe| recipe.name).collect()
 }
 
 pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
@@ -105,9 +111,9 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     }
     if !args.quiet {
         println!("weights: {}", out.join("checkpoints").display());
-        let look = match config.arch {
-            BackboneArch::Vit(_) => "attention",
-            BackboneArch::ResNet(_) => "match",
+        let look = match config.arch.kind() {
+            BackboneKind::Vit => "attention",
+            BackboneKind::ResNet => "match",
         };
         println!("look at them: ocelli {look} IMAGE --weights {}", out.display());
     }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ocelli::train::{Event, Figures, KnnFigures, RunShape};
+use ocelli::train::{Declared, Event, Figures, KnnFigures, RunShape};
 
 /// Listens to a run's events.
 pub struct Progress {
     bar: ProgressBar,
     epochs: usize,
-    uniform_entropy: f64,
+    declared: Option<Declared>,
     quiet: bool,
     /// Whether a step has been done.
     stepped: bool,
@@ -23,7 +23,7 @@ impl Progress {
         Self {
             bar: ProgressBar::with_draw_target(None, target),
             epochs: 0,
-            uniform_entropy: 0.0,
+            declared: None,
             quiet,
             stepped: false,
             started: Instant::now(),
@@ -37,17 +37,16 @@ impl Progress {
 
     fn begin(&mut self, shape: &RunShape, step: usize) {
         let RunShape { images, epochs, steps_per_epoch, .. } = shape;
-        (self.epochs, self.uniform_entropy) = (*epochs, shape.uniform_entropy);
+        (self.epochs, self.declared) = (*epochs, Some(shape.declared.clone()));
         self.line(&format!(
             "{images} images, {epochs} epochs of {steps_per_epoch} steps; backbone {:.2} M parameters, head {:.2} M",
             shape.backbone_parameters as f64 / 1e6,
             shape.head_parameters as f64 / 1e6
         ));
-        if shape.queue_steps > 0 && step < shape.queue_steps {
-            self.line(&format!(
-                "the loss rises until the queue has turned over once ({} steps): random entries give way to real keys",
-                shape.queue_steps
-            ));
+        if step == 0 {
+            for note in &shape.declared.notes {
+                self.line(note);
+            }
         }
         self.bar.set_length((epochs * steps_per_epoch) as u64);
         let template = "{bar:28} {percent:>3}%  {msg}  ETA {eta}";
@@ -61,26 +60,22 @@ impl Progress {
         self.bar.enable_steady_tick(Duration::from_millis(500));
     }
 
-    /// The figures that tell a healthy run of this method from a collapsed one.
-    fn of_method(&self, figures: &Figures, entropy: &str) -> String {
-        let of = |name: &str| figures.get(name).copied();
-        if let Some(h) = of("teacher_entropy") {
-            let kl = of("kl").unwrap_or_default();
-            return format!("{entropy} {h:.2} of {:.2}  KL {kl:.3}", self.uniform_entropy);
+    /// The loss, and what else the task prints in a line: the figures that tell a healthy run from a collapsed one.
+    fn told(&self, figures: &Figures) -> String {
+        let loss = figures.get("loss").copied().unwrap_or(f64::NAN);
+        let mut parts = vec![format!("loss {loss:.3}")];
+        if let Some(declared) = &self.declared {
+            let printed = |f: &ocelli::methods::Figure| f.printed(*figures.get(f.name)?, &declared.levels);
+            parts.extend(declared.figures.iter().filter_map(printed));
         }
-        let losses = match (of("loss_global"), of("loss_dense")) {
-            (Some(global), Some(dense)) => format!("(global {global:.3}, dense {dense:.3}) "),
-            _ => String::new(),
-        };
-        let percent = |name: &str| 100.0 * of(name).unwrap_or_default();
-        let dense = of("top1_dense").map(|v| format!(", cells {:.1} %", 100.0 * v)).unwrap_or_default();
-        format!(
-            "{losses}of {:.2}  top-1 {:.1} %{dense}  queue {:.0} % full, {:.0} steps old",
-            self.uniform_entropy,
-            percent("top1"),
-            percent("queue_fill"),
-            of("queue_age").unwrap_or_default()
-        )
+        parts.join("  ")
+    }
+
+    /// What an evaluation found.
+    fn scores(&self, scores: &Figures) -> String {
+        let declared = self.declared.iter().flat_map(|d| &d.scores);
+        let printed = declared.filter_map(|f| f.printed(*scores.get(f.name)?, &[]));
+        printed.map(|text| format!("  {text}")).collect()
     }
 
     fn line(&self, text: &str) {
@@ -98,8 +93,8 @@ impl Progress {
                 self.line(&format!("going on from {checkpoint} after {step} steps"));
                 self.begin(shape, *step);
             }
-            Event::Baseline { raw_pixels, untrained } => self.line(&format!(
-                "before training: k-NN of raw pixels {}, of the untrained network {}",
+            Event::Baseline { raw_pixels, pixels, untrained } => self.line(&format!(
+                "before training: k-NN of raw pixels ({pixels}) {}, of the untrained network {}",
                 knn(raw_pixels),
                 knn(untrained)
             )),
@@ -113,30 +108,29 @@ impl Progress {
                 self.bar.set_position(*step as u64);
             }
             Event::Step(f) => self.bar.set_message(format!(
-                "epoch {}/{}  {:.0} img/s  loss {:.3}  {}  std {:.2}  |g| {:.2}",
+                "epoch {}/{}  {:.0} img/s  {}  |g| {:.2}",
                 f.epoch + 1,
                 self.epochs,
                 f.images_per_second,
-                f.loss,
-                self.of_method(&f.of_method, "H"),
-                f.feature_std,
+                self.told(&f.figures),
                 f.gradient_norm
             )),
             Event::Epoch(f) => self.line(&format!(
-                "epoch {:>3}  loss {:.3}  {}  std {:.2}  {:>5.1} s{}{}",
+                "epoch {:>3}  {}  {:>5.1} s{}{}{}",
                 f.epoch + 1,
-                f.loss,
-                self.of_method(&f.of_method, "entropy"),
-                f.feature_std,
+                self.told(&f.figures),
                 f.wall_s,
                 f.cpu_s.map(|s| format!(" ({s:.1} CPU-s)")).unwrap_or_default(),
-                f.knn.as_ref().map(|k| format!("  k-NN {}", knn(k))).unwrap_or_default()
+                f.knn.as_ref().map(|k| format!("  k-NN {}", knn(k))).unwrap_or_default(),
+                self.scores(&f.scores)
             )),
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             Event::Checkpoint { .. } => {}
             Event::Finished { wall_s, waited_s, best } => {
                 self.bar.finish_and_clear();
-                let best = best.map(|b| format!("; best k-NN {:.1} % after epoch {}", b.accuracy, b.epoch + 1));
+                let best = best.as_ref();
+                let best =
+                    best.map(|b| format!("; best {} {:.1} % after epoch {}", b.what, b.accuracy, b.epoch + 1));
                 self.line(&format!(
                     "trained in {}, {:.2} % of it waiting for checkpoints{}",
                     duration(*wall_s),

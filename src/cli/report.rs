@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use ocelli::methods::recipe;
 use ocelli::report::{Reporter, Run, State, rebuild_tensorboard, report_html, write_file};
-use ocelli::train::config::MethodKind;
 use ocelli::train::{Event, RunConfig};
 
 use super::progress::Progress;
@@ -27,7 +27,8 @@ pub struct ReportArgs {
 }
 
 pub fn run(args: &ReportArgs) -> anyhow::Result<()> {
-    let run = Run::read(&args.run)?;
+    let mut run = Run::read(&args.run)?;
+    declare(&mut run);
     let path = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
     let html = report_html(&run, defaults(run.method()).as_ref(), now());
     write_page(&path, &html)?;
@@ -64,7 +65,21 @@ pub fn now() -> f64 {
 
 /// What a run's configuration is compared with.
 fn defaults(method: &str) -> Option<toml::Table> {
-    toml::Table::try_from(RunConfig::of(method.parse().unwrap_or(MethodKind::Dino))).ok()
+    toml::Table::try_from(RunConfig::of(method.parse().ok()?).ok()?).ok()
+}
+
+/// What is known of the figures of a run that does not say it itself, as those of earlier versions.
+pub fn declare(run: &mut Run) {
+    if !run.history.declared.figures.is_empty() {
+        return;
+    }
+    let Some(recipe) = recipe(run.method()) else { return };
+    let known = serde_json::json!({
+        "title": recipe.title, "figures": recipe.figures, "signs": recipe.signs, "views_about": recipe.views_about,
+    });
+    if let Some(fields) = known.as_object() {
+        run.history.declare(fields);
+    }
 }
 
 /// Keeps report and TensorBoard file of a run up to date. Whatever goes wrong with them is said once and stops nothing.

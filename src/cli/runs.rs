@@ -128,7 +128,8 @@ fn compare(args: &RunsArgs) -> anyhow::Result<()> {
         let below = args.dir.join(given);
         Run::read(if !given.is_dir() && below.is_dir() { &below } else { given })
     };
-    let runs: Vec<Run> = args.compare.iter().map(find).collect::<Result<_, _>>()?;
+    let mut runs: Vec<Run> = args.compare.iter().map(find).collect::<Result<_, _>>()?;
+    runs.iter_mut().for_each(super::report::declare);
     let (figures, different) = (figures(&runs, now()), differences(&runs));
     if args.json {
         let object = |rows: &[Difference]| -> Value {

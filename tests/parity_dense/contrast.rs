@@ -3,22 +3,31 @@
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ocelli::data::ViewBox;
 use ocelli::methods::infonce::{info_nce, unit};
+use ocelli::methods::optim::{GradientSum, OptimConfig, Optimizer, OptimizerKind, StepRates};
 use ocelli::methods::{
-    DenseCl, DenseClConfig, Matching, Method, Moco, MocoConfig, StepClock, ViewBox, dense_loss,
+    Batch, DenseCl, DenseClConfig, Matching, Method, Moco, MocoConfig, StepClock, Update, dense_loss,
 };
 use ocelli::models::weights::{HostTensor, StateDict};
-use ocelli::models::{
-    BatchNorm, Conv2d, DenseBackbone, Init, Kernel, Mode, ResNetArch, ResNetConfig, ResNetError, params,
-};
-use ocelli::train::{GradientSum, Sgd, SgdRule, SgdState};
+use ocelli::models::{Backbone, BatchNorm, Conv2d, Init, Kernel, Mode, ResNetArch, ResNetConfig, ResNetError};
 
-use crate::support::{Fixture, Tolerance, assert_close, device, tensor, values};
+use crate::support::{Fixture, Tolerance, assert_close, device, number_after, tensor, values};
 
 #[test]
 fn infonce() {
     let f = Fixture::load("loss_infonce");
     let device = device();
+    let batch = f.usize("batch");
+    // How often the positive wins is stored for some temperatures; it is the same for all.
+    let won: Vec<(f64, f64)> = f
+        .config()
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter_map(|(key, share)| Some((key.strip_prefix("top1_accuracy_at_T")?.parse().ok()?, share.as_f64()?)))
+        .collect();
+    assert!(!won.is_empty(), "the fixture has no top-1");
     for temperature in f.config()["temperatures"].as_object().unwrap().values() {
         let t = temperature.as_f64().unwrap();
         let query = f.tensor::<2>("q", &device).autodiff().require_grad();
@@ -26,13 +35,20 @@ fn infonce() {
             info_nce(unit(query.clone()), unit(f.tensor("k", &device)), &f.tensor("queue", &device), t, None);
         let gradient = values(query.grad(&found.loss.backward()).unwrap());
         let check = |what: &str, found: &[f32], tolerance: &str| {
-            let expected = &f.get(&format!("T{t}.{what}")).values;
-            let tolerance = Tolerance::of(&f.json["tolerance"][tolerance], expected);
-            assert_close(&format!("T{t}.{what}"), found, expected, tolerance);
+            let key = format!("T{t:?}.{what}");
+            let expected = &f.get(&key).values;
+            assert_close(&key, found, expected, Tolerance::of(&f.json["tolerance"][tolerance], expected));
         };
         check("loss", &values(found.loss), "loss");
         check("grad.q", &gradient, "grad");
-        assert_eq!(f64::from(values(found.top1)[0]), f.f64("top1_accuracy_at_T0.15"));
+        let top1 = f64::from(values(found.top1)[0]);
+        for (_, share) in won.iter().filter(|(at, _)| *at == t) {
+            // A share of the batch: as good as one more or one less is not good enough.
+            assert!(
+                (top1 - share).abs() * (batch as f64) < 0.01,
+                "T{t:?}: {top1} of the positives won for {share}"
+            );
+        }
     }
 }
 
@@ -56,7 +72,7 @@ impl Small {
     }
 }
 
-impl DenseBackbone for Small {
+impl Backbone for Small {
     fn features(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
         ocelli::models::pool(self.feature_map(images, mode))
     }
@@ -85,6 +101,7 @@ fn densecl(f: &Fixture, device: &Device) -> DenseCl<Small> {
         lambda: f.f64("lam"),
         ..DenseClConfig::default()
     };
+    // The learner's own: three convolutions of stride 2, which its text says.
     let channels: Vec<usize> =
         f.config()["chans"].as_array().unwrap().iter().map(|c| c.as_u64().unwrap() as usize).collect();
     let build = |init: &mut Init| Ok::<_, ResNetError>(Small::new(&channels, init));
@@ -114,15 +131,25 @@ fn three_densecl_steps() {
     let f = Fixture::load("densecl_train");
     let device = device();
     let mut method = densecl(&f, &device);
-    let config = Sgd { momentum: f.f64("momentum"), rule: SgdRule::Plain { nesterov: false } };
-    let mut optimizer = SgdState::new(config);
+    let optim = OptimConfig { momentum: f.f64("momentum"), ..sgd() };
+    let mut optimizer = Optimizer::new(&optim);
     let tolerance = |key: &str, expected: &[f32]| Tolerance::of(&f.json["tolerance"][key], expected);
+    let sure = number_after(f.json["formulas"]["match_gap"].as_str().unwrap(), "gap < ") as f32;
     for step in 0..f.usize("steps") {
         let image = |which: &str| f.tensor::<4>(&format!("step{step}.{which}"), &device);
         let views = [Tensor::cat(vec![image("im_q"), image("im_k")], 0)];
-        let output = method.loss(&views, f.usize("batch"), &[], &clock(step));
+        let output = method.loss(&Batch::of_views(views.to_vec(), f.usize("batch")), &clock(step));
         let matched: Vec<usize> = indices(method.matched().unwrap());
-        assert_eq!(matched, f.integers(&format!("step{step}.match_index")), "matches of step {step}");
+        let (expected, gap) =
+            (f.integers(&format!("step{step}.match_index")), f.get(&format!("step{step}.match_gap")));
+        assert_eq!(matched.len(), expected.len(), "matches of step {step}");
+        for (cell, (found, expected)) in matched.iter().zip(&expected).enumerate() {
+            // Two that are as good as equal may be told apart either way.
+            assert!(
+                found == expected || gap.values[cell] < sure,
+                "step {step}, cell {cell}: {found} for {expected}"
+            );
+        }
         for (key, scalar) in [("loss_global", "loss_global"), ("loss_dense", "loss_dense"), ("loss_total", "loss")]
         {
             let found = output.scalars.iter().find(|(n, _)| *n == scalar).unwrap().1.clone();
@@ -130,14 +157,13 @@ fn three_densecl_steps() {
             assert_close(&format!("{key}[{step}]"), &values(found), expected, tolerance("loss", expected));
         }
         let mut raw = output.loss.backward();
-        let gradients = params::take_gradients(method.net(), &mut raw);
+        let gradients = method.network().take_gradients(&mut raw);
         if step == 0 {
             check_gradients(&f, &gradients);
         }
         let mut sum = GradientSum::default();
         sum.add(gradients, 1.0);
-        method.update_net(|net| optimizer.step(net, &sum, f.f64("lr"), f.f64("wd")));
-        method.after_step(&clock(step));
+        update(&mut method, (&mut optimizer, &optim), sum, [f.f64("lr"), f.f64("wd")], &clock(step));
         let state = method.state().unwrap();
         let pointers = f.integers("queue_ptr");
         for (i, queue) in ["queue", "queue2"].into_iter().enumerate() {
@@ -187,7 +213,7 @@ fn matching_strategies() {
     let method = densecl(&f, &device);
     let mode = Mode::Train { seed: 0 };
     let image = |which: &str| f.tensor::<4>(&format!("step0.{which}"), &device);
-    let query = method.net().forward(image("im_q").autodiff(), mode, 0);
+    let query = method.query_net().forward(image("im_q").autodiff(), mode, 0);
     let near = Tolerance { atol: 2e-5, rtol: 1e-4 };
     let same = |what: &str, found: Vec<f32>| {
         let expected = &f.get(&format!("step0.feat.{what}")).values;
@@ -257,17 +283,35 @@ fn figure(output: &ocelli::methods::LossOutput, name: &str) -> f32 {
     values(output.scalars.iter().find(|(n, _)| *n == name).unwrap().1.clone())[0]
 }
 
+/// Plain SGD on everything, as MoCo and DenseCL have it.
+fn sgd() -> OptimConfig {
+    let optimizer = OptimizerKind::Sgd;
+    OptimConfig { optimizer, decay_all: true, clip_grad: 0.0, ..OptimConfig::default() }
+}
+
+/// The optimizer's step on a method, at a learning rate and weight decay.
+fn update(
+    method: &mut dyn Method,
+    (optimizer, config): (&mut Optimizer, &OptimConfig),
+    gradients: GradientSum,
+    [lr, weight_decay]: [f64; 2],
+    clock: &StepClock,
+) {
+    let rates = StepRates { lr, weight_decay, clip: config.clip_grad };
+    method.update(Update { optimizer, gradients, rates: &rates, config, clock });
+    method.after_step(clock);
+}
+
 /// A few steps; returns the losses.
-fn train<M: Method>(method: &mut M, optimizer: &mut SgdState, steps: std::ops::Range<usize>) -> Vec<f32> {
+fn train(method: &mut dyn Method, optimizer: &mut Optimizer, steps: std::ops::Range<usize>) -> Vec<f32> {
     steps
         .map(|step| {
-            let output = method.loss(&[noise(step as u64, 8)], 4, &[], &clock(step));
+            let output = method.loss(&Batch::of_views(vec![noise(step as u64, 8)], 4), &clock(step));
             let loss = figure(&output, "loss");
             let mut raw = output.loss.backward();
             let mut sum = GradientSum::default();
-            sum.add(params::take_gradients(method.net(), &mut raw), 1.0);
-            method.update_net(|net| optimizer.step(net, &sum, 0.05, 1e-4));
-            method.after_step(&clock(step));
+            sum.add(method.network().take_gradients(&mut raw), 1.0);
+            update(method, (optimizer, &sgd()), sum, [0.05, 1e-4], &clock(step));
             loss
         })
         .collect()
@@ -277,16 +321,16 @@ fn train<M: Method>(method: &mut M, optimizer: &mut SgdState, steps: std::ops::R
 #[test]
 fn contrastive_methods_go_on_bit_for_bit() {
     fn check<M: Method>(new: impl Fn() -> M) {
-        let sgd = Sgd { momentum: 0.9, rule: SgdRule::Plain { nesterov: false } };
-        let (mut whole, mut optimizer) = (new(), SgdState::new(sgd));
+        let fresh = || Optimizer::new(&sgd());
+        let (mut whole, mut optimizer) = (new(), fresh());
         let losses = train(&mut whole, &mut optimizer, 0..4);
-        let (mut first, mut optimizer) = (new(), SgdState::new(sgd));
+        let (mut first, mut optimizer) = (new(), fresh());
         let mut found = train(&mut first, &mut optimizer, 0..2);
         let (stored, buffers) = (first.state().unwrap(), optimizer.state().unwrap());
         let mut second = new();
         second.load_state(&stored).unwrap();
-        let mut optimizer = SgdState::new(sgd);
-        optimizer.load(&buffers, second.net());
+        let mut optimizer = fresh();
+        optimizer.load(&buffers, second.network()).unwrap();
         found.extend(train(&mut second, &mut optimizer, 2..4));
         assert_eq!(found, losses);
         assert_eq!(second.state().unwrap(), whole.state().unwrap());
@@ -313,7 +357,7 @@ fn shuffled_keys_come_back_to_their_images() {
     let outputs = |shuffle: bool, groups: usize| {
         let config = DenseClConfig { contrast: contrast(16, shuffle), ..DenseClConfig::default() };
         let mut method = DenseCl::new(&config, tiny(groups), 1, &device()).unwrap();
-        let output = method.loss(&[noise(5, 16)], 8, &[], &clock(0));
+        let output = method.loss(&Batch::of_views(vec![noise(5, 16)], 8), &clock(0));
         method.after_step(&clock(0));
         let state = method.state().unwrap();
         let queues = ["queue", "queue2"].map(|q| state.get(q).unwrap().values.clone());
@@ -342,7 +386,8 @@ fn densecl_figures_and_warm_up() {
     let mirrored = ViewBox { flip: true, ..whole };
     let beside = ViewBox { left: 500.0, ..whole };
     let places = [[whole, whole], [whole, mirrored], [whole, beside], [beside, whole]].map(|views| views.to_vec());
-    let output = method.loss(&[noise(7, 8)], 4, &places, &clock(0));
+    let batch = Batch { places: places.into(), ..Batch::of_views(vec![noise(7, 8)], 4) };
+    let output = method.loss(&batch, &clock(0));
     // λ = 0 in the first step; 2 of 4 images overlap; a mirrored row of two cells is 1, 0.
     assert_eq!(figure(&output, "loss"), figure(&output, "loss_global"));
     assert_eq!(figure(&output, "matched"), 0.5);
@@ -350,7 +395,7 @@ fn densecl_figures_and_warm_up() {
     assert_eq!((figure(&output, "queue_fill"), figure(&output, "queue_age")), (0.0, 0.0));
     method.after_step(&clock(0));
     // Boxes are for one batch: without them nothing matches and the dense loss is 0.
-    let output = method.loss(&[noise(8, 8)], 4, &[], &clock(1));
+    let output = method.loss(&Batch::of_views(vec![noise(8, 8)], 4), &clock(1));
     assert_eq!((figure(&output, "matched"), figure(&output, "loss_dense")), (0.0, 0.0));
     let half = 0.5 * figure(&output, "loss_global");
     assert!((figure(&output, "loss") - half).abs() < 1e-6);
@@ -379,21 +424,20 @@ fn patterns(images: &[usize], noise_seed: u64) -> Tensor<4> {
 #[test]
 fn contrastive_methods_learn_after_the_queue_has_turned_over() {
     fn check<M: Method>(what: &str, loss: &str, mut method: M) {
-        let mut optimizer = SgdState::new(Sgd { momentum: 0.9, rule: SgdRule::Plain { nesterov: false } });
+        let mut optimizer = Optimizer::new(&sgd());
         let (batch, steps) = (8, 240);
         let (mut losses, mut won) = (Vec::new(), Vec::new());
         for step in 0..steps {
             // A walk through 48 images: those in the queue are others.
             let images: Vec<usize> = (0..batch).map(|i| (step * batch + i) % 48).collect();
             let views = [&images, &images].map(|i| i.as_slice()).concat();
-            let output = method.loss(&[patterns(&views, step as u64)], batch, &[], &clock(step));
+            let output = method.loss(&Batch::of_views(vec![patterns(&views, step as u64)], batch), &clock(step));
             losses.push(figure(&output, loss));
             won.push(figure(&output, "top1"));
             let mut raw = output.loss.backward();
             let mut sum = GradientSum::default();
-            sum.add(params::take_gradients(method.net(), &mut raw), 1.0);
-            method.update_net(|net| optimizer.step(net, &sum, 0.05, 1e-4));
-            method.after_step(&clock(step));
+            sum.add(method.network().take_gradients(&mut raw), 1.0);
+            update(&mut method, (&mut optimizer, &sgd()), sum, [0.05, 1e-4], &clock(step));
         }
         let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
         let (early, late) = (mean(&losses[4..14]), mean(&losses[steps - 20..]));

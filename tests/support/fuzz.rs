@@ -1,5 +1,5 @@
 //! What the fuzz tests share: an allocator that counts, seeded mutations, and the bounds every reader keeps.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, dead_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -102,9 +102,46 @@ pub fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8], letters: &[u8]) 
     }
 }
 
+/// Characters of two, three and four bytes, some that combine, and digits that are no ASCII: what breaks cutting by bytes.
+const WIDE: [&str; 8] = ["é", "×", "→", "０", "\u{301}", "\u{feff}", "\u{fffd}", "😀"];
+
+/// Changes a few places of a text by whole characters: of `letters`, of several bytes, pieces cut out, repeated, taken from
+/// `other`.
+pub fn mutate_text(rng: &mut Rng, text: &mut String, other: &str, letters: &[&str]) {
+    let place = |rng: &mut Rng, text: &str| {
+        let at = rng.below(text.chars().count() + 1);
+        text.char_indices().nth(at).map_or(text.len(), |(byte, _)| byte)
+    };
+    for _ in 0..=rng.below(3) {
+        let (a, b) = (place(rng, text), place(rng, text));
+        let (from, to) = (a.min(b), a.max(b));
+        match rng.below(7) {
+            0 | 1 => text.insert_str(a, WIDE[rng.below(WIDE.len())]),
+            2 => text.insert_str(a, letters[rng.below(letters.len())]),
+            3 => {
+                let end = text[from..].char_indices().nth(1).map_or(text.len(), |(byte, _)| from + byte);
+                text.replace_range(from..end, letters[rng.below(letters.len())]);
+            }
+            4 => text.truncate(to),
+            5 => text.replace_range(from..to, ""),
+            _ => {
+                let (c, d) = (place(rng, other), place(rng, other));
+                text.insert_str(a, &other[c.min(d)..c.max(d)]);
+            }
+        }
+    }
+}
+
 /// Inputs per reader and the seed: `OCELLI_FUZZ`, `OCELLI_FUZZ_SEED`.
+///
+/// # Panics
+/// When one of them is no number, rather than running the quick test under a large one's name.
 pub fn settings(quick: usize) -> (usize, u64) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        let number = text.replace('_', "").parse::<u64>();
+        Some(number.unwrap_or_else(|_| panic!("{name}: expected a number such as 1000000, found \"{text}\"")))
+    };
     (number("OCELLI_FUZZ").map_or(quick, |n| n as usize), number("OCELLI_FUZZ_SEED").unwrap_or(1))
 }
 
@@ -138,18 +175,67 @@ pub fn fuzz(
     mend: &dyn Fn(&[u8]) -> Option<Vec<u8>>,
     read: Read<'_>,
 ) {
+    let next = &mut |rng: &mut Rng| {
+        let mut bytes = corpus[rng.below(corpus.len())].clone();
+        let other = &corpus[rng.below(corpus.len())];
+        mutate(rng, &mut bytes, other, letters);
+        mend(&bytes).unwrap_or(bytes)
+    };
+    feed(name, corpus, (count, seed), next, read);
+}
+
+/// As [`fuzz`], of texts, changed by whole characters ([`mutate_text`]).
+pub fn fuzz_text(
+    name: &str,
+    corpus: &[String],
+    letters: &[&str],
+    often: (usize, u64),
+    read: &dyn Fn(&str) -> bool,
+) {
+    let bytes: Vec<Vec<u8>> = corpus.iter().map(|text| text.clone().into_bytes()).collect();
+    let next = &mut |rng: &mut Rng| {
+        let mut text = corpus[rng.below(corpus.len())].clone();
+        let other = &corpus[rng.below(corpus.len())];
+        mutate_text(rng, &mut text, other, letters);
+        text.into_bytes()
+    };
+    feed(name, &bytes, often, next, &|bytes| read(std::str::from_utf8(bytes).unwrap_or_default()));
+}
+
+fn feed(
+    name: &str,
+    corpus: &[Vec<u8>],
+    (count, seed): (usize, u64),
+    next: &mut dyn FnMut(&mut Rng) -> Vec<u8>,
+    read: Read<'_>,
+) {
     let mut rng = Rng(seed);
     for (i, good) in corpus.iter().enumerate() {
         assert!(bounded(&format!("{name} {i}"), good, read), "{name}: input {i} of the corpus is good");
     }
-    let mut accepted = 0;
+    let (mut accepted, started) = (0, Instant::now());
     for i in 0..count {
-        let mut bytes = corpus[rng.below(corpus.len())].clone();
-        let other = &corpus[rng.below(corpus.len())];
-        mutate(&mut rng, &mut bytes, other, letters);
-        let bytes = mend(&bytes).unwrap_or(bytes);
+        let bytes = next(&mut rng);
+        // A panic that nobody expected says of which input.
+        let told = Told { name, seed, input: i, bytes: &bytes };
         accepted += usize::from(bounded(&format!("{name}, seed {seed}, input {i}"), &bytes, read));
+        std::mem::forget(told);
     }
-    println!("{name}: {count} inputs, {accepted} accepted");
+    println!("{name}: {count} inputs, {accepted} accepted, {:.0} s", started.elapsed().as_secs_f64());
     assert!(accepted > 0 || count < 100, "{name}: nothing is accepted, so the mutations reach nothing");
+}
+
+/// Says on the way out of a panic which input it was.
+struct Told<'a> {
+    name: &'a str,
+    seed: u64,
+    input: usize,
+    bytes: &'a [u8],
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        let Self { name, seed, input, bytes } = self;
+        println!("{name}, seed {seed}, input {input}: \"{}\"", bytes.escape_ascii());
+    }
 }

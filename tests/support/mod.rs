@@ -89,6 +89,16 @@ impl Fixture {
     }
 }
 
+/// The number that follows `words` in a sentence of a fixture.
+pub fn number_after(text: &str, words: &str) -> f64 {
+    let (_, rest) = text.split_once(words).unwrap_or_else(|| panic!("no \"{words}\" in \"{text}\""));
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || ".e-+".contains(c))).unwrap_or(rest.len());
+    rest[..end]
+        .trim_end_matches('.')
+        .parse()
+        .unwrap_or_else(|_| panic!("no number after \"{words}\" in \"{text}\""))
+}
+
 pub fn as_usize(value: &Value, what: &str) -> usize {
     value.as_u64().unwrap_or_else(|| panic!("{what} is no integer: {value}")) as usize
 }
@@ -109,12 +119,13 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// Reads `atol` (or `atol_times_tensor_max_abs`, of `expected`) and `rtol`.
+    /// Reads `atol` (or `atol_times_tensor_max_abs`, of `expected`) and `rtol`; one of them may be missing.
     pub fn of(json: &Value, expected: &[f32]) -> Self {
         let largest = expected.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
         let relative = json["atol_times_tensor_max_abs"].as_f64().map(|f| f * largest);
-        let atol = json["atol"].as_f64().or(relative).unwrap_or_else(|| panic!("no atol in {json}"));
-        Self { atol, rtol: json["rtol"].as_f64().unwrap_or(0.0) }
+        let (atol, rtol) = (json["atol"].as_f64().or(relative), json["rtol"].as_f64());
+        assert!(atol.is_some() || rtol.is_some(), "no tolerance in {json}");
+        Self { atol: atol.unwrap_or(0.0), rtol: rtol.unwrap_or(0.0) }
     }
 
     pub fn excess(&self, a: f32, b: f32) -> f64 {

@@ -1,5 +1,5 @@
 // The numeric fixtures of tests/golden: reading them, and the formula that fills their weights.
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** The tensors of a safetensors file: name to { shape, values }. */
@@ -61,6 +61,13 @@ function crc32(bytes) {
     for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (0xedb88320 & -(crc & 1));
   }
   return ~crc >>> 0;
+}
+
+/** Names of the fixtures that start with `prefix`, sorted; at least one. */
+export function fixtures(folder, prefix) {
+  const names = readdirSync(folder).filter((n) => n.startsWith(prefix) && n.endsWith('.json')).map((n) => n.slice(0, -5)).sort();
+  if (!names.length) throw new Error(`no fixture ${prefix}* in ${folder}`);
+  return names;
 }
 
 export function fixture(folder, name) {

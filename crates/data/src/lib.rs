@@ -31,5 +31,5 @@ pub use scenes::{SceneConfig, SceneSource};
 pub use source::{Source, Split};
 pub use views::{
     Blur, ColourJitter, CropBox, DinoViews, EvalTransform, Filter, IMAGENET_MEAN, IMAGENET_STD, JitterStep,
-    MocoViews, Scratch, ViewParams, ViewPlace, ViewPlan, ViewSpec, normalise_into,
+    MocoViews, Scratch, ViewBox, ViewParams, ViewPlace, ViewPlan, ViewSpec, normalise_into,
 };

@@ -228,7 +228,6 @@ mod tests {
     #[test]
     fn fixture_is_matched_exactly() {
         let fixture = Fixture::load("attention_mask");
-        let mut masks = 0;
         for case in fixture.json["config"]["cases"].as_array().unwrap() {
             let size = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
             let key = case["key"].as_str().unwrap();
@@ -239,20 +238,21 @@ mod tests {
             for (got, want) in map.mean().iter().zip(fixture.f32s(&format!("{key}.mean_over_heads"))) {
                 assert!((got - want).abs() <= 1e-6 * want.abs(), "{got} for {want}");
             }
+            let mut masks = 0;
             for name in fixture.names() {
-                let Some((mass, what)) =
+                let Some((stored, what)) =
                     name.strip_prefix(&format!("{key}.th")).and_then(|rest| rest.rsplit_once('.'))
                 else {
                     continue;
                 };
-                let mass: f64 = mass.parse().unwrap();
+                let mass: f64 = stored.parse().unwrap();
                 let want = fixture.u8s(name);
                 match what {
                     "mask" => {
                         let got = map.head_masks(mass).unwrap();
                         let got: Vec<u8> = got.iter().flat_map(|m| m.cells()).map(|c| u8::from(*c)).collect();
                         assert_eq!(got, want, "{name}");
-                        let kept = fixture.json["cross_checks"][format!("{key}.th{mass}.kept_cells_per_head")]
+                        let kept = fixture.json["cross_checks"][format!("{key}.th{stored}.kept_cells_per_head")]
                             .as_array()
                             .unwrap();
                         for (head, kept) in kept.iter().enumerate() {
@@ -272,8 +272,8 @@ mod tests {
                     other => panic!("unknown tensor {other}"),
                 }
             }
+            assert!(masks > 0, "{key}: no masks were compared");
         }
-        assert!(masks >= 3, "only {masks} masks were compared");
     }
 
     #[test]

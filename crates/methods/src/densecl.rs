@@ -3,26 +3,30 @@
 use burn::module::Module;
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ocelli_data::ViewBox;
 use ocelli_models::contrast_head::{
     ConvEntry, LinearEntry, LinearInit, conv_mlp, forward_conv_mlp, forward_linear_mlp, linear_mlp,
 };
 use ocelli_models::weights::{ModuleState as _, StateDict};
-use ocelli_models::{DenseBackbone, Init, Mode, pool};
+use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode, pool};
 use serde::{Deserialize, Serialize};
 
-use crate::dino::feature_std;
-use crate::infonce::{InfoNce, info_nce, unit};
-use crate::matching::{Matching, ViewBox, at_cells, geometric_match, most_similar, random_match};
-use crate::method::{LossOutput, Method, MethodError, StepClock};
-use crate::moco::MocoConfig;
-use crate::pair::{Pair, Pending, Shuffle, append, check_value, renamed, scalar};
-use crate::queue::KeyQueue;
+use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
+use crate::held::{Followed, KeyQueue, append, renamed};
+use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update};
+use crate::moco::{self, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
+use crate::optim::Group;
+use crate::parts::infonce::{InfoNce, info_nce, unit};
+use crate::parts::matching::{Matching, at_cells, geometric_match, most_similar, random_match};
+use crate::parts::{Shuffle, feature_std, scalar};
+use crate::recipe::{Facts, Key, MANY, Needs, Range, Recipe, Sections, check_keys, presets};
 
 /// DenseCL's own constants; defaults are the published recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DenseClConfig {
-    /// What it shares with MoCo: both heads have these widths, both queues this length.
+    /// What it shares with MoCo: both heads have these widths, both queues this length. A section of its own, `moco`.
+    #[serde(skip)]
     pub contrast: MocoConfig,
     /// λ, the dense loss's share (0.5).
     pub lambda: f64,
@@ -44,6 +48,119 @@ impl Default for DenseClConfig {
             grid: 0,
         }
     }
+}
+
+const FIGURES: &[Figure] = &[
+    loss(moco::LOSS_HEALTHY).level(INDIFFERENT),
+    Figure::new(
+        "loss_global",
+        "Global loss",
+        "Contrast of the pooled features. Healthy: up until the queue holds real keys, then slowly down, below ln(queue + 1).",
+    )
+    .level(INDIFFERENT)
+    .bar("global", 3),
+    Figure::new(
+        "loss_dense",
+        "Dense loss",
+        "Contrast of the cells. Healthy: as the global loss; it need not fall as far, as cells of one image look alike.",
+    )
+    .bar("dense", 3),
+    TOP1,
+    Figure::new(
+        "top1_dense",
+        "Cells whose matched key comes first",
+        "The same of the cells, against the image-level keys. Healthy: as above.",
+    )
+    .from_zero()
+    .bar_with("cells", 100.0, 1, " %"),
+    Figure::new(
+        "matched",
+        "Cells with a match",
+        "1 but for geometric matching, where views overlap in part: level, about a half.",
+    )
+    .from_zero(),
+    QUEUE_FILL,
+    QUEUE_AGE,
+    FEATURE_STD,
+];
+
+const SIGNS: &[Sign] = &[
+    CONSTANT_FEATURES,
+    Sign::new(
+        "indifferent",
+        moco::INDIFFERENT_MEANS,
+        moco::INDIFFERENT_REMEDIES,
+        &[Condition::above("loss_global", 0.995).of(INDIFFERENT), Condition::below("top1", 0.05)],
+    ),
+];
+
+const KEYS: &[Key] = &[
+    moco::KEYS[0],
+    moco::KEYS[1],
+    moco::KEYS[2],
+    moco::KEYS[3],
+    moco::KEYS[4],
+    moco::KEYS[5],
+    Key { name: "densecl.lambda", meaning: "share of the dense loss", source: "DenseCL", range: Range::Share },
+    Key {
+        name: "densecl.lambda_warmup_iterations",
+        meaning: "steps at the start without the dense loss",
+        source: "DenseCL",
+        range: Range::Count(0, MANY),
+    },
+    Key {
+        name: "densecl.matching",
+        meaning: "how cells are matched: backbone, head, random, geometric",
+        source: "DenseCL; geometric: PixPro",
+        range: Range::Any,
+    },
+    Key {
+        name: "densecl.grid",
+        meaning: "side of the grid the dense head sees; 0: the backbone's",
+        source: "DenseCL",
+        range: Range::Count(0, 64),
+    },
+];
+
+/// What DenseCL declares.
+pub const DENSECL: Recipe = Recipe {
+    name: "densecl",
+    title: "DenseCL",
+    paper: "Wang et al. 2021, https://arxiv.org/abs/2011.09157",
+    defaults: moco::DEFAULTS,
+    sections: || {
+        Sections::default().with("moco", &MocoConfig::default())?.with("densecl", &DenseClConfig::default())
+    },
+    keys: KEYS,
+    presets: presets![
+        "densecl-r50-200": "DenseCL ResNet-50, ImageNet, 200 epochs, batch 256 (published: VOC detection AP 58.7)",
+        "densecl-r50-coco-800": "DenseCL ResNet-50, COCO, 800 epochs, batch 256 (published: VOC detection AP 56.7)",
+        "densecl-laptop": "DenseCL, a narrow ResNet-18 on 48 px views, on a CPU",
+    ],
+    figures: FIGURES,
+    signs: SIGNS,
+    backbones: &[BackboneKind::ResNet],
+    published_for: "resnet-50, resnet-101",
+    needs: Needs { labels: false, indices: false, places: true, whole_batch: false },
+    holds: "key encoder and both queues",
+    views: moco::views,
+    views_about: "The first goes to the query encoder, the second to the key encoder.",
+    check: moco::check,
+    notes,
+    build,
+};
+
+fn notes(facts: &Facts<'_>) -> Vec<String> {
+    let matching = facts.own.get::<DenseClConfig>("densecl").map(|c| c.matching).unwrap_or_default();
+    let mut notes = moco::notes(facts);
+    notes.push(format!("cells are matched by {}", matching.about()));
+    notes
+}
+
+fn build(facts: &Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method>, MethodError> {
+    let config = DenseClConfig { contrast: facts.own.get("moco")?, ..facts.own.get("densecl")? };
+    let net = |init: &mut Init| facts.backbone.init(init);
+    Ok(Box::new(DenseCl::<AnyBackbone>::new(&config, net, seed, device)?))
 }
 
 /// Both heads, named as the published checkpoints name them.
@@ -81,7 +198,7 @@ pub struct DenseClOutputs {
     pub grid: [usize; 2],
 }
 
-impl<B: DenseBackbone> DenseClNet<B> {
+impl<B: Backbone> DenseClNet<B> {
     fn new(config: &DenseClConfig, backbone: B, init: &mut Init) -> Self {
         let MocoConfig { hidden_dim, out_dim, .. } = config.contrast;
         let dim = backbone.map_dim();
@@ -136,16 +253,15 @@ pub fn dense_loss(
 }
 
 /// Query encoder, key encoder and both queues. See [`DenseClConfig`].
-pub struct DenseCl<B: DenseBackbone> {
+pub struct DenseCl<B: Backbone = AnyBackbone> {
     config: DenseClConfig,
-    nets: Pair<DenseClNet<B>>,
+    nets: Followed<DenseClNet<B>>,
     queues: [KeyQueue; 2],
-    pending: [Pending; 2],
     matched: Option<Tensor<2, Int>>,
     device: Device,
 }
 
-impl<B: DenseBackbone> DenseCl<B> {
+impl<B: Backbone> DenseCl<B> {
     /// Two equal encoders and random queues, all drawn from `seed`. `build` draws a backbone; `device` is the plain
     /// device, the query encoder's parameters are tracked.
     ///
@@ -157,10 +273,8 @@ impl<B: DenseBackbone> DenseCl<B> {
         seed: u64,
         device: &Device,
     ) -> Result<Self, MethodError> {
-        config.contrast.check()?;
-        let share = (0.0..=1.0).contains(&config.lambda);
-        check_value(share, "densecl.lambda", "a number from 0 to 1", config.lambda)?;
-        check_value(config.grid <= 64, "densecl.grid", "0 to 64", config.grid)?;
+        let sections = Sections::default().with("moco", &config.contrast)?.with("densecl", config)?;
+        check_keys(KEYS, &sections)?;
         let net = |device: &Device| -> Result<DenseClNet<B>, MethodError> {
             let mut init = Init::new(seed, device);
             let backbone = build(&mut init).map_err(Into::into)?;
@@ -168,24 +282,11 @@ impl<B: DenseBackbone> DenseCl<B> {
         };
         let MocoConfig { out_dim, queue, .. } = config.contrast;
         Ok(Self {
-            nets: Pair::new(net(&device.clone().autodiff())?, net(device)?),
+            nets: Followed::new(net(&device.clone().autodiff())?, net(device)?),
             queues: [0x51, 0x52].map(|salt| KeyQueue::new(out_dim, queue, seed ^ salt, device)),
-            pending: [Pending::default(), Pending::default()],
             matched: None,
             config: config.clone(),
             device: device.clone(),
-        })
-    }
-
-    /// Gives both encoders this backbone; the heads stay as drawn.
-    ///
-    /// # Errors
-    /// When it is of another shape; nothing is changed then.
-    pub fn start_from(&mut self, backbone: &B) -> Result<(), MethodError> {
-        let mut state = StateDict::default();
-        state.add_module("", backbone)?;
-        self.nets.load([&state, &state], |state, net| {
-            Ok(DenseClNet { backbone: state.load_into(net.backbone)?, ..net })
         })
     }
 
@@ -194,9 +295,14 @@ impl<B: DenseBackbone> DenseCl<B> {
         &self.queues
     }
 
+    /// The query encoder.
+    pub fn query_net(&self) -> &DenseClNet<B> {
+        self.nets.net()
+    }
+
     /// The key encoder.
     pub fn key_net(&self) -> &DenseClNet<B> {
-        self.nets.key()
+        self.nets.follower()
     }
 
     /// The key cells of the last batch's query cells, `[batch, cells]`.
@@ -213,10 +319,10 @@ impl<B: DenseBackbone> DenseCl<B> {
     fn keys(&self, images: Tensor<4>, mode: Mode, seed: u64) -> DenseClOutputs {
         let grid = self.config.grid;
         if !self.config.contrast.shuffle_keys {
-            return self.nets.key().forward(images, mode, grid);
+            return self.nets.follower().forward(images, mode, grid);
         }
         let (shuffled, shuffle) = Shuffle::images(images, seed);
-        let found = self.nets.key().forward(shuffled, mode, grid);
+        let found = self.nets.follower().forward(shuffled, mode, grid);
         // Every output goes back into order: a forgotten one matches cells of different images.
         DenseClOutputs {
             features: shuffle.undo(found.features),
@@ -267,59 +373,42 @@ impl<B: DenseBackbone> DenseCl<B> {
     }
 }
 
-impl<B: DenseBackbone> Method for DenseCl<B> {
-    type Net = DenseClNet<B>;
-
-    const FIGURES: &'static [&'static str] = &[
-        "loss",
-        "loss_global",
-        "loss_dense",
-        "top1",
-        "top1_dense",
-        "matched",
-        "queue_fill",
-        "queue_age",
-        "feature_std",
-    ];
-
-    fn net(&self) -> &DenseClNet<B> {
-        self.nets.query()
+impl<B: Backbone> Method for DenseCl<B> {
+    fn figures(&self) -> &'static [Figure] {
+        FIGURES
     }
 
-    fn update_net(&mut self, step: impl FnOnce(DenseClNet<B>) -> DenseClNet<B>) {
-        self.nets.update(step);
+    fn network(&self) -> &dyn Network {
+        self.nets.net()
     }
 
-    fn loss(
-        &mut self,
-        views: &[Tensor<4>],
-        batch: usize,
-        places: &[Vec<ViewBox>],
-        clock: &StepClock,
-    ) -> LossOutput {
+    /// The key encoder moves within the next step.
+    fn update(&mut self, update: Update<'_>) {
+        self.nets.update(update, None, &|_| Group::default());
+    }
+
+    fn loss(&mut self, batch: &Batch, clock: &StepClock) -> LossOutput {
         let seed = clock.step_seed();
         let mode = Mode::Train { seed };
-        let query_view = views[0].clone().narrow(0, 0, batch).autodiff();
-        let key_view = views[0].clone().narrow(0, batch, batch);
-        let query = self.nets.query().forward(query_view, mode, self.config.grid);
+        let query = self.nets.net().forward(batch.view(0).autodiff(), mode, self.config.grid);
         // The key encoder moves between the two forward passes, once per step.
         if clock.micro_batch == 0 {
             self.nets.follow(self.config.contrast.momentum);
         }
-        let key = self.keys(key_view, mode, seed);
-        let (index, weights) = self.matches(&query, &key, places, seed.rotate_left(17));
+        let key = self.keys(batch.view(1), mode, seed);
+        let (index, weights) = self.matches(&query, &key, &batch.places, seed.rotate_left(17));
         self.matched = Some(index.clone());
         let temperature = self.config.contrast.temperature;
         let [queue, queue2] = self.queues.each_ref().map(KeyQueue::entries);
         let global = info_nce(query.global, key.global.clone(), &queue, temperature, None);
-        let rows = query.dense.dims()[2] * batch;
+        let rows = query.dense.dims()[2] * batch.images;
         let share = match &weights {
             None => scalar(1.0, &self.device),
             Some(weights) => weights.clone().greater_elem(0.0).float().sum() / rows as f64,
         };
         let dense = dense_loss(query.dense, key.dense, index, &queue2, temperature, weights);
-        self.pending[0].push(key.global);
-        self.pending[1].push(key.pooled);
+        self.queues[0].hold(key.global);
+        self.queues[1].hold(key.pooled);
         let lambda = self.lambda(clock.iteration);
         let loss = global.loss.clone() * (1.0 - lambda) + dense.loss.clone() * lambda;
         let scalars = vec![
@@ -336,23 +425,34 @@ impl<B: DenseBackbone> Method for DenseCl<B> {
         LossOutput { loss, scalars }
     }
 
-    fn is_frozen(&self, _: &str, _: usize) -> bool {
-        false
+    fn momentum(&self, _: usize, _: usize) -> Option<f64> {
+        Some(self.config.contrast.momentum)
+    }
+
+    fn levels(&self) -> Vec<Level> {
+        vec![Level::new(INDIFFERENT, (self.config.contrast.queue as f64 + 1.0).ln())]
+    }
+
+    /// As MoCo's.
+    fn unsettled_steps(&self, _: usize, batch_size: usize) -> usize {
+        2 * (self.config.contrast.queue / batch_size.max(1))
     }
 
     fn after_step(&mut self, _: &StepClock) {
-        for (queue, pending) in self.queues.iter_mut().zip(&mut self.pending) {
-            if let Some(keys) = pending.take() {
-                queue.enqueue(keys);
-            }
-        }
+        self.queues.iter_mut().for_each(KeyQueue::turn);
+    }
+
+    fn start_from(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
+        self.nets.load([backbone, backbone], |state, net| {
+            Ok(DenseClNet { backbone: state.load_into(net.backbone)?, ..net })
+        })
     }
 
     /// The published checkpoints' names: `encoder_q.0.*` (backbone), `encoder_q.1.mlp.*` and `.mlp2.*` (heads),
     /// `encoder_k.*`, `queue`, `queue2` and their pointers.
     fn state(&self) -> Result<StateDict, MethodError> {
         let mut state = StateDict::default();
-        for (prefix, net) in [("encoder_q.", self.nets.query()), ("encoder_k.", self.nets.key())] {
+        for (prefix, net) in [("encoder_q.", self.nets.net()), ("encoder_k.", self.nets.follower())] {
             let mut part = StateDict::default();
             part.add_module("", net)?;
             append(&mut state, prefix, renamed(&part, &[("backbone.", "0."), ("head.", "1.")]));
@@ -369,7 +469,10 @@ impl<B: DenseBackbone> Method for DenseCl<B> {
         let parts = ["encoder_q.", "encoder_k."].map(|prefix| renamed(&state.under(prefix), &own));
         self.nets.load([&parts[0], &parts[1]], |part, net| Ok(part.load_into(net)?))?;
         self.queues = queues;
-        self.pending.iter_mut().for_each(Pending::clear);
         Ok(())
+    }
+
+    fn held_values(&self) -> usize {
+        self.nets.held_values() + self.queues.iter().map(KeyQueue::values).sum::<usize>()
     }
 }

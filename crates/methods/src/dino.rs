@@ -2,14 +2,22 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
+use ocelli_data::{DinoViews, ViewPlan};
+use ocelli_models::params::FlatParam;
 use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict};
-use ocelli_models::{DenseBackbone, DinoHead, DinoHeadConfig, Init, Mode, Vit, VitConfig};
+use ocelli_models::{AnyBackbone, Backbone, BackboneKind, DinoHead, DinoHeadConfig, Init, Mode, Vit, VitConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::method::{LossOutput, Method, MethodError, StepClock};
-use crate::optim::Follower;
-use crate::schedule::TeacherTemperature;
-use crate::{ViewBox, ema_update};
+use crate::ViewSettings;
+use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
+use crate::held::Followed;
+use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of};
+use crate::optim::Group;
+use crate::parts::feature_std;
+use crate::recipe::{
+    Facts, Key, MANY, Needs, Range, Recipe, Sections, check_keys, no_notes, nothing_more, presets,
+};
+use crate::schedule::{Cosine, TeacherTemperature};
 
 /// DINO's own constants; defaults are the reference's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,25 +56,149 @@ impl Default for DinoConfig {
     }
 }
 
-impl DinoConfig {
-    fn check(&self) -> Result<(), MethodError> {
-        let positive = |key: &'static str, value: f64| match value > 0.0 && value.is_finite() {
-            true => Ok(()),
-            false => Err(MethodError::Value { key, expected: "a number above 0", found: value.to_string() }),
-        };
-        let unit = |key: &'static str, value: f64| match (0.0..=1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(MethodError::Value { key, expected: "a number from 0 to 1", found: value.to_string() }),
-        };
-        positive("dino.student_temp", self.student_temp)?;
-        positive("dino.teacher_temp", self.teacher_temp)?;
-        positive("dino.warmup_teacher_temp", self.warmup_teacher_temp)?;
-        positive("dino.head.out_dim", self.head.out_dim as f64)?;
-        positive("dino.head.hidden_dim", self.head.hidden_dim as f64)?;
-        positive("dino.head.bottleneck_dim", self.head.bottleneck_dim as f64)?;
-        unit("dino.centre_momentum", self.centre_momentum)?;
-        unit("dino.teacher_momentum", self.teacher_momentum)
-    }
+/// The entropy of a teacher that prefers no prototype.
+const UNIFORM: &str = "ln K";
+
+const FIGURES: &[Figure] = &[
+    loss(
+        "Teacher entropy plus KL. Healthy: often up at first, while the teacher spreads over its prototypes, then slowly \
+         down. Stuck at ln K or fallen to 0 it has learnt nothing; how good the features are it does not say.",
+    ),
+    Figure::new(
+        "teacher_entropy",
+        "Teacher entropy",
+        "Healthy: up towards ln K at first, then slowly down, well above 0. On ln K for good, the teacher tells no image \
+         from another; at 0 it puts all of them into one prototype.",
+    )
+    .from_zero()
+    .level(UNIFORM)
+    .bar("entropy", 2)
+    .headline(),
+    Figure::new(
+        "kl",
+        "KL divergence, teacher to student",
+        "The part of the loss the student can lower. Healthy: down at first, then clearly above 0, often rising again; at 0 \
+         the teacher has nothing left to teach.",
+    )
+    .from_zero()
+    .bar("KL", 3),
+    FEATURE_STD,
+];
+
+/// The closest a healthy run has come to a uniform teacher is a KL divergence of 0.008 ln K at an entropy of 0.99 ln K, in the
+/// first epochs of the demo; a run that has collapsed is below 0.0002. (Caron et al. 2021, §5.3 and figure 7.)
+const SIGNS: &[Sign] = &[
+    CONSTANT_FEATURES,
+    Sign::new(
+        "uniform",
+        "the teacher's output is uniform: every prototype is equally likely for every image, and the student has nothing to \
+         learn from",
+        "a lower dino.teacher_temp (0.04), a lower dino.warmup_teacher_temp, a lower dino.centre_momentum (0.9), a higher \
+         dino.teacher_momentum",
+        &[Condition::above("teacher_entropy", 0.98).of(UNIFORM), Condition::below("kl", 0.001).of(UNIFORM)],
+    ),
+    Sign::new(
+        "one_prototype",
+        "the teacher answers every image with the same prototype, and the loss is near zero for nothing",
+        "check that centring is on (dino.centre_momentum below 1), a higher dino.teacher_temp, dino.head.norm_last_layer = \
+         true, a lower optim.lr",
+        &[Condition::below("loss", 0.04).of(UNIFORM), Condition::below("teacher_entropy", 0.04).of(UNIFORM)],
+    ),
+];
+
+const fn key(name: &'static str, meaning: &'static str, source: &'static str, range: Range) -> Key {
+    Key { name, meaning, source, range }
+}
+
+const KEYS: &[Key] = &[
+    key("dino.student_temp", "temperature of the student", "DINO", Range::Positive),
+    key(
+        "dino.teacher_temp",
+        "temperature of the teacher after its warm-up",
+        "DINO; unstable above 0.07",
+        Range::Positive,
+    ),
+    key("dino.warmup_teacher_temp", "temperature of the teacher in epoch 0", "DINO", Range::Positive),
+    key("dino.warmup_teacher_temp_epochs", "epochs of its warm-up", "DINO", Range::Count(0, MANY)),
+    key("dino.centre_momentum", "momentum of the centre", "DINO", Range::Share),
+    key(
+        "dino.teacher_momentum",
+        "momentum of the teacher at the start; a cosine takes it to 1",
+        "DINO; 0.9995 for small batches",
+        Range::Share,
+    ),
+    key(
+        "dino.freeze_last_layer_epochs",
+        "epochs before the head's last layer is trained",
+        "DINO",
+        Range::Count(0, MANY),
+    ),
+    // With one prototype every output is the same, and the loss is 0 whatever the network does.
+    key("dino.head.out_dim", "prototypes K", "DINO", Range::Count(2, MANY)),
+    key("dino.head.hidden_dim", "width of the head", "DINO", Range::Count(1, MANY)),
+    key("dino.head.bottleneck_dim", "width before the prototypes", "DINO", Range::Count(1, MANY)),
+    key("dino.head.layers", "linear maps before the prototypes", "DINO", Range::Count(1, 64)),
+    key("dino.head.batch_norm", "batch normalisation in the head", "DINO", Range::Any),
+    key(
+        "dino.head.norm_last_layer",
+        "prototypes of length 1; false trains their length",
+        "DINO; false for the large ViTs",
+        Range::Any,
+    ),
+];
+
+/// What DINO declares.
+pub const DINO: Recipe = Recipe {
+    name: "dino",
+    title: "DINO",
+    paper: "Caron et al. 2021, https://arxiv.org/abs/2104.14294",
+    defaults: "",
+    sections: || Sections::default().with("dino", &DinoConfig::default()),
+    keys: KEYS,
+    presets: presets![
+        "vit-s16-100": "DINO ViT-S/16, 100 epochs, batch 512 (published: k-NN 69.3, linear 74.0 on ImageNet)",
+        "vit-s16-300": "DINO ViT-S/16, 300 epochs, batch 1024 (published: k-NN 73.3, linear 76.0)",
+        "vit-s16-800": "DINO ViT-S/16, 800 epochs, batch 1024, 10 local crops (published: k-NN 74.5, linear 77.0)",
+        "vit-s8-800": "DINO ViT-S/8, 800 epochs, batch 1024 (published: k-NN 78.3, linear 79.7)",
+        "vit-b16-400": "DINO ViT-B/16, 400 epochs, batch 1024 (published: k-NN 76.1, linear 78.2)",
+        "vit-b8-300": "DINO ViT-B/8, 300 epochs, batch 1024 (published: k-NN 77.4, linear 80.1)",
+        "vit-s16-one-gpu": "DINO ViT-S/16 on one GPU: batch 64, small head, slow teacher",
+        "dino-r50-100": "DINO ResNet-50, 100 epochs, batch 512, SGD (the reference's README; result not published with it)",
+        "dino-r50-800": "DINO ResNet-50, 800 epochs, batch 4080, LARS (published: k-NN 67.5, linear 75.3)",
+        "cifar-reference": "the learning-curve setting: tiny ViT, CIFAR-10, 20 epochs",
+        "laptop": "a tiny ViT on 64 px crops: an hour on two CPU cores for 10,000 photographs",
+        "demo": "what `ocelli demo` runs: five minutes on two CPU cores",
+    ],
+    figures: FIGURES,
+    signs: SIGNS,
+    backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
+    published_for: "vit-s/16, vit-s/8, vit-b/16, vit-b/8, resnet-50",
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false },
+    holds: "teacher and centre",
+    views,
+    views_about: "The student sees all of them, the teacher the global ones.",
+    check: nothing_more,
+    notes: no_notes,
+    build,
+};
+
+fn views(v: &ViewSettings) -> ViewPlan {
+    let plan = ViewPlan::dino(DinoViews {
+        global_size_px: v.global_size_px as u32,
+        local_size_px: v.local_size_px as u32,
+        global_scale: v.global_scale,
+        local_scale: v.local_scale,
+        local_crops: v.local_crops,
+        blur_sigma: v.blur_sigma(),
+    });
+    ViewPlan { mean: v.mean, std: v.std, ..plan }
+}
+
+fn build(facts: &Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method>, MethodError> {
+    let teacher = facts.backbone.without_drop_path();
+    let student = |init: &mut Init| facts.backbone.init(init);
+    let teacher = |init: &mut Init| teacher.init(init);
+    Ok(Box::new(Dino::<AnyBackbone>::of(&facts.own.get("dino")?, [&student, &teacher], seed, device)?))
 }
 
 /// A backbone with its projection head.
@@ -78,7 +210,7 @@ pub struct DinoNet<B: Module> {
     pub head: DinoHead,
 }
 
-impl<B: DenseBackbone> DinoNet<B> {
+impl<B: Backbone> DinoNet<B> {
     /// Logits of all views: one backbone pass per crop size, one head pass over everything. Also returns the
     /// backbone's features.
     fn forward(&self, views: &[Tensor<4>], mode: Mode) -> (Tensor<2>, Tensor<2>) {
@@ -95,13 +227,9 @@ impl<B: DenseBackbone> DinoNet<B> {
 pub type Draw<'a, B, E> = dyn Fn(&mut Init) -> Result<B, E> + 'a;
 
 /// Student, teacher and centre.
-pub struct Dino<B: DenseBackbone = Vit> {
+pub struct Dino<B: Backbone = Vit> {
     config: DinoConfig,
-    // Absent only while the optimizer holds it.
-    student: Option<DinoNet<B>>,
-    teacher: Option<DinoNet<B>>,
-    /// Whether the optimizer has moved the teacher in this step.
-    teacher_moved: bool,
+    nets: Followed<DinoNet<B>>,
     centre: Tensor<2>,
     teacher_mean: Option<(Tensor<2>, usize)>,
 }
@@ -118,7 +246,7 @@ impl Dino<Vit> {
     }
 }
 
-impl<B: DenseBackbone> Dino<B> {
+impl<B: Backbone> Dino<B> {
     /// A student drawn from `seed` and a teacher equal to it, with a zero centre. `build` draws the student's and the
     /// teacher's backbone; `device` is the plain device, the student's parameters are tracked.
     ///
@@ -130,7 +258,7 @@ impl<B: DenseBackbone> Dino<B> {
         seed: u64,
         device: &Device,
     ) -> Result<Self, MethodError> {
-        config.check()?;
+        check_keys(KEYS, &Sections::default().with("dino", config)?)?;
         let net = |build: &Draw<'_, B, E>, device: &Device| -> Result<DinoNet<B>, MethodError> {
             let mut init = Init::new(seed, device);
             let backbone = build(&mut init).map_err(Into::into)?;
@@ -144,48 +272,24 @@ impl<B: DenseBackbone> Dino<B> {
         Ok(Self {
             centre: Tensor::zeros([1, config.head.out_dim], device),
             config: config.clone(),
-            student: Some(student),
-            teacher: Some(teacher),
-            teacher_moved: false,
+            nets: Followed::new(student, teacher),
             teacher_mean: None,
         })
     }
 
-    /// The teacher's backbone: the network one keeps.
+    /// The student.
+    pub fn student(&self) -> &DinoNet<B> {
+        self.nets.net()
+    }
+
+    /// The teacher: its backbone is the network one keeps.
     pub fn teacher(&self) -> &DinoNet<B> {
-        present(self.teacher.as_ref())
+        self.nets.follower()
     }
 
     /// The centre, `[1, K]`.
     pub fn centre(&self) -> Tensor<2> {
         self.centre.clone()
-    }
-
-    /// The constants in use.
-    pub fn config(&self) -> &DinoConfig {
-        &self.config
-    }
-
-    /// Gives student and teacher this backbone; the heads stay as drawn.
-    ///
-    /// # Errors
-    /// When it is of another shape; nothing is changed then.
-    pub fn start_from(&mut self, backbone: &B) -> Result<(), MethodError> {
-        let mut state = StateDict::default();
-        state.add_module("", backbone)?;
-        self.start_from_state(&state)
-    }
-
-    /// The same from a backbone's tensors, without reading anything from the device.
-    ///
-    /// # Errors
-    /// When they are of another shape; nothing is changed then.
-    pub fn start_from_state(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
-        let student = backbone.load_into(self.net().backbone.clone())?;
-        let teacher = backbone.load_into(self.teacher().backbone.clone())?;
-        self.student = self.student.take().map(|net| DinoNet { backbone: student, ..net });
-        self.teacher = self.teacher.take().map(|net| DinoNet { backbone: teacher, ..net });
-        Ok(())
     }
 
     /// τt of an epoch.
@@ -202,48 +306,39 @@ impl<B: DenseBackbone> Dino<B> {
     pub fn outputs(&self, views: &[Tensor<4>], batch: usize, seed: u64) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
         let mode = Mode::Train { seed };
         let tracked: Vec<Tensor<4>> = views.iter().map(|v| v.clone().autodiff()).collect();
-        let (student, _) = self.net().forward(&tracked, mode);
+        let (student, _) = self.student().forward(&tracked, mode);
         let global = views[0].clone().narrow(0, 0, 2 * batch);
         let (teacher, features) = self.teacher().forward(&[global], mode);
         (student, teacher, features)
     }
 }
 
-/// The networks are absent only inside `update_net` and `after_step`, which put them back before they return.
-#[allow(clippy::expect_used)]
-fn present<T>(net: Option<T>) -> T {
-    net.expect("a network is only taken while it is being replaced")
+/// The last layer is left out of the first epochs.
+fn group(config: &DinoConfig, parameter: &FlatParam, epoch: usize) -> Group {
+    let frozen = epoch < config.freeze_last_layer_epochs && parameter.name.contains("last_layer");
+    Group { frozen, ..Group::default() }
 }
 
-impl<B: DenseBackbone> Method for Dino<B> {
-    type Net = DinoNet<B>;
-
-    const FIGURES: &'static [&'static str] = &["loss", "teacher_entropy", "kl", "feature_std"];
-
-    fn net(&self) -> &DinoNet<B> {
-        present(self.student.as_ref())
+impl<B: Backbone> Method for Dino<B> {
+    fn figures(&self) -> &'static [Figure] {
+        FIGURES
     }
 
-    fn update_net(&mut self, step: impl FnOnce(DinoNet<B>) -> DinoNet<B>) {
-        self.student = self.student.take().map(step);
+    fn network(&self) -> &dyn Network {
+        self.nets.net()
     }
 
-    fn update_with_follower(
-        &mut self,
-        clock: &StepClock,
-        step: impl FnOnce(DinoNet<B>, Option<Follower<DinoNet<B>>>) -> (DinoNet<B>, Option<DinoNet<B>>),
-    ) {
-        let student = present(self.student.take());
-        let teacher = present(self.teacher.take());
-        let (student, teacher) = step(student, Some(Follower { net: teacher, momentum: clock.momentum }));
-        self.teacher_moved = true;
-        (self.student, self.teacher) = (Some(student), teacher);
+    fn update(&mut self, update: Update<'_>) {
+        let (config, clock) = (&self.config, update.clock);
+        let group = |parameter: &FlatParam| group(config, parameter, clock.epoch);
+        self.nets.update(update, Some(clock.momentum), &group);
     }
 
-    fn loss(&mut self, views: &[Tensor<4>], batch: usize, _: &[Vec<ViewBox>], clock: &StepClock) -> LossOutput {
-        let (student, teacher, features) = self.outputs(views, batch, clock.step_seed());
+    fn loss(&mut self, batch: &Batch, clock: &StepClock) -> LossOutput {
+        let images = batch.images;
+        let (student, teacher, features) = self.outputs(&batch.views, images, clock.step_seed());
         let temperature = self.teacher_temperature(clock.epoch);
-        let n_views = student.dims()[0] / batch;
+        let n_views = student.dims()[0] / images;
         let loss = ocelli_kernels::dino_cross_entropy(
             student,
             teacher.clone(),
@@ -269,8 +364,24 @@ impl<B: DenseBackbone> Method for Dino<B> {
         LossOutput { loss, scalars }
     }
 
-    fn is_frozen(&self, parameter: &str, epoch: usize) -> bool {
-        epoch < self.config.freeze_last_layer_epochs && parameter.contains("last_layer")
+    fn group(&self, parameter: &FlatParam, clock: &StepClock) -> Group {
+        group(&self.config, parameter, clock.epoch)
+    }
+
+    fn momentum(&self, iteration: usize, iterations: usize) -> Option<f64> {
+        Some(Cosine::new(self.config.teacher_momentum, 1.0, iterations).at(iteration))
+    }
+
+    fn levels(&self) -> Vec<Level> {
+        vec![Level::new(UNIFORM, (self.config.head.out_dim as f64).ln())]
+    }
+
+    fn frozen_epochs(&self) -> usize {
+        self.config.freeze_last_layer_epochs
+    }
+
+    fn unsettled_steps(&self, steps_per_epoch: usize, _: usize) -> usize {
+        self.config.freeze_last_layer_epochs * steps_per_epoch
     }
 
     fn after_step(&mut self, clock: &StepClock) {
@@ -278,19 +389,24 @@ impl<B: DenseBackbone> Method for Dino<B> {
             let m = self.config.centre_momentum;
             self.centre = self.centre.clone() * m + sum * ((1.0 - m) / n as f64);
         }
-        if std::mem::take(&mut self.teacher_moved) {
-            return;
-        }
-        let student = present(self.student.as_ref());
-        self.teacher = self.teacher.take().map(|teacher| ema_update(teacher, student, clock.momentum));
+        self.nets.follow_once(clock);
+    }
+
+    fn kept(&self) -> Vec<FlatParam> {
+        backbone_of(self.teacher())
+    }
+
+    fn start_from(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
+        self.nets.load([backbone, backbone], |state, net| {
+            Ok(DinoNet { backbone: state.load_into(net.backbone)?, ..net })
+        })
     }
 
     fn state(&self) -> Result<StateDict, MethodError> {
-        let mut state = StateDict::default();
-        state.add_module("student.", self.net())?;
-        state.add_module("teacher.", self.teacher())?;
+        let mut state = self.nets.state(["student.", "teacher."])?;
         let shape = self.centre.dims().to_vec();
-        let values = self.centre.clone().into_data().try_to_vec().map_err(|_| MethodError::Missing("centre"))?;
+        let values = self.centre.clone().into_data().try_to_vec();
+        let values = values.map_err(|_| MethodError::Unreadable("the centre".into()))?;
         state.tensors.push(("dino_loss.center".into(), HostTensor { shape, values }));
         Ok(state)
     }
@@ -300,16 +416,20 @@ impl<B: DenseBackbone> Method for Dino<B> {
         if centre.values.len() != self.config.head.out_dim {
             return Err(MethodError::Value {
                 key: "dino.head.out_dim",
-                expected: "the checkpoint's number of prototypes",
+                expected: "the checkpoint's number of prototypes".into(),
                 found: format!("{} here, {} there", self.config.head.out_dim, centre.values.len()),
             });
         }
-        let student = state.under("student.").load_into(self.net().clone())?;
-        let teacher = state.under("teacher.").load_into(self.teacher().clone())?;
+        let parts = ["student.", "teacher."].map(|prefix| state.under(prefix));
+        self.nets.load([&parts[0], &parts[1]], |part, net| Ok(part.load_into(net)?))?;
         let device = self.centre.device();
         self.centre = Tensor::<1>::from_floats(centre.values.as_slice(), &device).unsqueeze();
-        (self.student, self.teacher, self.teacher_mean) = (Some(student), Some(teacher), None);
+        self.teacher_mean = None;
         Ok(())
+    }
+
+    fn held_values(&self) -> usize {
+        self.nets.held_values() + self.config.head.out_dim
     }
 }
 
@@ -319,14 +439,4 @@ fn entropy(logits: Tensor<2>) -> Tensor<1> {
     let p = log_p.clone().exp();
     // p·log p → 0 where p underflows; log p itself may be −∞ there.
     (p * log_p.clamp_min(-1e4)).sum_dim(1).mean().neg()
-}
-
-/// Standard deviation of the L2-normalised features over the batch, averaged over dimensions and multiplied by √dim:
-/// about 1 when they spread over the sphere, 0 when they are all the same.
-pub(crate) fn feature_std(features: Tensor<2>) -> Tensor<1> {
-    let dim = features.dims()[1] as f64;
-    let norm = features.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
-    let unit = features / norm;
-    let centred = unit.clone() - unit.mean_dim(0);
-    centred.powi_scalar(2).mean_dim(0).sqrt().mean() * dim.sqrt()
 }

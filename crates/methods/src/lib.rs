@@ -1,26 +1,46 @@
 //! Self-supervised methods: what is trained, what follows it, and the loss between them.
 //!
-//! A [`Method`] owns the network it trains and whatever follows that network (a momentum teacher, a centre, queues).
-//! Given views and the clock it returns a loss and named figures; after the optimizer's step it moves its followers.
+//! A [`Recipe`] declares a method: its configuration, figures, views, presets. A [`Method`] is one in training: it owns the
+//! network it trains and whatever is kept between steps (a momentum teacher, a centre, queues). Given views and the clock it
+//! returns a loss and named figures; [`train_step`] takes one optimizer step of any of them.
 //! Nothing here touches files, threads or clocks.
+//!
+//! A new method is a file here and a line in [`METHODS`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod densecl;
 mod dino;
-mod ema;
-pub mod infonce;
-pub mod matching;
+mod figure;
+mod held;
 mod method;
 mod moco;
+mod names;
 pub mod optim;
-mod pair;
-mod queue;
+mod parts;
+mod recipe;
 pub mod schedule;
+mod step;
+mod vicreg;
+mod views;
 
 pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutputs, dense_loss};
 pub use dino::{Dino, DinoConfig, DinoNet};
-pub use ema::ema_update;
-pub use matching::{Matching, ViewBox};
-pub use method::{LossOutput, Method, MethodError, StepClock};
+pub use figure::{Bar, Condition, Figure, Level, Sign};
+pub use held::{KeyQueue, check_queue, ema_update};
+pub use method::{
+    Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,
+};
 pub use moco::{Moco, MocoConfig, MocoNet};
-pub use queue::{KeyQueue, check_queue};
+pub use parts::matching::Matching;
+pub use parts::{feature_std, infonce, matching};
+pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
+pub use step::train_step;
+pub use views::ViewSettings;
+
+/// Every method, in the order of lists.
+pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG];
+
+/// The recipe of a method by name.
+pub fn recipe(name: &str) -> Option<&'static Recipe> {
+    METHODS.iter().copied().find(|r| r.name == name)
+}

@@ -3,17 +3,20 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use ocelli_data::{MocoViews, ViewPlan};
 use ocelli_models::contrast_head::{LinearEntry, LinearInit, forward_linear_mlp, linear_mlp};
 use ocelli_models::weights::{ModuleState as _, StateDict};
-use ocelli_models::{DenseBackbone, Init, Mode, pool};
+use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode, pool};
 use serde::{Deserialize, Serialize};
 
-use crate::ViewBox;
-use crate::dino::feature_std;
-use crate::infonce::{info_nce, unit};
-use crate::method::{LossOutput, Method, MethodError, StepClock};
-use crate::pair::{Pair, Pending, Shuffle, append, check_value, renamed, scalar};
-use crate::queue::KeyQueue;
+use crate::ViewSettings;
+use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
+use crate::held::{Followed, KeyQueue, append, check_queue, renamed};
+use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
+use crate::optim::Group;
+use crate::parts::infonce::{info_nce, unit};
+use crate::parts::{Shuffle, feature_std, scalar};
+use crate::recipe::{Facts, Key, MANY, Needs, Range, Recipe, Sections, check_keys, presets};
 
 /// MoCo's own constants; defaults are the published recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,15 +42,187 @@ impl Default for MocoConfig {
     }
 }
 
-impl MocoConfig {
-    pub(crate) fn check(&self) -> Result<(), MethodError> {
-        check_value(self.out_dim > 0, "moco.out_dim", "1 or more", self.out_dim)?;
-        check_value(self.queue > 0, "moco.queue", "1 or more", self.queue)?;
-        let sharp = self.temperature > 0.0 && self.temperature.is_finite();
-        check_value(sharp, "moco.temperature", "a number above 0", self.temperature)?;
-        let unit = (0.0..=1.0).contains(&self.momentum);
-        check_value(unit, "moco.momentum", "a number from 0 to 1", self.momentum)
+/// The loss where no key is nearer to a query than another.
+pub(crate) const INDIFFERENT: &str = "ln(queue + 1)";
+
+pub(crate) const LOSS_HEALTHY: &str = "Healthy: it rises until the queue has turned over once, as random entries give way to real keys, and then falls slowly. \
+     Stuck at ln(queue + 1) it has learnt nothing; how good the features are it does not say.";
+
+/// What contrast with a queue tells beside its loss.
+pub(crate) const TOP1: Figure = Figure::new(
+    "top1",
+    "Queries whose own key comes first",
+    "Share of queries nearer to their own key than to every key of the queue. Healthy: high while the queue is random, down \
+     as real keys come in, then rising. All of them within an epoch or two is a leak through the batch's statistics.",
+)
+.from_zero()
+.bar_with("top-1", 100.0, 1, " %")
+.headline();
+
+/// How much of the queue holds keys.
+pub(crate) const QUEUE_FILL: Figure = Figure::new(
+    "queue_fill",
+    "Queue filled",
+    "Share of the queue that holds keys, not random vectors. Healthy: a straight line up to 1; until then the loss rises.",
+)
+.from_zero()
+.bar_with("queue", 100.0, 0, " % full");
+
+/// How old they are.
+pub(crate) const QUEUE_AGE: Figure = Figure::new(
+    "queue_age",
+    "Age of the keys, steps",
+    "Healthy: up to half of queue / batch, then level. The key encoder must change little within that time.",
+)
+.from_zero()
+.bar_with("keys", 1.0, 0, " steps old");
+
+const FIGURES: &[Figure] = &[loss(LOSS_HEALTHY).level(INDIFFERENT), TOP1, QUEUE_FILL, QUEUE_AGE, FEATURE_STD];
+
+pub(crate) const INDIFFERENT_MEANS: &str =
+    "the loss stays at ln(queue + 1): to every query all keys of the queue are as near as its own";
+pub(crate) const INDIFFERENT_REMEDIES: &str = "a higher moco.momentum (0.99 and more: keys of one queue must be comparable), a lower optim.lr, an optim.warmup_epochs, a \
+     smaller moco.queue";
+
+const SIGNS: &[Sign] = &[
+    CONSTANT_FEATURES,
+    Sign::new(
+        "indifferent",
+        INDIFFERENT_MEANS,
+        INDIFFERENT_REMEDIES,
+        &[Condition::above("loss", 0.995).of(INDIFFERENT), Condition::below("top1", 0.05)],
+    ),
+];
+
+/// The keys of the section `moco`, which DenseCL has too.
+pub(crate) const KEYS: &[Key] = &[
+    Key {
+        name: "moco.hidden_dim",
+        meaning: "width of the head's hidden layer; 0: the backbone's own",
+        source: "MoCo, DenseCL",
+        range: Range::Count(0, 1_000_000),
+    },
+    Key {
+        name: "moco.out_dim",
+        meaning: "width of queries and keys",
+        source: "MoCo, DenseCL",
+        range: Range::Count(1, 1_000_000),
+    },
+    Key {
+        name: "moco.queue",
+        meaning: "keys in the queue: a multiple of batch_size, fewer than there are images",
+        source: "MoCo, DenseCL",
+        range: Range::Count(1, MANY),
+    },
+    Key {
+        name: "moco.temperature",
+        meaning: "temperature of the contrast",
+        source: "MoCo v2, DenseCL; 0.07 in MoCo v1",
+        range: Range::Positive,
+    },
+    Key {
+        name: "moco.momentum",
+        meaning: "momentum of the key encoder, constant",
+        source: "MoCo, DenseCL; lower for short runs",
+        range: Range::Share,
+    },
+    Key {
+        name: "moco.shuffle_keys",
+        meaning: "show the key encoder its batch in another order",
+        source: "MoCo, DenseCL",
+        range: Range::Any,
+    },
+];
+
+/// ImageNet, 200 epochs, 8 devices of 32 images.
+pub(crate) const DEFAULTS: &str = r#"
+arch = "resnet-50"
+epochs = 200
+batch_size = 256
+drop_path = 0.0
+[resnet]
+norm_groups = 8
+[views]
+global_scale = [0.2, 1.0]
+local_crops = 0
+[optim]
+optimizer = "sgd"
+lr = 0.03
+min_lr = 0.0
+lr_by_epoch = true
+warmup_epochs = 0
+weight_decay = 1e-4
+weight_decay_end = 1e-4
+decay_all = true
+clip_grad = 0.0
+"#;
+
+/// What MoCo v2 declares.
+pub const MOCO: Recipe = Recipe {
+    name: "moco",
+    title: "MoCo v2",
+    paper: "Chen et al. 2020, https://arxiv.org/abs/2003.04297",
+    defaults: DEFAULTS,
+    sections: || Sections::default().with("moco", &MocoConfig::default()),
+    keys: KEYS,
+    presets: presets![
+        "moco-r50-200": "MoCo v2 ResNet-50, 200 epochs, batch 256 (published: linear 67.7)",
+        "moco-laptop": "MoCo v2, a narrow ResNet-18 on 48 px views, on a CPU",
+    ],
+    figures: FIGURES,
+    signs: SIGNS,
+    backbones: &[BackboneKind::ResNet],
+    published_for: "resnet-50",
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false },
+    holds: "key encoder and queue",
+    views,
+    views_about: "The first goes to the query encoder, the second to the key encoder.",
+    check,
+    notes,
+    build,
+};
+
+/// Two views alike.
+pub(crate) fn views(v: &ViewSettings) -> ViewPlan {
+    let plan = ViewPlan::moco(MocoViews {
+        size_px: v.global_size_px as u32,
+        scale: v.global_scale,
+        blur_sigma: v.blur_sigma(),
+    });
+    ViewPlan { mean: v.mean, std: v.std, ..plan }
+}
+
+/// Two views, and no others.
+pub(crate) fn check_two_views(facts: &Facts<'_>) -> Result<(), MethodError> {
+    let two = "0: this method compares two views of each image";
+    check_value(facts.views.local_crops == 0, "views.local_crops", two, facts.views.local_crops)
+}
+
+/// What contrast of two views with a queue wants.
+pub(crate) fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
+    check_two_views(facts)?;
+    let queue = facts.own.count("moco.queue");
+    let fits = queue.is_multiple_of(facts.batch_size);
+    check_value(fits, "moco.queue", format!("a multiple of batch_size, {}", facts.batch_size), queue)?;
+    match facts.images {
+        Some(images) => check_queue(queue, facts.batch_size, images),
+        None => Ok(()),
     }
+}
+
+/// The queue's first turn.
+pub(crate) fn notes(facts: &Facts<'_>) -> Vec<String> {
+    let queue = facts.own.count("moco.queue");
+    vec![format!(
+        "queue of {queue} keys: the loss rises until the queue has turned over once ({} steps): random entries give way to real \
+         keys",
+        queue / facts.batch_size.max(1)
+    )]
+}
+
+fn build(facts: &Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method>, MethodError> {
+    let net = |init: &mut Init| facts.backbone.init(init);
+    Ok(Box::new(Moco::<AnyBackbone>::new(&facts.own.get("moco")?, net, seed, device)?))
 }
 
 /// A backbone with MoCo's head.
@@ -59,7 +234,7 @@ pub struct MocoNet<B: Module> {
     pub fc: Vec<LinearEntry>,
 }
 
-impl<B: DenseBackbone> MocoNet<B> {
+impl<B: Backbone> MocoNet<B> {
     fn new(config: &MocoConfig, backbone: B, init: &mut Init) -> Self {
         let dim = backbone.map_dim();
         let hidden = if config.hidden_dim == 0 { dim } else { config.hidden_dim };
@@ -74,15 +249,14 @@ impl<B: DenseBackbone> MocoNet<B> {
 }
 
 /// Query encoder, key encoder and queue. See [`MocoConfig`].
-pub struct Moco<B: DenseBackbone> {
+pub struct Moco<B: Backbone = AnyBackbone> {
     config: MocoConfig,
-    nets: Pair<MocoNet<B>>,
+    nets: Followed<MocoNet<B>>,
     queue: KeyQueue,
-    pending: Pending,
     device: Device,
 }
 
-impl<B: DenseBackbone> Moco<B> {
+impl<B: Backbone> Moco<B> {
     /// Two equal encoders and a random queue, all drawn from `seed`. `build` draws a backbone; `device` is the plain
     /// device, the query encoder's parameters are tracked.
     ///
@@ -94,16 +268,15 @@ impl<B: DenseBackbone> Moco<B> {
         seed: u64,
         device: &Device,
     ) -> Result<Self, MethodError> {
-        config.check()?;
+        check_keys(KEYS, &Sections::default().with("moco", config)?)?;
         let net = |device: &Device| -> Result<MocoNet<B>, MethodError> {
             let mut init = Init::new(seed, device);
             let backbone = build(&mut init).map_err(Into::into)?;
             Ok(MocoNet::new(config, backbone, &mut init))
         };
         Ok(Self {
-            nets: Pair::new(net(&device.clone().autodiff())?, net(device)?),
+            nets: Followed::new(net(&device.clone().autodiff())?, net(device)?),
             queue: KeyQueue::new(config.out_dim, config.queue, seed ^ 0x51, device),
-            pending: Pending::default(),
             config: config.clone(),
             device: device.clone(),
         })
@@ -114,53 +287,41 @@ impl<B: DenseBackbone> Moco<B> {
         &self.queue
     }
 
-    /// Gives both encoders this backbone; the heads stay as drawn.
-    ///
-    /// # Errors
-    /// When it is of another shape; nothing is changed then.
-    pub fn start_from(&mut self, backbone: &B) -> Result<(), MethodError> {
-        let mut state = StateDict::default();
-        state.add_module("", backbone)?;
-        self.nets
-            .load([&state, &state], |state, net| Ok(MocoNet { backbone: state.load_into(net.backbone)?, ..net }))
-    }
-
     /// The key encoder.
     pub fn key_net(&self) -> &MocoNet<B> {
-        self.nets.key()
+        self.nets.follower()
     }
 }
 
-impl<B: DenseBackbone> Method for Moco<B> {
-    type Net = MocoNet<B>;
-
-    const FIGURES: &'static [&'static str] = &["loss", "top1", "queue_fill", "queue_age", "feature_std"];
-
-    fn net(&self) -> &MocoNet<B> {
-        self.nets.query()
+impl<B: Backbone> Method for Moco<B> {
+    fn figures(&self) -> &'static [Figure] {
+        FIGURES
     }
 
-    fn update_net(&mut self, step: impl FnOnce(MocoNet<B>) -> MocoNet<B>) {
-        self.nets.update(step);
+    fn network(&self) -> &dyn Network {
+        self.nets.net()
     }
 
-    fn loss(&mut self, views: &[Tensor<4>], batch: usize, _: &[Vec<ViewBox>], clock: &StepClock) -> LossOutput {
+    /// The key encoder moves within the next step.
+    fn update(&mut self, update: Update<'_>) {
+        self.nets.update(update, None, &|_| Group::default());
+    }
+
+    fn loss(&mut self, batch: &Batch, clock: &StepClock) -> LossOutput {
         let mode = Mode::Train { seed: clock.step_seed() };
-        let query_view = views[0].clone().narrow(0, 0, batch).autodiff();
-        let key_view = views[0].clone().narrow(0, batch, batch);
-        let (query, features) = self.nets.query().forward(query_view, mode);
+        let (query, features) = self.nets.net().forward(batch.view(0).autodiff(), mode);
         // The key encoder moves between the two forward passes, once per step.
         if clock.micro_batch == 0 {
             self.nets.follow(self.config.momentum);
         }
         let key = if self.config.shuffle_keys {
-            let (shuffled, shuffle) = Shuffle::images(key_view, clock.step_seed());
-            shuffle.undo(self.nets.key().forward(shuffled, mode).0)
+            let (shuffled, shuffle) = Shuffle::images(batch.view(1), clock.step_seed());
+            shuffle.undo(self.nets.follower().forward(shuffled, mode).0)
         } else {
-            self.nets.key().forward(key_view, mode).0
+            self.nets.follower().forward(batch.view(1), mode).0
         };
         let found = info_nce(query, key.clone(), &self.queue.entries(), self.config.temperature, None);
-        self.pending.push(key);
+        self.queue.hold(key);
         let scalars = vec![
             ("loss", found.loss.clone().inner()),
             ("top1", found.top1),
@@ -171,20 +332,33 @@ impl<B: DenseBackbone> Method for Moco<B> {
         LossOutput { loss: found.loss, scalars }
     }
 
-    fn is_frozen(&self, _: &str, _: usize) -> bool {
-        false
+    fn momentum(&self, _: usize, _: usize) -> Option<f64> {
+        Some(self.config.momentum)
+    }
+
+    fn levels(&self) -> Vec<Level> {
+        vec![Level::new(INDIFFERENT, (self.config.queue as f64 + 1.0).ln())]
+    }
+
+    /// A queue of random keys says nothing, and the loss rises while real ones come in.
+    fn unsettled_steps(&self, _: usize, batch_size: usize) -> usize {
+        2 * (self.config.queue / batch_size.max(1))
     }
 
     fn after_step(&mut self, _: &StepClock) {
-        if let Some(keys) = self.pending.take() {
-            self.queue.enqueue(keys);
-        }
+        self.queue.turn();
+    }
+
+    fn start_from(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
+        self.nets.load([backbone, backbone], |state, net| {
+            Ok(MocoNet { backbone: state.load_into(net.backbone)?, ..net })
+        })
     }
 
     /// MoCo's names: `encoder_q.*` (the head is `encoder_q.fc.*`), `encoder_k.*`, `queue`, `queue_ptr`.
     fn state(&self) -> Result<StateDict, MethodError> {
         let mut state = StateDict::default();
-        for (prefix, net) in [("encoder_q.", self.nets.query()), ("encoder_k.", self.nets.key())] {
+        for (prefix, net) in [("encoder_q.", self.nets.net()), ("encoder_k.", self.nets.follower())] {
             let mut part = StateDict::default();
             part.add_module("", net)?;
             append(&mut state, prefix, renamed(&part, &[("backbone.", "")]));
@@ -202,7 +376,10 @@ impl<B: DenseBackbone> Method for Moco<B> {
         });
         self.nets.load([&parts[0], &parts[1]], |part, net| Ok(part.load_into(net)?))?;
         self.queue = queue;
-        self.pending.clear();
         Ok(())
+    }
+
+    fn held_values(&self) -> usize {
+        self.nets.held_values() + self.queue.values()
     }
 }

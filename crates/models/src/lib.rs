@@ -7,9 +7,9 @@
 //! Nothing here touches files, threads or clocks; the crate compiles to wasm unchanged.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod backbone;
 pub mod contrast_head;
 mod conv;
-mod dense;
 mod heads;
 mod init;
 mod layers;
@@ -19,8 +19,8 @@ mod resnet;
 mod vit;
 pub mod weights;
 
+pub use backbone::{AnyBackbone, Backbone, BackboneArch, BackboneConfig, BackboneError, BackboneKind, pool};
 pub use conv::{Conv2d, Kernel};
-pub use dense::{DenseBackbone, pool};
 pub use heads::{DinoHead, DinoHeadConfig};
 pub use init::Init;
 pub use layers::{BatchNorm, LayerNorm, Linear, Mode};

@@ -30,8 +30,9 @@ impl FlatParam {
 struct Path(Vec<String>);
 
 impl Path {
-    fn enter(&mut self, name: &str) {
-        self.0.push(name.to_owned());
+    /// `container` is burn's word for what the name is of: variants of an enum are wrappers, too.
+    fn enter(&mut self, name: &str, container: &str) {
+        self.0.push(if container.starts_with("Enum:") { "op_".to_owned() } else { name.to_owned() });
     }
     fn exit(&mut self) {
         self.0.pop();
@@ -53,8 +54,8 @@ pub fn collect<M: Module>(module: &M) -> Vec<FlatParam> {
         out: Vec<FlatParam>,
     }
     impl ModuleVisitor for Collect {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.enter(name);
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.path.exit();
@@ -83,8 +84,8 @@ pub fn take_gradients<M: Module>(module: &M, gradients: &mut Gradients) -> Vec<(
         out: Vec<(String, Tensor<1>)>,
     }
     impl ModuleVisitor for Take<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.enter(name);
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.path.exit();
@@ -109,8 +110,8 @@ pub fn replace<M: Module>(module: M, replace: impl FnMut(&FlatParam) -> Option<T
         marker: PhantomData<()>,
     }
     impl<F: FnMut(&FlatParam) -> Option<Tensor<1>>> ModuleMapper for Replace<F> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.enter(name);
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.path.exit();
@@ -158,8 +159,8 @@ pub fn take<M: Module>(module: M) -> (Emptied<M>, Vec<FlatParam>) {
         out: Vec<FlatParam>,
     }
     impl ModuleMapper for Take {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.enter(name);
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
         }
         fn exit_module(&mut self, _: &str, _: &str) {
             self.path.exit();

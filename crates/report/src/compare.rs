@@ -38,7 +38,7 @@ pub fn figures(runs: &[Run], now: f64) -> Vec<Difference> {
         values: runs.iter().map(|r| of(r).unwrap_or_else(|| "–".into())).collect(),
     };
     let newest = |r: &Run, key: &str| r.history.epochs.last(key).or_else(|| r.history.steps.last(key)).map(number);
-    vec![
+    let mut rows = vec![
         row("state", &|r| Some(r.state(now).word().into())),
         row("epochs", &|r| {
             let done = number((r.history.epochs_done() * 100.0).floor() / 100.0);
@@ -53,11 +53,20 @@ pub fn figures(runs: &[Run], now: f64) -> Vec<Difference> {
             Some(format!("{:.1} %", r.history.baseline.as_ref()?.untrained.get(&k)?))
         }),
         row("loss", &|r| newest(r, "loss")),
-        row("teacher entropy", &|r| newest(r, "teacher_entropy")),
-        row("feature spread", &|r| newest(r, "feature_std")),
-        row("images per second", &|r| r.speed().map(number)),
-        row("time at work", &|r| Some(duration(r.active_s())).filter(|_| r.active_s() > 0.0)),
-    ]
+    ];
+    let mut told: Vec<(&str, &str)> = Vec::new();
+    for declared in runs.iter().map(|r| &r.history.declared) {
+        let headline = declared.figures.iter().filter(|f| f.headline);
+        for figure in headline.chain(&declared.scores) {
+            if !told.iter().any(|(name, _)| *name == figure.name) {
+                told.push((&figure.name, &figure.title));
+            }
+        }
+    }
+    rows.extend(told.into_iter().map(|(name, title)| row(&title.to_lowercase(), &|r| newest(r, name))));
+    rows.push(row("images per second", &|r| r.speed().map(number)));
+    rows.push(row("time at work", &|r| Some(duration(r.active_s())).filter(|_| r.active_s() > 0.0)));
+    rows
 }
 
 fn table(runs: &[Run], rows: &[Difference]) -> String {

@@ -2,136 +2,94 @@
 
 use crate::Run;
 use crate::chart::{Chart, Curve, Level, Stroke};
-use crate::sections::is_contrastive;
+use crate::declared::Figure;
 use crate::text::number;
 
-/// A figure with a chart of its own.
-struct Figure {
-    /// Its name in `metrics.jsonl`.
-    key: &'static str,
-    title: &'static str,
-    unit: &'static str,
-    from_zero: bool,
-    /// Whether an epoch's value is that of its end; otherwise it is a mean, drawn in the middle.
-    at_end: bool,
-    healthy: &'static str,
+/// What the loop tells of every task, after the task's own figures.
+fn common(runs: &[&Run]) -> Vec<Figure> {
+    let figure = |name: &str, title: &str, from_zero: bool, healthy: &str| Figure {
+        name: name.into(),
+        title: title.into(),
+        healthy: healthy.into(),
+        from_zero,
+        times: 1.0,
+        ..Figure::default()
+    };
+    let constant = |key: &str| {
+        let of = |r: &&Run| r.history.steps.column(key).is_none_or(|c| c.windows(2).all(|w| w[0] == w[1]));
+        runs.iter().all(of)
+    };
+    vec![
+        figure(
+            "lr",
+            "Learning rate",
+            true,
+            "As the configuration schedules it: a linear warm-up where there is one, then down.",
+        ),
+        figure(
+            "weight_decay",
+            "Weight decay",
+            true,
+            if constant("weight_decay") {
+                "Level, as configured."
+            } else {
+                "From optim.weight_decay to optim.weight_decay_end along half a cosine."
+            },
+        ),
+        figure(
+            "momentum",
+            "Momentum of what follows the network",
+            false,
+            if constant("momentum") {
+                "Level, as configured."
+            } else {
+                "Up to 1: what follows changes ever more slowly."
+            },
+        ),
+        figure(
+            "images_per_second",
+            "Images per second",
+            true,
+            "Healthy: level. Dips are other work on the machine, a steady fall is a disk or a device that throttles.",
+        ),
+    ]
 }
 
-const fn figure(
-    key: &'static str,
-    title: &'static str,
-    from_zero: bool,
-    at_end: bool,
-    healthy: &'static str,
-) -> Figure {
-    Figure { key, title, unit: "", from_zero, at_end, healthy }
+/// Figures of which an epoch has the value at its end, not a mean.
+fn is_at_end(name: &str) -> bool {
+    matches!(name, "lr" | "weight_decay" | "momentum")
 }
 
-/// The charts of figures that rows have under one name, in the page's order. k-NN comes after the first four.
-const FIGURES: [Figure; 15] = [
-    figure(
-        "loss",
-        "Loss",
-        false,
-        false,
-        "Teacher entropy plus KL. Healthy: often up at first, while the teacher spreads over its prototypes, then slowly \
-         down. Stuck at ln K or fallen to 0 it has learnt nothing; how good the features are it does not say.",
-    ),
-    figure(
-        "teacher_entropy",
-        "Teacher entropy",
-        true,
-        false,
-        "Healthy: up towards ln K at first, then slowly down, well above 0. On ln K for good, the teacher tells no image \
-         from another; at 0 it puts all of them into one prototype.",
-    ),
-    figure(
-        "kl",
-        "KL divergence, teacher to student",
-        true,
-        false,
-        "The part of the loss the student can lower. Healthy: down at first, then clearly above 0, often rising again; at 0 \
-         the teacher has nothing left to teach.",
-    ),
-    figure(
-        "feature_std",
-        "Spread of the features",
-        true,
-        false,
-        "Healthy: about 1. Falling towards 0 means that all images get the same feature.",
-    ),
-    figure(
-        "loss_global",
-        "Global loss",
-        false,
-        false,
-        "Contrast of the pooled features. Healthy: up until the queue holds real keys, then slowly down, below ln(queue + 1).",
-    ),
-    figure(
-        "loss_dense",
-        "Dense loss",
-        false,
-        false,
-        "Contrast of the cells. Healthy: as the global loss; it need not fall as far, as cells of one image look alike.",
-    ),
-    figure(
-        "top1",
-        "Queries whose own key comes first",
-        true,
-        false,
-        "Share of queries nearer to their own key than to every key of the queue. Healthy: high while the queue is random, down \
-         as real keys come in, then rising. All of them within an epoch or two is a leak through the batch's statistics.",
-    ),
-    figure(
-        "top1_dense",
-        "Cells whose matched key comes first",
-        true,
-        false,
-        "The same of the cells, against the image-level keys. Healthy: as above.",
-    ),
-    figure(
-        "matched",
-        "Cells with a match",
-        true,
-        false,
-        "1 but for geometric matching, where views overlap in part: level, about a half.",
-    ),
-    figure(
-        "queue_fill",
-        "Queue filled",
-        true,
-        false,
-        "Share of the queue that holds keys, not random vectors. Healthy: a straight line up to 1; until then the loss rises.",
-    ),
-    figure(
-        "queue_age",
-        "Age of the keys, steps",
-        true,
-        false,
-        "Healthy: up to half of queue / batch, then level. The key encoder must change little within that time.",
-    ),
-    figure("lr", "Learning rate", true, true, "A linear warm-up, then half a cosine down to optim.min_lr."),
-    figure("weight_decay", "Weight decay", true, true, "Half a cosine up to optim.weight_decay_end."),
-    figure(
-        "momentum",
-        "Momentum of the teacher or key encoder",
-        false,
-        true,
-        "Half a cosine up to 1: the teacher changes ever more slowly.",
-    ),
-    figure(
-        "images_per_second",
-        "Images per second",
-        true,
-        false,
-        "Healthy: level. Dips are other work on the machine, a steady fall is a disk or a device that throttles.",
-    ),
-];
+/// What the runs declare, the first who does wins, and how evaluations went: (before the common charts, all names).
+fn declared(runs: &[&Run]) -> (Vec<Figure>, Vec<Figure>) {
+    let mut figures: Vec<Figure> = Vec::new();
+    let mut scores: Vec<Figure> = Vec::new();
+    for run in runs {
+        let declared = &run.history.declared;
+        for (from, to) in [(&declared.figures, &mut figures), (&declared.scores, &mut scores)] {
+            for figure in from {
+                if !to.iter().any(|f| f.name == figure.name) {
+                    to.push(figure.clone());
+                }
+            }
+        }
+    }
+    (figures, scores)
+}
+
+/// The figures' charts, then k-NN and scores, then what the loop tells.
+fn charts_of(runs: &[&Run]) -> Vec<Chart> {
+    let (figures, scores) = declared(runs);
+    let mut charts: Vec<Chart> = figures.iter().map(|f| of_figure(runs, f)).collect();
+    charts.push(knn(runs));
+    charts.extend(scores.iter().map(|f| of_score(runs, f)));
+    charts.extend(common(runs).iter().map(|f| of_figure(runs, f)));
+    charts
+}
 
 /// The charts of one run, without those that have no data.
 pub fn of_run(run: &Run) -> Vec<Chart> {
-    let mut charts: Vec<Chart> = FIGURES.iter().map(|f| of_figure(&[run], f)).collect();
-    charts.insert(4, knn(&[run]));
+    let mut charts = charts_of(&[run]);
     charts.insert(charts.len() - 1, gradients(run));
     charts.extend(others(run));
     shown(charts)
@@ -139,9 +97,7 @@ pub fn of_run(run: &Run) -> Vec<Chart> {
 
 /// The same charts with one colour per run.
 pub fn of_runs(runs: &[&Run]) -> Vec<Chart> {
-    let mut charts: Vec<Chart> = FIGURES.iter().map(|f| of_figure(runs, f)).collect();
-    charts.insert(4, knn(runs));
-    shown(charts)
+    shown(charts_of(runs))
 }
 
 /// Those with something to draw, all as wide as the widest.
@@ -162,28 +118,10 @@ fn epochs(run: &Run, values: &[f64], offset: f64) -> Vec<(f64, f64)> {
     run.history.epochs.epochs.iter().zip(values).map(|(e, v)| (*e as f64 + offset, *v)).collect()
 }
 
-/// What healthy looks like where that depends on the method.
-fn healthy(runs: &[&Run], figure: &Figure) -> &'static str {
-    if !runs.iter().all(|r| is_contrastive(r)) {
-        return figure.healthy;
-    }
-    match figure.key {
-        "loss" => {
-            "Healthy: it rises until the queue has turned over once, as random entries give way to real keys, and then falls \
-             slowly. Stuck at ln(queue + 1) it has learnt nothing; how good the features are it does not say."
-        }
-        "lr" => "Half a cosine down to optim.min_lr, after a warm-up where there is one.",
-        "weight_decay" => "Level in the published recipes.",
-        "momentum" => "Of the key encoder: level.",
-        _ => figure.healthy,
-    }
-}
-
 fn of_figure(runs: &[&Run], figure: &Figure) -> Chart {
     let mut chart = Chart {
-        title: figure.title.into(),
-        unit: figure.unit,
-        healthy: healthy(runs, figure).into(),
+        title: figure.title.clone(),
+        healthy: figure.healthy.clone(),
         x_title: "epochs",
         from_zero: figure.from_zero,
         ..Chart::default()
@@ -191,13 +129,14 @@ fn of_figure(runs: &[&Run], figure: &Figure) -> Chart {
     for (colour, run) in runs.iter().enumerate() {
         let name = |what: &str| if runs.len() > 1 { run.name() } else { what.to_owned() };
         let computed = run.images_per_second();
-        let values = match figure.key {
+        let at_end = is_at_end(&figure.name);
+        let values = match figure.name.as_str() {
             "images_per_second" => &computed,
             key => run.history.epochs.column(key).unwrap_or_default(),
         };
-        let means = epochs(run, values, if figure.at_end { 1.0 } else { 0.5 });
-        let rows = steps(run, figure.key);
-        let (smooth, whole) = (figure.at_end, if figure.at_end { "end of epoch" } else { "mean of epoch" });
+        let means = epochs(run, values, if at_end { 1.0 } else { 0.5 });
+        let rows = steps(run, &figure.name);
+        let (smooth, whole) = (at_end, if at_end { "end of epoch" } else { "mean of epoch" });
         // A schedule has no noise to average; and of many runs only one line each can be told apart.
         let only_rows = smooth || means.len() < 2;
         if !rows.is_empty() && (only_rows || runs.len() <= 3) {
@@ -208,18 +147,33 @@ fn of_figure(runs: &[&Run], figure: &Figure) -> Chart {
             chart.curves.push(Curve { name: name(whole), colour, stroke: Stroke::Bold, points: means });
         }
     }
-    let contrast = matches!(figure.key, "loss" | "loss_global") && runs.iter().all(|r| is_contrastive(r));
-    if contrast || figure.key == "teacher_entropy" {
-        let started = runs.iter().filter_map(|r| r.history.started).map(|s| s.uniform_entropy);
-        let mut uniform: Vec<f64> = started.filter(|v| v.is_finite()).collect();
-        uniform.sort_by(f64::total_cmp);
-        uniform.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
-        chart.levels = uniform
-            .into_iter()
-            .map(|value| Level { name: if contrast { "ln(queue + 1) =" } else { "ln K =" }.into(), value })
-            .collect();
+    if let Some(name) = &figure.level {
+        let mut values: Vec<f64> =
+            runs.iter().filter_map(|r| r.history.declared.level(name)).map(|l| l.value).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
+        chart.levels = values.into_iter().map(|value| Level { name: format!("{name} ="), value }).collect();
     }
     chart
+}
+
+/// What an evaluation tells, per cent: one value an epoch, at its end.
+fn of_score(runs: &[&Run], figure: &Figure) -> Chart {
+    let curve = |(colour, run): (usize, &&Run)| {
+        let values = run.history.epochs.column(&figure.name)?;
+        let mut points = epochs(run, values, 1.0);
+        points.retain(|p| p.1.is_finite());
+        let name = if runs.len() > 1 { run.name() } else { figure.title.clone() };
+        Some(Curve { name, colour, stroke: Stroke::Bold, points })
+    };
+    Chart {
+        title: figure.title.clone(),
+        unit: " %",
+        healthy: figure.healthy.clone(),
+        x_title: "epochs",
+        curves: runs.iter().enumerate().filter_map(curve).collect(),
+        ..Chart::default()
+    }
 }
 
 /// k-NN accuracy, from the untrained network on.
@@ -305,7 +259,10 @@ fn gradients(run: &Run) -> Chart {
 /// Figures this version knows no more of than their names.
 fn others(run: &Run) -> Vec<Chart> {
     let known = ["gradient_norm", "max_parameter_gradient_norm", "wall_s", "cpu_s"];
-    let unknown = |name: &&str| !known.contains(name) && !FIGURES.iter().any(|f| f.key == *name);
+    let (mut figures, scores) = declared(&[run]);
+    figures.extend(scores);
+    figures.extend(common(&[run]));
+    let unknown = |name: &&str| !known.contains(name) && !figures.iter().any(|f| f.name == *name);
     let names = run.history.steps.columns().map(|(name, _)| name).filter(unknown).take(24);
     let chart = |name: &str| {
         let stroke = if run.history.epochs.column(name).is_some() { Stroke::Thin } else { Stroke::Plain };

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::declared::{Declared, Level};
+
 /// Figures over time: a table whose columns are named as the figures are in `metrics.jsonl`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rows {
@@ -79,8 +81,6 @@ pub struct Started {
     pub steps_per_epoch: u64,
     /// Epochs it is to have.
     pub epochs: u64,
-    /// ln K, nats.
-    pub uniform_entropy: f64,
     /// Parameters of the backbone.
     pub backbone_parameters: u64,
     /// Parameters of the head.
@@ -129,6 +129,10 @@ pub struct Note {
 pub struct History {
     /// The size of the run.
     pub started: Option<Started>,
+    /// What it says of its figures.
+    pub declared: Declared,
+    /// Signs that the newest epoch shows, by name.
+    pub signs: Vec<String>,
     /// k-NN before training.
     pub baseline: Option<Baseline>,
     /// Figures of some steps each, averaged.
@@ -187,10 +191,12 @@ impl History {
                     false => NoteKind::Started,
                 };
                 self.started = Some(started(fields));
+                self.declare(fields);
                 (self.finished, self.stopped) = (None, None);
                 self.note(note(kind, if kind == NoteKind::Started { "started" } else { "resumed" }.into()));
             }
             "resumed" => {
+                self.declare(fields);
                 (self.finished, self.stopped) = (None, None);
                 let text = words(fields).map_or_else(|| "resumed".into(), |w| format!("resumed: {w}"));
                 self.note(note(NoteKind::Resumed, text));
@@ -217,6 +223,26 @@ impl History {
                 let text = words(fields).map_or_else(|| other.to_owned(), |w| format!("{other}: {w}"));
                 self.note(note(NoteKind::Other, text));
             }
+        }
+    }
+
+    /// Takes in what the run, or somebody who knows its method, says of its figures. Runs of earlier versions said one level
+    /// alone, the entropy of guessing.
+    pub fn declare(&mut self, fields: &Map<String, Value>) {
+        let said = Declared::read(fields);
+        if !said.figures.is_empty() {
+            let levels = std::mem::take(&mut self.declared.levels);
+            self.declared = said;
+            if let (true, Some(known)) = (self.declared.levels.is_empty(), levels.first()) {
+                let mut names: Vec<&String> =
+                    self.declared.figures.iter().filter_map(|f| f.level.as_ref()).collect();
+                names.dedup();
+                self.declared.levels =
+                    names.into_iter().map(|name| Level { name: name.clone(), value: known.value }).collect();
+            }
+        } else if let Some(value) = fields.get("uniform_entropy").and_then(Value::as_f64).filter(|v| v.is_finite())
+        {
+            self.declared.levels = vec![Level { name: "uniform".into(), value }];
         }
     }
 
@@ -286,6 +312,14 @@ impl History {
             return;
         };
         self.epochs.truncate(self.epochs.epochs.partition_point(|e| *e < epoch));
+        self.signs = fields
+            .get("signs")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
         let end = ((epoch as f64 + 1.0) * self.steps_per_epoch()) as u64;
         let mut figures = figures(fields);
         for (k, accuracy) in fields.get("knn").map(accuracies).unwrap_or_default() {
@@ -313,7 +347,6 @@ fn started(fields: &Map<String, Value>) -> Started {
         images: number("images"),
         steps_per_epoch: number("steps_per_epoch"),
         epochs: number("epochs"),
-        uniform_entropy: fields.get("uniform_entropy").and_then(Value::as_f64).unwrap_or(f64::NAN),
         backbone_parameters: number("backbone_parameters"),
         head_parameters: number("head_parameters"),
     }

@@ -12,6 +12,7 @@
 mod chart;
 mod compare;
 mod curves;
+mod declared;
 mod error;
 mod history;
 mod page;
@@ -24,6 +25,7 @@ pub mod text;
 mod ticks;
 
 pub use compare::{Difference, compare_html, differences, figures};
+pub use declared::{Declared, Figure, Level, Sign};
 pub use error::ReportError;
 pub use history::{Baseline, History, Note, NoteKind, Rows, Started};
 pub use page::report_html;

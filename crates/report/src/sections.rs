@@ -11,15 +11,10 @@ use crate::{NoteKind, Run, pictures};
 /// Diary entries shown at most.
 const NOTES: usize = 60;
 
-/// Whether the run contrasts two views with a queue.
-pub fn is_contrastive(run: &Run) -> bool {
-    matches!(run.method(), "moco" | "densecl")
-}
-
 /// A headline figure.
 fn card(html: &mut String, what: &str, value: &str, more: &str) {
     let more = if more.is_empty() { String::new() } else { format!("<small>{}</small>", escape(more)) };
-    let _ = write!(html, "<div><span>{what}</span><b>{}</b>{more}</div>", escape(value));
+    let _ = write!(html, "<div><span>{}</span><b>{}</b>{more}</div>", escape(what), escape(value));
 }
 
 /// The figures one asks for first.
@@ -47,21 +42,18 @@ pub fn headline(run: &Run) -> String {
         let first = first.filter(|v| v.is_finite()).map(|v| format!("began at {}", number(v)));
         card(&mut html, "Loss", &number(loss), &first.unwrap_or_default());
     }
-    if let Some(entropy) = newest("teacher_entropy") {
-        let uniform = history.started.map(|s| s.uniform_entropy).filter(|u| *u > 0.0);
-        let more = uniform.map(|u| format!("{:.0} % of ln K = {}", 100.0 * entropy / u, number(u)));
-        card(&mut html, "Teacher entropy", &number(entropy), &more.unwrap_or_default());
+    for figure in history.declared.figures.iter().filter(|f| f.headline) {
+        let Some(value) = newest(&figure.name) else { continue };
+        let level = figure.level.as_ref().and_then(|name| history.declared.level(name));
+        let more = level
+            .filter(|l| l.value > 0.0)
+            .map(|l| format!("{:.0} % of {} = {}", 100.0 * value / l.value, l.name, number(l.value)));
+        let shown = format!("{}{}", number(value * figure.times), figure.unit);
+        card(&mut html, &figure.title, &shown, &more.unwrap_or_default());
     }
-    if let Some(top1) = newest("top1") {
-        let dense = newest("top1_dense").map(|v| format!("of cells {:.1} %", 100.0 * v));
-        card(&mut html, "Own key first", &format!("{:.1} %", 100.0 * top1), &dense.unwrap_or_default());
-    }
-    if let Some(fill) = newest("queue_fill") {
-        let age = newest("queue_age").map(|age| format!("keys {} steps old on average", number(age)));
-        card(&mut html, "Queue", &format!("{:.0} %", 100.0 * fill), &age.unwrap_or_default());
-    }
-    if let Some(spread) = newest("feature_std") {
-        card(&mut html, "Feature spread", &number(spread), "about 1 is healthy");
+    for score in &history.declared.scores {
+        let Some(value) = newest(&score.name) else { continue };
+        card(&mut html, &score.title, &format!("{value:.1} %"), "");
     }
     if let Some(speed) = run.speed() {
         card(&mut html, "Images per second", &number(speed), run.said("device").unwrap_or_default());
@@ -77,9 +69,6 @@ pub fn headline(run: &Run) -> String {
 /// What looks wrong in the figures of the last epoch, in words.
 pub fn concerns(run: &Run) -> Vec<String> {
     let (history, mut found) = (&run.history, Vec::new());
-    let spread = history.epochs.last("feature_std");
-    let entropy = history.epochs.last("teacher_entropy");
-    let uniform = history.started.map(|s| s.uniform_entropy).filter(|u| *u > 0.0);
     if let (Some(k), Some(baseline)) = (history.quoted_k(), &history.baseline)
         && let (Some(now), Some(before)) = (history.epochs.last(&format!("knn_{k}")), baseline.untrained.get(&k))
         && now < *before
@@ -87,32 +76,11 @@ pub fn concerns(run: &Run) -> Vec<String> {
     {
         found.push(format!("k-NN accuracy ({now:.1} %) is below that of the untrained network ({before:.1} %)."));
     }
-    if let Some(spread) = spread.filter(|s| *s < 0.1) {
-        found.push(format!("The features hardly differ between images (spread {}).", number(spread)));
-    }
-    if let (Some(top1), Some(uniform)) = (history.epochs.last("top1"), uniform) {
-        let loss = history.epochs.last("loss_global").or_else(|| history.epochs.last("loss"));
-        if loss.is_some_and(|loss| loss > 0.995 * uniform) && top1 < 0.05 && history.epochs.len() >= 3 {
-            found.push(
-                "To a query all keys are as near as its own (loss at ln(queue + 1)): nothing is being learnt."
-                    .into(),
-            );
-        }
-        let dense = history.epochs.last("top1_dense").unwrap_or_default();
-        if top1.max(dense) > 0.999 && history.epochs.len() < 10 {
-            found.push(
-                "Every query finds its key at once: what gives it away may be the batch's statistics (resnet.norm_groups, \
-                 moco.shuffle_keys) rather than the image."
-                    .into(),
-            );
-        }
-    }
-    if let (Some(entropy), Some(uniform)) = (entropy, uniform) {
-        if entropy > 0.999 * uniform && history.epochs.len() >= 3 {
-            found.push("The teacher's distribution is uniform (entropy at ln K): nothing is being learnt.".into());
-        }
-        if entropy < 0.01 * uniform {
-            found.push("The teacher puts every image into one prototype (entropy near 0): collapse.".into());
+    // What shows in the first epochs may pass.
+    if history.epochs.len() >= 3 {
+        let shown = |name: &String| history.declared.signs.iter().find(|s| s.name == *name);
+        for sign in history.signs.iter().filter_map(shown) {
+            found.push(format!("In the last epoch {}. Usual remedies: {}.", sign.meaning, sign.remedies));
         }
     }
     found
@@ -174,11 +142,7 @@ pub fn looks(run: &Run) -> String {
             "<section><h2>What the network sees</h2><p class=\"lead\">Views of some training images in the first epoch, \
              before normalisation. {}</p><div \
              class=\"sheet\">{}</div></section>",
-            if is_contrastive(run) {
-                "The first goes to the query encoder, the second to the key encoder."
-            } else {
-                "The student sees all of them, the teacher the global ones."
-            },
+            escape(&run.history.declared.views_about),
             views.tag("views of training images")
         );
     }

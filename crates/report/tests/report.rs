@@ -80,6 +80,44 @@ fn a_finished_run_shows_its_numbers() {
     assert_eq!(html.matches("<figure class=\"chart\">").count(), 10);
 }
 
+/// The report knows figures by what the run declares; of a run of an earlier version by what its method is known to tell.
+#[test]
+fn figures_signs_and_scores_are_the_runs_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = rows(3);
+    all[0]["figures"] = json!([{"name": "kl", "title": "Own title", "healthy": "Own words.", "headline": true,
+        "bar": {"label": "kl", "unit": " %", "times": 100.0, "digits": 1}}]);
+    all[0]["scores"] = json!([{"name": "top1", "title": "Accuracy", "healthy": "Up."}]);
+    let last = all.len() - 1;
+    all[last]["signs"] = json!(["uniform"]);
+    all[last]["top1"] = json!(61.25);
+    write_run(folder.path(), &text(&finished(all)), "scenes");
+    let html = html_of(folder.path(), START);
+    for part in [
+        "Own title",
+        "Own words.",
+        "<b>37.5 %</b>",
+        "the teacher is uniform",
+        "a lower temperature",
+        "<b>61.2 %</b>",
+    ] {
+        assert!(html.contains(part), "{part} is missing");
+    }
+    assert!(html.contains("<h3>teacher entropy</h3>"), "a figure nobody declares has its name");
+
+    let mut old = rows(3);
+    for key in ["figures", "levels", "signs", "title"] {
+        old[0].as_object_mut().unwrap().remove(key);
+    }
+    old[0]["uniform_entropy"] = json!(256f64.ln());
+    write_run(folder.path(), &text(&old), "scenes");
+    let mut run = Run::read(folder.path()).unwrap();
+    assert!(run.history.declared.figures.is_empty());
+    run.history.declare(json!({"figures": support::figures()}).as_object().unwrap());
+    let html = report_html(&run, None, START);
+    assert!(html.contains("ln K = 5.545") && html.contains("<h3>Teacher entropy</h3>"));
+}
+
 #[test]
 fn the_curves_hold_the_figures() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,13 +14,13 @@ use ocelli_models::weights::{HostTensor, StateDict, read_safetensors};
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 
+use crate::TrainError;
 use crate::atomic::temporary_in;
 use crate::config::ViewsOn;
 use crate::event::Best;
 use crate::fence::of_panic;
 use crate::means::Means;
 use crate::watch::Watch;
-use crate::{RunConfig, TrainError};
 
 const FORMAT: &str = "ocelli-checkpoint-2";
 
@@ -44,7 +44,7 @@ pub(crate) struct Position {
     /// Of which training waited for checkpoints, seconds.
     #[serde(default)]
     pub waited_s: f64,
-    /// Best k-NN accuracy so far.
+    /// Best accuracy so far.
     pub best: Option<Best>,
     /// Whether pixels and untrained network have been evaluated.
     pub baseline_done: bool,
@@ -66,8 +66,12 @@ pub(crate) struct Position {
 /// A run at one moment, in host memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Checkpoint {
-    /// The run's configuration.
-    pub config: RunConfig,
+    /// The task's configuration, as TOML.
+    pub config: String,
+    /// What else the file says of the network in it.
+    pub describes: Vec<(&'static str, String)>,
+    /// Epochs trained.
+    pub epochs_done: usize,
     /// Optimizer steps done.
     pub steps_done: usize,
     /// Where the run stands.
@@ -87,17 +91,15 @@ impl Checkpoint {
         }
         let failed =
             |reason: String| TrainError::File { path: path.to_owned(), reason: format!("cannot write: {reason}") };
-        let text = |e: toml::ser::Error| failed(e.to_string());
+        let own = std::mem::take(&mut self.describes);
         let metadata = [
             ("format", FORMAT.to_owned()),
-            ("epochs_done", self.position.epochs_done.to_string()),
+            ("epochs_done", self.epochs_done.to_string()),
             ("steps_done", self.steps_done.to_string()),
-            ("arch", self.config.arch.to_string()),
-            ("image_size_px", self.config.views.global_size_px.to_string()),
-            ("config", toml::to_string(&self.config).map_err(text)?),
+            ("config", std::mem::take(&mut self.config)),
             ("position", serde_json::to_string(&self.position).map_err(|e| failed(e.to_string()))?),
         ];
-        self.state.metadata = metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        self.state.metadata = own.into_iter().chain(metadata).map(|(k, v)| (k.to_owned(), v)).collect();
         let sum = checksum(&self.state);
         self.state.metadata.insert(CHECKSUM.to_owned(), sum);
 
@@ -132,11 +134,11 @@ impl Checkpoint {
             return Err(wrong("damaged checkpoint: the checksum does not fit the contents".into()));
         }
         let bad = |key: &str, e: String| wrong(format!("damaged checkpoint: {key}: {e}"));
-        let config = toml::from_str(said("config")).map_err(|e| bad("config", e.message().to_owned()))?;
         let position = serde_json::from_str(said("position")).map_err(|e| bad("position", e.to_string()))?;
-        let steps_done =
-            said("steps_done").parse().map_err(|e: std::num::ParseIntError| bad("steps_done", e.to_string()))?;
-        Ok(Self { config, steps_done, position, state })
+        let number = |key: &str| said(key).parse().map_err(|e: std::num::ParseIntError| bad(key, e.to_string()));
+        let (epochs_done, steps_done) = (number("epochs_done")?, number("steps_done")?);
+        let config = said("config").to_owned();
+        Ok(Self { config, describes: Vec::new(), epochs_done, steps_done, position, state })
     }
 }
 
@@ -177,47 +179,57 @@ impl View for Bytes<'_> {
     }
 }
 
+/// A checkpoint that is on the disk.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Written {
+    /// The file, relative to the run.
+    pub file: String,
+    /// How long training waited for it, seconds.
+    pub waited_s: f64,
+}
+
 /// Writes files on a thread of its own, one at a time.
 #[derive(Default)]
 pub(crate) struct Writer {
-    running: Option<JoinHandle<Result<(), TrainError>>>,
+    running: Option<(Written, JoinHandle<Result<(), TrainError>>)>,
 }
 
 impl Writer {
-    /// Starts `job` once the one before it is done.
+    /// Starts `job`, which writes `what`. The one before must have been waited for.
     ///
     /// # Errors
-    /// What went wrong with the one before.
+    /// When there is no thread to be had.
     pub fn start(
         &mut self,
+        what: Written,
         job: impl FnOnce() -> Result<(), TrainError> + Send + 'static,
     ) -> Result<(), TrainError> {
-        self.finish()?;
         let spawned = std::thread::Builder::new().name("ocelli-checkpoint".into()).spawn(job);
-        self.running = Some(spawned.map_err(|e| TrainError::Device(format!("cannot start a thread: {e}")))?);
+        let spawned = spawned.map_err(|e| TrainError::Device(format!("cannot start a thread: {e}")))?;
+        self.running = Some((what, spawned));
         Ok(())
     }
 
-    /// Reports a job that has ended, without waiting.
+    /// What has been written since the last time, without waiting.
     ///
     /// # Errors
     /// What went wrong with it.
-    pub fn poll(&mut self) -> Result<(), TrainError> {
+    pub fn poll(&mut self) -> Result<Option<Written>, TrainError> {
         match &self.running {
-            Some(job) if job.is_finished() => self.finish(),
-            _ => Ok(()),
+            Some((_, job)) if job.is_finished() => self.finish(),
+            _ => Ok(None),
         }
     }
 
-    /// Waits for the job.
+    /// Waits for the job; what it wrote, where there was one.
     ///
     /// # Errors
     /// What went wrong with it.
-    pub fn finish(&mut self) -> Result<(), TrainError> {
-        match self.running.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(result)) => result,
-            Some(Err(panic)) => Err(of_panic(panic.as_ref())),
+    pub fn finish(&mut self) -> Result<Option<Written>, TrainError> {
+        let Some((what, job)) = self.running.take() else { return Ok(None) };
+        match job.join() {
+            Ok(result) => result.map(|()| Some(what)),
+            Err(panic) => Err(of_panic(panic.as_ref())),
         }
     }
 }

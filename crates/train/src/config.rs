@@ -1,25 +1,29 @@
 //! A run's configuration: presets, TOML files and single values, in that order of precedence.
 
-use ocelli_data::{DinoViews, MocoViews, ViewPlan};
-use ocelli_methods::{DenseClConfig, DinoConfig, Matching, MocoConfig};
-use ocelli_models::{Arch, ResNetArch, ResNetConfig, Stem};
+use ocelli_data::ViewPlan;
+use ocelli_methods::{Facts, MethodError, Recipe, Sections, ViewSettings};
+use ocelli_models::{Arch, BackboneArch, BackboneConfig, ResNetConfig, Stem};
 use serde::{Deserialize, Serialize};
 
-use crate::encoder::EncoderConfig;
 use crate::watch::WatchConfig;
 
 mod about;
 mod changes;
 mod check;
 mod kinds;
+mod method;
 mod presets;
 mod resolve;
 
 pub use about::annotated;
-pub use changes::{Change, changes, continued};
-pub use kinds::{BackboneArch, MethodKind, OptimizerKind, ViewsOn};
-pub use presets::{PRESETS, Preset, preset};
-pub use resolve::{resolve, resolve_over};
+pub(crate) use changes::continued_of;
+pub use changes::{Change, changes};
+pub use kinds::ViewsOn;
+pub use method::MethodChoice;
+pub use ocelli_methods::optim::{OptimConfig, OptimizerKind, ScheduleKind, WarmupKind};
+pub use presets::{preset, presets};
+pub(crate) use resolve::table_of;
+pub use resolve::{resolve, resolve_over, stored};
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -62,14 +66,19 @@ pub enum ConfigError {
         /// What was given.
         found: String,
     },
+    /// What the method finds wrong.
+    #[error(transparent)]
+    Method(#[from] MethodError),
 }
 
 /// Everything that decides what a run computes.
+///
+/// Read one with [`resolve`] or [`stored`], which check every key: the method's own sections make it one that takes any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct RunConfig {
-    /// The method; `dino`, `moco` or `densecl`.
-    pub method: MethodKind,
+    /// The method.
+    pub method: MethodChoice,
     /// The backbone by name.
     pub arch: BackboneArch,
     /// Weights to start from (a run, a checkpoint, a `.safetensors` or `.pth` file); empty starts from random ones.
@@ -87,15 +96,9 @@ pub struct RunConfig {
     /// The backbone, where it is a ResNet.
     pub resnet: ResNetSection,
     /// Crops and colours.
-    pub views: ViewConfig,
+    pub views: ViewSettings,
     /// Optimizer and its schedules.
     pub optim: OptimConfig,
-    /// DINO's constants.
-    pub dino: DinoConfig,
-    /// MoCo v2's constants, and what DenseCL shares with it.
-    pub moco: MocoConfig,
-    /// DenseCL's own constants.
-    pub densecl: DenseClSection,
     /// Evaluation during the run.
     pub eval: EvalConfig,
     /// Reading of images.
@@ -104,12 +107,15 @@ pub struct RunConfig {
     pub log: LogConfig,
     /// What to do about a collapse.
     pub watch: WatchConfig,
+    /// The method's own sections.
+    #[serde(flatten)]
+    pub own: Sections,
 }
 
 impl Default for RunConfig {
     fn default() -> Self {
         Self {
-            method: MethodKind::Dino,
+            method: MethodChoice::default(),
             arch: BackboneArch::Vit(Arch { dim: 384, depth: 12, heads: 6, patch_size_px: 16 }),
             init_from: String::new(),
             seed: 0,
@@ -118,15 +124,13 @@ impl Default for RunConfig {
             accumulate: 1,
             drop_path: 0.1,
             resnet: ResNetSection::default(),
-            views: ViewConfig::default(),
+            views: ViewSettings::default(),
             optim: OptimConfig::default(),
-            dino: DinoConfig::default(),
-            moco: MocoConfig::default(),
-            densecl: DenseClSection::default(),
             eval: EvalConfig::default(),
             loader: LoaderSection::default(),
             log: LogConfig::default(),
             watch: WatchConfig::default(),
+            own: (MethodChoice::default().recipe().sections)().unwrap_or_default(),
         }
     }
 }
@@ -146,110 +150,6 @@ pub struct ResNetSection {
 impl Default for ResNetSection {
     fn default() -> Self {
         Self { stem: Stem::Imagenet, norm_groups: 1, zero_init_residual: false }
-    }
-}
-
-/// DenseCL's own constants; what it shares with MoCo is in `moco`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DenseClSection {
-    /// λ, the dense loss's share (0.5).
-    pub lambda: f64,
-    /// Steps at the start with λ = 0 (0).
-    pub lambda_warmup_iterations: usize,
-    /// How cells are matched: `backbone` (max-sim on its features, the default), `head`, `random` or `geometric`.
-    pub matching: Matching,
-    /// Side of the grid maps are pooled to before the dense head; 0 leaves them as they are.
-    pub grid: usize,
-}
-
-impl Default for DenseClSection {
-    fn default() -> Self {
-        let DenseClConfig { lambda, lambda_warmup_iterations, matching, grid, .. } = DenseClConfig::default();
-        Self { lambda, lambda_warmup_iterations, matching, grid }
-    }
-}
-
-/// Crops; defaults are DINO's multi-crop. Methods that compare two views have the global crops alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ViewConfig {
-    /// Side of the two global crops (224).
-    pub global_size_px: usize,
-    /// Side of the local crops (96).
-    pub local_size_px: usize,
-    /// Share of the image's area in a global crop (0.4 to 1).
-    pub global_scale: [f32; 2],
-    /// Share of the image's area in a local crop (0.05 to 0.4).
-    pub local_scale: [f32; 2],
-    /// Local crops per image (8).
-    pub local_crops: usize,
-    /// Largest σ of the Gaussian blur in pixels (2); 0 switches blur off, as one does for images of 32 px.
-    pub blur_sigma_max: f32,
-    /// Per-channel mean taken off (ImageNet's).
-    pub mean: [f32; 3],
-    /// Per-channel standard deviation divided by (ImageNet's).
-    pub std: [f32; 3],
-}
-
-impl Default for ViewConfig {
-    fn default() -> Self {
-        Self {
-            global_size_px: 224,
-            local_size_px: 96,
-            global_scale: [0.4, 1.0],
-            local_scale: [0.05, 0.4],
-            local_crops: 8,
-            blur_sigma_max: 2.0,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
-        }
-    }
-}
-
-/// The optimizer and its schedules; defaults are DINO's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OptimConfig {
-    /// `adamw`, `sgd` or `lars`.
-    pub optimizer: OptimizerKind,
-    /// Peak learning rate per 256 images of a batch (5e-4): the peak is lr·batch_size/256.
-    pub lr: f64,
-    /// Learning rate at the end, not scaled (1e-6).
-    pub min_lr: f64,
-    /// Let the learning rate move once an epoch, as MoCo does, not with every step.
-    pub lr_by_epoch: bool,
-    /// Epochs of linear warm-up (10).
-    pub warmup_epochs: usize,
-    /// Weight decay at the start (0.04); AdamW's is decoupled.
-    pub weight_decay: f64,
-    /// Weight decay at the end, along a cosine (0.4).
-    pub weight_decay_end: f64,
-    /// Decay biases and normalisations too, as MoCo and DenseCL do (LARS never does).
-    pub decay_all: bool,
-    /// Largest gradient norm of each parameter (3.0); 0 is off.
-    pub clip_grad: f64,
-    /// Momentum of SGD and LARS (0.9).
-    pub momentum: f64,
-    /// η of LARS (0.001).
-    pub lars_eta: f64,
-}
-
-impl Default for OptimConfig {
-    fn default() -> Self {
-        Self {
-            optimizer: OptimizerKind::AdamW,
-            lr: 5e-4,
-            min_lr: 1e-6,
-            lr_by_epoch: false,
-            warmup_epochs: 10,
-            weight_decay: 0.04,
-            weight_decay_end: 0.4,
-            decay_all: false,
-            clip_grad: 3.0,
-            momentum: 0.9,
-            lars_eta: 0.001,
-        }
     }
 }
 
@@ -328,98 +228,84 @@ impl Default for LogConfig {
 impl RunConfig {
     /// The peak learning rate, scaled by the batch.
     pub fn peak_lr(&self) -> f64 {
-        self.optim.lr * self.batch_size as f64 / 256.0
+        self.optim.peak_lr(self.batch_size)
     }
 
     /// The published recipe of a method: what values are where nothing sets them.
-    pub fn of(method: MethodKind) -> Self {
-        let dino = Self::default();
-        if method == MethodKind::Dino {
-            return dino;
+    ///
+    /// # Errors
+    /// When what the method declares is no configuration, which a test rules out for every method there is.
+    pub fn of(method: MethodChoice) -> Result<Self, ConfigError> {
+        resolve::defaults(method)
+    }
+
+    /// What the method declares.
+    pub fn recipe(&self) -> &'static Recipe {
+        self.method.recipe()
+    }
+
+    /// A section of the method's own.
+    ///
+    /// # Errors
+    /// When the method has no such section.
+    pub fn section<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, ConfigError> {
+        Ok(self.own.get(name)?)
+    }
+
+    /// What the method may ask of this run; `images` once they are known.
+    pub fn facts<'a>(&'a self, backbone: &'a BackboneConfig, images: Option<usize>) -> Facts<'a> {
+        Facts {
+            own: &self.own,
+            views: &self.views,
+            backbone,
+            batch_size: self.batch_size,
+            accumulate: self.accumulate,
+            images,
         }
-        // MoCo v2, and DenseCL after it: ImageNet, 200 epochs, 8 devices of 32 images.
-        Self {
-            method,
-            arch: BackboneArch::ResNet(ResNetArch {
-                blocks: [3, 4, 6, 3],
-                bottleneck: true,
-                channels: 64,
-                inner: 1,
-                selective_kernel: false,
-            }),
-            epochs: 200,
-            batch_size: 256,
-            drop_path: 0.0,
-            resnet: ResNetSection { norm_groups: 8, ..dino.resnet },
-            views: ViewConfig { global_scale: [0.2, 1.0], local_crops: 0, ..dino.views },
-            optim: OptimConfig {
-                optimizer: OptimizerKind::Sgd,
-                lr: 0.03,
-                min_lr: 0.0,
-                lr_by_epoch: true,
-                warmup_epochs: 0,
-                weight_decay: 1e-4,
-                weight_decay_end: 1e-4,
-                decay_all: true,
-                clip_grad: 0.0,
-                ..dino.optim
-            },
-            ..dino
+    }
+
+    /// What a person should know before deciding, with so many images.
+    pub(crate) fn notes(&self, backbone: &BackboneConfig, images: usize) -> Vec<String> {
+        let recipe = self.recipe();
+        let mut notes = (recipe.notes)(&self.facts(backbone, Some(images)));
+        if self.accumulate > 1 {
+            let parts = self.accumulate;
+            if recipe.needs.whole_batch {
+                notes.push(format!(
+                    "the loss of {} looks at the whole batch; in {parts} parts (accumulate) it sees one part at a time, which is \
+                     another loss",
+                    recipe.title
+                ));
+            } else if backbone.has_batch_norm() {
+                notes.push(format!(
+                    "batch normalisation sees one of {parts} parts at a time (accumulate): close to the whole batch at once, \
+                     not the same"
+                ));
+            }
         }
+        notes
     }
 
     /// The view plan of these settings.
     pub fn view_plan(&self) -> ViewPlan {
-        let v = &self.views;
-        let blur_sigma = (v.blur_sigma_max > 0.0).then_some([v.blur_sigma_max.min(0.1), v.blur_sigma_max]);
-        let plan = match self.method {
-            MethodKind::Dino => ViewPlan::dino(DinoViews {
-                global_size_px: v.global_size_px as u32,
-                local_size_px: v.local_size_px as u32,
-                global_scale: v.global_scale,
-                local_scale: v.local_scale,
-                local_crops: v.local_crops,
-                blur_sigma,
-            }),
-            MethodKind::Moco | MethodKind::DenseCl => {
-                ViewPlan::moco(MocoViews { size_px: v.global_size_px as u32, scale: v.global_scale, blur_sigma })
-            }
-        };
-        ViewPlan { mean: v.mean, std: v.std, ..plan }
+        (self.recipe().views)(&self.views)
     }
 
     /// Pixels per cell of the backbone's map: the patch, or a ResNet's stride.
     pub fn cell_px(&self) -> usize {
-        match self.encoder_config() {
-            EncoderConfig::Vit(config) => config.patch_size_px,
-            EncoderConfig::ResNet(config) => config.stride_px(),
-        }
+        self.backbone().cell_px()
     }
 
     /// The backbone of these settings.
-    pub(crate) fn encoder_config(&self) -> EncoderConfig {
+    pub fn backbone(&self) -> BackboneConfig {
         match &self.arch {
-            BackboneArch::Vit(arch) => EncoderConfig::Vit(arch.config(self.views.global_size_px, self.drop_path)),
-            BackboneArch::ResNet(arch) => EncoderConfig::ResNet(ResNetConfig {
+            BackboneArch::Vit(arch) => BackboneConfig::Vit(arch.config(self.views.global_size_px, self.drop_path)),
+            BackboneArch::ResNet(arch) => BackboneConfig::ResNet(ResNetConfig {
                 stem: self.resnet.stem,
                 norm_groups: self.resnet.norm_groups,
                 zero_init_residual: self.resnet.zero_init_residual,
                 ..(*arch).into()
             }),
-        }
-    }
-
-    /// DenseCL's constants, those it shares with MoCo among them.
-    pub(crate) fn densecl(&self) -> DenseClConfig {
-        let DenseClSection { lambda, lambda_warmup_iterations, matching, grid } = self.densecl;
-        DenseClConfig { contrast: self.moco.clone(), lambda, lambda_warmup_iterations, matching, grid }
-    }
-
-    /// ln K of DINO's prototypes; of contrast with a queue ln(K + 1), the loss where no key is nearer than another.
-    pub fn uniform_entropy(&self) -> f64 {
-        match self.method {
-            MethodKind::Dino => (self.dino.head.out_dim as f64).ln(),
-            MethodKind::Moco | MethodKind::DenseCl => (self.moco.queue as f64 + 1.0).ln(),
         }
     }
 }

@@ -3,20 +3,19 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ocelli_data::{Rng, Scratch, Source, ViewPlace, ViewPlan};
+use ocelli_data::{Rng, Scratch, Source, ViewBox, ViewPlace, ViewPlan};
 use ocelli_eval::correspondence::{Pck, nearest};
-use ocelli_methods::ViewBox;
 use ocelli_models::weights::{Family, Part};
-use ocelli_models::{Arch, Init, ResNet, ResNetArch, ResNetConfig, Vit};
+use ocelli_models::{AnyBackbone, Arch, Backbone as _, Init, ResNet, ResNetArch, ResNetConfig, Vit};
 
 use crate::backbone::Loaded;
 use crate::resnet::load_resnet_with;
-use crate::{Encoder, RunConfig, TrainError, load_backbone_part};
+use crate::{RunConfig, TrainError, load_backbone_part};
 
 /// A Vision Transformer or a ResNet and where it came from.
 pub struct DenseNet {
     /// The network.
-    pub encoder: Encoder,
+    pub encoder: AnyBackbone,
     /// What was loaded, in words.
     pub description: String,
     /// Pixels per cell.
@@ -28,19 +27,7 @@ pub struct DenseNet {
 impl DenseNet {
     /// `[batch, 3, height, width]` to `[batch, dim, rows, columns]`.
     pub fn feature_map(&self, images: Tensor<4>) -> Tensor<4> {
-        self.encoder.feature_map(images)
-    }
-}
-
-/// What a view shows, as matching by geometry wants it: in pixels of the image.
-pub fn view_box(place: &ViewPlace) -> ViewBox {
-    let crop = place.crop;
-    ViewBox {
-        left: crop.left as f32,
-        top: crop.top as f32,
-        width: crop.width as f32,
-        height: crop.height as f32,
-        flip: place.flip,
+        self.encoder.feature_map(images, ocelli_models::Mode::Eval)
     }
 }
 
@@ -68,7 +55,7 @@ pub fn correspondence(
         let mut rng = Rng::for_sample(seed, 0, *index as u64);
         let drawn = plan.draw_all(&image, &mut rng);
         plan.render_all(&image, &drawn, &mut scratch, &mut [&mut a, &mut b]);
-        let [from, to] = [&drawn[0], &drawn[1]].map(|params| view_box(&params.into()));
+        let [from, to] = [&drawn[0], &drawn[1]].map(|params| ViewBox::from(&ViewPlace::from(params)));
         let cells = |pixels: Vec<f32>| {
             let map = map(Tensor::from_data(TensorData::new(pixels, [1, 3, side, side]), device));
             let [_, dim, rows, cols] = map.dims();
@@ -104,11 +91,11 @@ pub fn load_dense(
                 "expected a stride of {stride} px, this network's patch; found {stride_px}"
             )));
         }
-        Ok(DenseNet { encoder: Encoder::Vit(Box::new(vit)), description, stride_px: stride, run })
+        Ok(DenseNet { encoder: AnyBackbone::Vit(vit), description, stride_px: stride, run })
     };
     let of_resnet = |net: ResNet, description: String, run| {
         let stride_px = net.stride_px();
-        DenseNet { encoder: Encoder::ResNet(Box::new(net)), description, stride_px, run }
+        DenseNet { encoder: AnyBackbone::ResNet(net), description, stride_px, run }
     };
     let stride = |config: &mut ResNetConfig| {
         if stride_px != 0 {

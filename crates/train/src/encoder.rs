@@ -62,14 +62,19 @@ impl Encoder {
 }
 
 /// What a network of either kind is built from.
-#[derive(Debug, Clone)]
-pub(crate) enum EncoderConfig {
+#[derive(Debug, Clone, PartialEq)]
+pub enum EncoderConfig {
+    /// A Vision Transformer.
     Vit(VitConfig),
+    /// A ResNet.
     ResNet(ResNetConfig),
 }
 
 impl EncoderConfig {
     /// Draws the network from `seed`: the same weights as the first network a method draws from it.
+    ///
+    /// # Errors
+    /// When its numbers do not fit together.
     pub fn init(&self, seed: u64, device: &Device) -> Result<Encoder, TrainError> {
         let mut init = Init::new(seed, device);
         Ok(match self {

@@ -16,6 +16,9 @@ pub enum TrainError {
     Method(#[from] ocelli_methods::MethodError),
     /// The network.
     #[error(transparent)]
+    Backbone(#[from] ocelli_models::BackboneError),
+    /// A Vision Transformer.
+    #[error(transparent)]
     Vit(#[from] ocelli_models::VitError),
     /// Weights.
     #[error(transparent)]
@@ -53,17 +56,21 @@ pub enum TrainError {
         step: usize,
     },
     /// The run collapsed.
-    #[error("the run has collapsed since step {since}: {form}. To go on regardless: watch.collapse = \"warn\"")]
+    #[error(
+        "the run has collapsed since step {since}: {}. Usual remedies: {}. To go on regardless: watch.collapse = \"warn\"",
+        .sign.meaning,
+        .sign.remedies
+    )]
     Collapsed {
-        /// How.
-        form: crate::watch::Collapse,
+        /// How one sees it.
+        sign: ocelli_methods::Sign,
         /// Steps after which it still looked healthy.
         since: usize,
     },
     /// The device has not enough memory.
     #[error(
         "the device ran out of memory ({cause}). What to lower, the most effective first: batch_size (or raise accumulate, \
-         which splits a batch without changing the result), views.local_crops, views.global_size_px, dino.head.out_dim, a \
+         which computes a batch in parts), views.local_crops, views.global_size_px, dino.head.out_dim, a \
          smaller --arch. `--dry-run` tells what a configuration takes"
     )]
     OutOfMemory {

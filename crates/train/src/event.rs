@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A method's own figures by name. DINO: `teacher_entropy` in nats (ln K is uniform, 0 is one prototype) and `kl`, the
-/// divergence between teacher and student (loss − entropy). MoCo: `top1`, the share of queries whose own key is above every
-/// key of the queue, `queue_fill` (share of the queue that holds keys) and `queue_age` (their mean age in steps). DenseCL:
-/// these, `loss_global` and `loss_dense`, `top1_dense`, and `matched`, the share of cells that have a match.
+use crate::Declared;
+
+/// Figures by name, as the task declares them (see [`Declared`](crate::Declared)).
 pub type Figures = std::collections::BTreeMap<&'static str, f64>;
 
 /// Figures of some steps, averaged.
@@ -15,13 +14,9 @@ pub struct StepFigures {
     pub epoch: usize,
     /// The last of the steps, counted over the whole run, from 0.
     pub step: usize,
-    /// Loss.
-    pub loss: f64,
-    /// Spread of the features (the teacher's, the query encoder's), about 1 when healthy.
-    pub feature_std: f64,
-    /// What else the method tells.
+    /// The task's figures, `loss` among them.
     #[serde(flatten)]
-    pub of_method: Figures,
+    pub figures: Figures,
     /// Norm of all gradients together, before clipping.
     pub gradient_norm: f64,
     /// Largest norm of one parameter's gradient, before clipping.
@@ -30,8 +25,9 @@ pub struct StepFigures {
     pub lr: f64,
     /// Weight decay at the last of the steps.
     pub weight_decay: f64,
-    /// Teacher momentum at the last of the steps.
-    pub momentum: f64,
+    /// Momentum of what follows the network at the last of the steps, where something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
     /// Images trained on per second of wall time since the figures before.
     pub images_per_second: f64,
 }
@@ -44,22 +40,25 @@ pub type KnnFigures = std::collections::BTreeMap<usize, f64>;
 pub struct EpochFigures {
     /// Epoch, from 0.
     pub epoch: usize,
-    /// Mean loss.
-    pub loss: f64,
-    /// Mean spread of the features.
-    pub feature_std: f64,
-    /// Means of what else the method tells.
+    /// Means of the task's figures, `loss` among them.
     #[serde(flatten)]
-    pub of_method: Figures,
+    pub figures: Figures,
+    /// What the evaluation after it found, where there was one.
+    #[serde(flatten)]
+    pub scores: Figures,
+    /// Names of the signs that the means show.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signs: Vec<&'static str>,
     /// Largest norm of one parameter's gradient, before clipping.
     pub max_parameter_gradient_norm: f64,
     /// Learning rate of the last step.
     pub lr: f64,
     /// Weight decay of the last step.
     pub weight_decay: f64,
-    /// Teacher momentum of the last step.
-    pub momentum: f64,
-    /// k-NN of the teacher, where this epoch has it.
+    /// Momentum of what follows the network in the last step, where something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    /// k-NN of the network one keeps, where this epoch has it.
     pub knn: Option<KnnFigures>,
     /// Wall time of training, seconds.
     pub wall_s: f64,
@@ -67,7 +66,7 @@ pub struct EpochFigures {
     pub cpu_s: Option<f64>,
 }
 
-/// How large a run is.
+/// How large a run is, and what it says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunShape {
     /// Training images.
@@ -76,23 +75,22 @@ pub struct RunShape {
     pub steps_per_epoch: usize,
     /// Epochs.
     pub epochs: usize,
-    /// ln K, the entropy of a uniform teacher; of contrast with a queue of K keys ln(K + 1), the loss where no key is
-    /// nearer than another.
-    pub uniform_entropy: f64,
-    /// Steps until the queue has turned over once; 0 without a queue.
-    pub queue_steps: usize,
     /// Parameters of the backbone.
     pub backbone_parameters: usize,
     /// Parameters of the head.
     pub head_parameters: usize,
+    /// What its figures are and mean.
+    #[serde(flatten)]
+    pub declared: Declared,
 }
 
-/// The best k-NN accuracy of a run so far.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// The best accuracy of a run so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Neighbours.
-    pub k: usize,
-    /// Top-1 accuracy, per cent.
+    /// Whose accuracy: `k-NN` with its k, `top-1`.
+    #[serde(default)]
+    pub what: String,
+    /// Accuracy, per cent.
     pub accuracy: f64,
     /// Its epoch, from 0.
     pub epoch: usize,
@@ -118,7 +116,9 @@ pub enum Event {
     Baseline {
         /// Of the pixels themselves.
         raw_pixels: KnnFigures,
-        /// Of the untrained teacher.
+        /// What the pixels were, in words.
+        pixels: String,
+        /// Of the network as it was drawn or loaded.
         untrained: KnnFigures,
     },
     /// An optimizer step was queued; no figures yet (they are read together now and then).
@@ -130,7 +130,7 @@ pub enum Event {
     Step(StepFigures),
     /// An epoch ended.
     Epoch(EpochFigures),
-    /// A checkpoint was written.
+    /// A checkpoint is on the disk, whole.
     Checkpoint {
         /// The file, relative to the run.
         file: String,
@@ -162,7 +162,7 @@ pub enum Event {
         wall_s: f64,
         /// Of which training waited for checkpoints, seconds.
         waited_s: f64,
-        /// The best k-NN accuracy, where it was measured.
+        /// The best accuracy, where it was measured.
         best: Option<Best>,
     },
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_data::{EvalBatches, EvalTransform, Source, ViewGroup};
 use ocelli_eval::knn::{KnnConfig, knn};
+use ocelli_models::{AnyBackbone, Backbone as _, BackboneConfig, Mode};
 
 use crate::config::EvalConfig;
-use crate::{Encoder, KnnFigures, RunConfig, TrainError};
+use crate::{KnnFigures, RunConfig, TrainError};
 
 /// Labelled images to take neighbours from, and labelled images to classify.
 #[derive(Clone)]
@@ -67,6 +68,7 @@ pub fn eval_transform(config: &RunConfig) -> EvalTransform {
     EvalTransform {
         resize_short_px: some(config.eval.resize_px),
         crop_px: some(config.eval.crop_px),
+        max_side_px: None,
         mean: config.views.mean,
         std: config.views.std,
     }
@@ -76,6 +78,7 @@ pub fn eval_transform(config: &RunConfig) -> EvalTransform {
 /// come along. Unreadable images are left out.
 fn rows_of(
     (source, indices): &(Arc<dyn Source>, Vec<usize>),
+    transform: EvalTransform,
     config: &RunConfig,
     device: &Device,
     map: impl Fn(Tensor<4>) -> Tensor<2>,
@@ -83,11 +86,7 @@ fn rows_of(
     let batches = EvalBatches::new(
         source.clone(),
         indices.clone(),
-        ocelli_data::EvalConfig {
-            transform: eval_transform(config),
-            batch_size: config.eval.batch_size,
-            threads: config.loader.threads,
-        },
+        ocelli_data::EvalConfig { transform, batch_size: config.eval.batch_size, threads: config.loader.threads },
     )?;
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
     for batch in batches {
@@ -102,17 +101,17 @@ fn rows_of(
     Ok((Tensor::cat(rows, 0), labels))
 }
 
-/// Features `[n, dim]` of the images (see [`Encoder::features`]) and their labels.
+/// Features `[n, dim]` of the images (see [`Backbone::features`](ocelli_models::Backbone::features)) and their labels.
 ///
 /// # Errors
 /// When images cannot be read.
 pub fn extract_features(
-    encoder: &Encoder,
+    encoder: &AnyBackbone,
     images: &(Arc<dyn Source>, Vec<usize>),
     config: &RunConfig,
     device: &Device,
 ) -> Result<(Tensor<2>, Vec<u32>), TrainError> {
-    rows_of(images, config, device, |x| encoder.features(x))
+    rows_of(images, eval_transform(config), config, device, |x| encoder.features(x, Mode::Eval))
 }
 
 /// Weighted k-NN accuracy (τ = 0.07) of the encoder's features, per cent by k.
@@ -120,7 +119,7 @@ pub fn extract_features(
 /// # Errors
 /// When images cannot be read or features are not finite.
 pub fn knn_of(
-    encoder: &Encoder,
+    encoder: &AnyBackbone,
     labelled: &Labelled,
     config: &RunConfig,
     device: &Device,
@@ -130,15 +129,48 @@ pub fn knn_of(
     figures(train, test, labelled.classes)
 }
 
-/// The same of the normalised pixels themselves: what a network has to beat.
+/// Side that pixels are compared at, pixels: what makes pictures look alike is there, and ten thousand of them take 123 MB.
+const PIXELS_PX: u32 = 32;
+/// Neighbours that pixels are compared with, at most.
+const MOST_PIXEL_ROWS: usize = 20_000;
+
+/// The same of the normalised pixels themselves, of images made small: what a network has to beat. Also says what the pixels
+/// were.
 ///
 /// # Errors
 /// When images cannot be read.
-pub fn knn_of_pixels(labelled: &Labelled, config: &RunConfig, device: &Device) -> Result<KnnFigures, TrainError> {
-    let flat = |x: Tensor<4>| x.flatten::<2>(1, 3);
-    let train = rows_of(&labelled.train, config, device, flat)?;
-    let test = rows_of(&labelled.test, config, device, flat)?;
-    figures(train, test, labelled.classes)
+pub fn knn_of_pixels(
+    labelled: &Labelled,
+    config: &RunConfig,
+    device: &Device,
+) -> Result<(KnnFigures, String), TrainError> {
+    let small = EvalTransform { max_side_px: Some(PIXELS_PX), ..eval_transform(config) };
+    let rows = |(source, indices): &(Arc<dyn Source>, Vec<usize>)| {
+        let images = (source.clone(), thin(indices.clone(), MOST_PIXEL_ROWS));
+        let all = images.1.len() == indices.len();
+        let rows = rows_of(&images, small, config, device, |x| x.flatten::<2>(1, 3))?;
+        Ok::<_, TrainError>((rows, all))
+    };
+    let ((train, all_train), (test, all_test)) = (rows(&labelled.train)?, rows(&labelled.test)?);
+    let side = (train.0.dims()[1] / 3).isqrt();
+    let mut pixels = format!("{side}×{side} px");
+    if !(all_train && all_test) {
+        pixels += &format!(", {MOST_PIXEL_ROWS} images at most");
+    }
+    Ok((figures(train, test, labelled.classes)?, pixels))
+}
+
+/// Bytes that evaluating the network takes at most beside the network: a batch and what the largest layers make of it,
+/// features, and small pixels of the images compared.
+pub(crate) fn evaluation_bytes(labelled: &Labelled, config: &RunConfig, backbone: &BackboneConfig) -> usize {
+    let rows = labelled.train.1.len() + labelled.test.1.len();
+    let pixel_rows = labelled.train.1.len().min(MOST_PIXEL_ROWS) + labelled.test.1.len().min(MOST_PIXEL_ROWS);
+    let side = if config.eval.crop_px > 0 { config.eval.crop_px } else { config.views.global_size_px };
+    let pixels = 3 * (PIXELS_PX as usize).pow(2) * pixel_rows;
+    // Rows are gathered once more when they become one tensor; they are never there beside those of the pixels.
+    let kept = 2 * (rows * backbone.dim()).max(pixels);
+    let batch = config.eval.batch_size * backbone.activations(side);
+    4 * (kept + batch)
 }
 
 fn figures(

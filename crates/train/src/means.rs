@@ -8,11 +8,11 @@ use crate::fence::device_error;
 
 /// Figures still on the device.
 #[derive(Default)]
-pub(crate) struct Pending {
+pub(crate) struct Unread {
     rows: Vec<Tensor<1>>,
 }
 
-impl Pending {
+impl Unread {
     /// Takes one step's figures, as many in every step.
     pub fn push(&mut self, row: Tensor<1>) {
         self.rows.push(row);

@@ -17,12 +17,11 @@ use ocelli_eval::correspondence::{Match, MatchPicture, nearest};
 use ocelli_eval::pca::pca_rgb;
 use ocelli_eval::picture::{Filter, Picture};
 use ocelli_eval::sheet::{AttentionExample, AttentionSheet, Sheet, SheetCell, SheetRow, SheetStyle};
-use ocelli_models::Vit;
+use ocelli_models::{AnyBackbone, Backbone as _, BackboneKind, Mode, Vit};
 
 use crate::atomic::write_atomically;
-use crate::config::{BackboneArch, MethodKind};
 use crate::features::eval_transform;
-use crate::{Encoder, RunConfig, TrainError};
+use crate::{RunConfig, TrainError};
 
 /// Images that are followed, and samples whose views are shown.
 const IMAGES: usize = 4;
@@ -132,12 +131,7 @@ impl Pictures {
             return Ok(());
         }
         let mut columns = vec!["image".to_owned()];
-        columns.extend((1..=shown).map(|i| match (self.config.method, i) {
-            (MethodKind::Dino, 1 | 2) => format!("global {i}"),
-            (MethodKind::Dino, i) => format!("local {}", i - 2),
-            (_, 1) => "query".to_owned(),
-            (..) => "key".to_owned(),
-        }));
+        columns.extend(plan.views.iter().take(shown).map(|view| view.title.clone()));
         let sheet = Sheet { title: String::new(), columns, rows, style }.render()?;
         write_rgb(&folder.join("views.png"), &sheet)
     }
@@ -146,15 +140,15 @@ impl Pictures {
     ///
     /// # Errors
     /// When values cannot be read from the device, are not finite, or a file cannot be written.
-    pub fn look(&self, encoder: &Encoder, epochs_done: usize, folder: &Path) -> Result<(), TrainError> {
+    pub fn look(&self, encoder: &AnyBackbone, epochs_done: usize, folder: &Path) -> Result<(), TrainError> {
         match encoder {
-            Encoder::Vit(vit) => self.attention(vit, epochs_done, folder),
-            Encoder::ResNet(_) => self.features(encoder, epochs_done, folder),
+            AnyBackbone::Vit(vit) => self.attention(vit, epochs_done, folder),
+            AnyBackbone::ResNet(_) => self.features(encoder, epochs_done, folder),
         }
     }
 
     /// Dense features as colours, and matches.
-    fn features(&self, encoder: &Encoder, epochs_done: usize, folder: &Path) -> Result<(), TrainError> {
+    fn features(&self, encoder: &AnyBackbone, epochs_done: usize, folder: &Path) -> Result<(), TrainError> {
         let Some(first) = self.fixed.first() else { return Ok(()) };
         let style = SheetStyle { cell_px: CELL_PX, ..SheetStyle::default() };
         let maps = self.fixed.iter().map(|f| self.cells(encoder, &f.image)).collect::<Result<Vec<_>, _>>()?;
@@ -200,8 +194,8 @@ impl Pictures {
     }
 
     /// Features of an image's cells.
-    fn cells(&self, encoder: &Encoder, image: &Image) -> Result<Cells, TrainError> {
-        let map = encoder.feature_map(self.input(image));
+    fn cells(&self, encoder: &AnyBackbone, image: &Image) -> Result<Cells, TrainError> {
+        let map = encoder.feature_map(self.input(image), Mode::Eval);
         let [_, dim, rows, cols] = map.dims();
         let values = map
             .reshape([dim, rows * cols])
@@ -225,9 +219,9 @@ impl Pictures {
         let style = SheetStyle { cell_px: CELL_PX, ..SheetStyle::default() };
         let shown = self.fixed.iter().map(|f| Ok(style.display(&picture(&f.image)?)));
         let shown = shown.collect::<Result<Vec<_>, TrainError>>()?;
-        let name = match self.config.arch {
-            BackboneArch::Vit(_) => "attention-images.png",
-            BackboneArch::ResNet(_) => "features-images.png",
+        let name = match self.config.arch.kind() {
+            BackboneKind::Vit => "attention-images.png",
+            BackboneKind::ResNet => "features-images.png",
         };
         if shown.is_empty() { Ok(()) } else { write_strip(&folder.join(name), &shown) }
     }
@@ -419,7 +413,7 @@ mod tests {
         let (config, device) = (resolve(Some("densecl-laptop"), None, &sets).unwrap(), Device::flex());
         let folder = tempfile::tempdir().unwrap();
         let pictures = Pictures::new(&config, &device, &scenes(16), None);
-        let encoder = config.encoder_config().init(0, &device).unwrap();
+        let encoder = config.backbone().init(&mut Init::new(0, &device)).unwrap();
         pictures.views(folder.path()).unwrap();
         pictures.look(&encoder, 3, folder.path()).unwrap();
         let (images, map) =

@@ -134,8 +134,7 @@ impl RunDir {
             }
             Err(e) => return Err(TrainError::io(&path, "read the configuration", &e)),
         };
-        let config = toml::from_str(&text)
-            .map_err(|e: toml::de::Error| TrainError::File { path, reason: e.message().to_owned() })?;
+        let config = crate::config::stored(&text, &path.display().to_string())?;
         Ok(Stored { config, data: manifest_in(root).map(|m| m.data) })
     }
 

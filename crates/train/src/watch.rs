@@ -1,16 +1,10 @@
 //! Watches a run for collapse: the outputs of the teacher that carry no information about the image.
 //!
-//! Three forms of DINO's (Caron et al. 2021, §5.3 and figure 7, for the first two): *uniform*, every prototype equally likely for
-//! every image; *one prototype*, the same one for every image; *constant features*, the backbone itself says the same of
-//! every image. Contrast with a queue has the last of them, and *indifference*: every key is as near to a query as its own. A
-//! healthy run may pass close to any of them for a moment, above all in its first epochs, so a form
-//! counts only when it has been there in every row for [`WatchConfig::patience_epochs`], and not during warm-up.
-
-use std::fmt;
+//! What to look for is the method's to declare ([`ocelli_methods::Sign`]). A healthy run may pass close to any of it for a
+//! moment, above all in its first epochs, so a sign counts only when it has been there in every row for
+//! [`WatchConfig::patience_epochs`], and not during warm-up.
 
 use serde::{Deserialize, Serialize};
-
-use crate::StepFigures;
 
 /// What to do about a collapse, and how soon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,63 +34,14 @@ pub enum OnCollapse {
     Off,
 }
 
-/// A form of collapse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Collapse {
-    /// Every prototype equally likely.
-    Uniform,
-    /// The same prototype for every image.
-    OnePrototype,
-    /// The same features for every image.
-    ConstantFeatures,
-    /// No key of the queue is nearer than another.
-    Indifferent,
-}
-
-impl fmt::Display for Collapse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Uniform => {
-                "the teacher's output is uniform: every prototype is equally likely for every image, and the student \
-                 has nothing to learn from. Usual remedies: a lower dino.teacher_temp (0.04), a lower \
-                 dino.warmup_teacher_temp, a lower dino.centre_momentum (0.9), a higher dino.teacher_momentum"
-            }
-            Self::OnePrototype => {
-                "the teacher answers every image with the same prototype, and the loss is near zero for nothing. Usual \
-                 remedies: check that centring is on (dino.centre_momentum below 1), a higher dino.teacher_temp, \
-                 dino.head.norm_last_layer = true, a lower optim.lr"
-            }
-            Self::Indifferent => {
-                "the loss stays at ln(queue + 1): to every query all keys of the queue are as near as its own. Usual \
-                 remedies: a higher moco.momentum (0.99 and more: keys of one queue must be comparable), a lower optim.lr, \
-                 an optim.warmup_epochs, a smaller moco.queue"
-            }
-            Self::ConstantFeatures => {
-                "the backbone gives every image the same features. Usual remedies: a lower optim.lr, a longer \
-                 optim.warmup_epochs, a smaller optim.weight_decay_end, a smaller optim.clip_grad, a larger batch_size"
-            }
-        })
-    }
-}
-
-/// Shares of ln K, and a spread, below or above which a row looks collapsed. The closest a healthy run has come is a KL
-/// divergence of 0.008 ln K at an entropy of 0.99 ln K, in the first epochs of the demo; a run that has collapsed is below
-/// 0.0002. Healthy spreads are 0.1 and more.
-const UNIFORM_ENTROPY: f64 = 0.98;
-const UNIFORM_KL: f64 = 0.001;
-const ONE_PROTOTYPE_LOSS: f64 = 0.04;
-const CONSTANT_STD: f64 = 0.01;
+/// A sign that lasts less is no sign.
 const FEWEST_STEPS: usize = 100;
-/// A contrastive loss above this share of ln(K + 1), with a share of won comparisons below that.
-const INDIFFERENT_LOSS: f64 = 0.995;
-const INDIFFERENT_TOP1: f64 = 0.05;
 
 /// What the rows so far looked like. Part of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Watch {
-    /// The form the last rows had, and the step of the last row before they had it.
-    suspicion: Option<(Collapse, usize)>,
+    /// The sign the last rows showed, and the step of the last row before they did.
+    suspicion: Option<(String, usize)>,
     /// Steps seen, up to and including the last row.
     steps: usize,
     /// Whether the collapse has been told (when it only warns).
@@ -104,29 +49,22 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Looks at one row; returns a collapse once it has lasted `patience_steps`. `ln_k` is
-    /// [`RunConfig::uniform_entropy`](crate::RunConfig::uniform_entropy); nothing is suspected before `from_step`.
-    pub fn see(
-        &mut self,
-        row: &StepFigures,
-        ln_k: f64,
-        from_step: usize,
-        patience_steps: usize,
-    ) -> Option<Collapse> {
-        let before = std::mem::replace(&mut self.steps, row.step + 1);
-        let form = if row.step < from_step { None } else { form_of(row, ln_k) };
-        self.suspicion = match (form, self.suspicion) {
+    /// Looks at one row, which ends at `step` and shows `sign` where it shows one; returns the sign once it has been there in
+    /// every row for `patience_steps`.
+    pub fn see(&mut self, step: usize, sign: Option<&'static str>, patience_steps: usize) -> Option<&'static str> {
+        let before = std::mem::replace(&mut self.steps, step + 1);
+        self.suspicion = match (sign, self.suspicion.take()) {
             (None, _) => None,
-            (Some(form), Some((last, since))) if form == last => Some((form, since)),
-            (Some(form), _) => Some((form, before)),
+            (Some(sign), Some((last, since))) if sign == last => Some((last, since)),
+            (Some(sign), _) => Some((sign.to_owned(), before)),
         };
-        let (form, since) = self.suspicion?;
-        (row.step + 1 - since >= patience_steps.max(FEWEST_STEPS)).then_some(form)
+        let (_, since) = self.suspicion.as_ref()?;
+        sign.filter(|_| step + 1 - since >= patience_steps.max(FEWEST_STEPS))
     }
 
     /// Steps after which the run looked healthy for the last time, while it does not.
     pub fn healthy_until(&self) -> Option<usize> {
-        self.suspicion.map(|(_, since)| since)
+        self.suspicion.as_ref().map(|(_, since)| *since)
     }
 
     /// True the first time.
@@ -135,89 +73,70 @@ impl Watch {
     }
 }
 
-fn form_of(row: &StepFigures, ln_k: f64) -> Option<Collapse> {
-    let of = |name: &str| row.of_method.get(name).copied();
-    if row.feature_std < CONSTANT_STD {
-        return Some(Collapse::ConstantFeatures);
-    }
-    if let Some(top1) = of("top1") {
-        let loss = of("loss_global").unwrap_or(row.loss);
-        let indifferent = loss > INDIFFERENT_LOSS * ln_k && top1 < INDIFFERENT_TOP1;
-        return indifferent.then_some(Collapse::Indifferent);
-    }
-    let (entropy, kl) = (of("teacher_entropy").unwrap_or_default(), of("kl").unwrap_or_default());
-    if entropy > UNIFORM_ENTROPY * ln_k && kl < UNIFORM_KL * ln_k {
-        Some(Collapse::Uniform)
-    } else if row.loss < ONE_PROTOTYPE_LOSS * ln_k {
-        Some(Collapse::OnePrototype)
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ocelli_methods::{Level, recipe};
+
     use super::*;
+    use crate::Figures;
 
-    const LN_K: f64 = 11.09;
-
-    fn row(step: usize, entropy: f64, kl: f64, feature_std: f64) -> StepFigures {
-        StepFigures {
-            step,
-            loss: entropy + kl,
-            feature_std,
-            of_method: [("teacher_entropy", entropy), ("kl", kl)].into(),
-            ..StepFigures::default()
-        }
+    /// Rows of ten steps; the step at which a collapse of the method was reported, and its sign. Nothing is judged before step
+    /// 200, and a sign has to last 300.
+    fn found(method: &str, row: impl Fn(usize) -> Figures) -> Option<(usize, &'static str)> {
+        let levels = [Level::new("ln K", 11.09), Level::new("ln(queue + 1)", 11.09)];
+        let signs = recipe(method).unwrap().signs;
+        let mut watch = Watch::default();
+        (9..3000).step_by(10).find_map(|step| {
+            let seen = if step < 200 { None } else { signs.iter().find(|s| s.is_seen(&row(step), &levels)) };
+            watch.see(step, seen.map(|s| s.name), 300).map(|sign| (step, sign))
+        })
     }
 
-    /// Rows of ten steps; the step at which a collapse was reported, and its form.
-    fn found(rows: impl Iterator<Item = StepFigures>) -> Option<(usize, Collapse)> {
-        let mut watch = Watch::default();
-        rows.into_iter().find_map(|r| watch.see(&r, LN_K, 200, 300).map(|c| (r.step, c)))
+    fn dino(entropy: f64, kl: f64, feature_std: f64) -> Figures {
+        [("loss", entropy + kl), ("teacher_entropy", entropy), ("kl", kl), ("feature_std", feature_std)].into()
     }
 
     #[test]
-    fn each_form_is_found_after_its_patience_and_not_before() {
-        let steps = || (9..2000).step_by(10);
-        let uniform = |s: usize| if s < 500 { row(s, 8.0, 0.8, 0.9) } else { row(s, 11.08, 0.01, 0.4) };
+    fn each_sign_is_found_after_its_patience_and_not_before() {
+        let uniform = |s: usize| if s < 500 { dino(8.0, 0.8, 0.9) } else { dino(11.08, 0.01, 0.4) };
         // The last healthy row ends at step 499: 300 steps later are 799.
-        assert_eq!(found(steps().map(uniform)), Some((799, Collapse::Uniform)));
-        let one = |s: usize| if s < 500 { row(s, 8.0, 0.8, 0.9) } else { row(s, 0.01, 0.1, 0.4) };
-        assert_eq!(found(steps().map(one)), Some((799, Collapse::OnePrototype)));
-        assert_eq!(found(steps().map(|s| row(s, 6.0, 0.8, 0.001))), Some((499, Collapse::ConstantFeatures)));
+        assert_eq!(found("dino", uniform), Some((799, "uniform")));
+        let one = |s: usize| if s < 500 { dino(8.0, 0.8, 0.9) } else { dino(0.01, 0.1, 0.4) };
+        assert_eq!(found("dino", one), Some((799, "one_prototype")));
+        assert_eq!(found("dino", |_| dino(6.0, 0.8, 0.001)), Some((499, "constant_features")));
     }
 
     #[test]
     fn contrast_that_tells_nothing_apart_is_found() {
-        let contrast = |step: usize, loss: f64, top1: f64| StepFigures {
-            step,
-            loss,
-            feature_std: 0.5,
-            of_method: [("top1", top1)].into(),
-            ..StepFigures::default()
+        let contrast = |loss: f64, top1: f64, std: f64| -> Figures {
+            [("loss", loss), ("loss_global", loss), ("top1", top1), ("feature_std", std)].into()
         };
-        let steps = || (9..2000).step_by(10);
-        let lost = |s: usize| if s < 500 { contrast(s, 9.0, 0.3) } else { contrast(s, 11.08, 0.001) };
-        assert_eq!(found(steps().map(lost)), Some((799, Collapse::Indifferent)));
-        // Hard, but not lost.
-        assert_eq!(found(steps().map(|s| contrast(s, 10.5, 0.01))), None);
-        assert_eq!(
-            found(steps().map(|s| StepFigures { feature_std: 0.0, ..contrast(s, 1.0, 0.9) })).unwrap().1,
-            Collapse::ConstantFeatures
-        );
+        for method in ["moco", "densecl"] {
+            let lost = |s: usize| if s < 500 { contrast(9.0, 0.3, 0.5) } else { contrast(11.08, 0.001, 0.5) };
+            assert_eq!(found(method, lost), Some((799, "indifferent")), "{method}");
+            // Hard, but not lost.
+            assert_eq!(found(method, |_| contrast(10.5, 0.01, 0.5)), None);
+            assert_eq!(found(method, |_| contrast(1.0, 0.9, 0.0)).unwrap().1, "constant_features");
+        }
     }
 
     #[test]
     fn healthy_runs_are_left_alone() {
-        let steps = || (9..3000).step_by(10);
         // As in the published curves: a uniform-looking start, then sharpening.
-        let healthy = |s: usize| if s < 400 { row(s, 11.0, 0.01, 0.05) } else { row(s, 5.0, 0.6, 1.0) };
-        assert_eq!(found(steps().map(healthy)), None);
+        let healthy = |s: usize| if s < 400 { dino(11.0, 0.01, 0.05) } else { dino(5.0, 0.6, 1.0) };
+        assert_eq!(found("dino", healthy), None);
         // Signs that come and go do not add up.
-        let moody = |s: usize| if s % 200 < 180 { row(s, 11.08, 0.01, 0.4) } else { row(s, 9.0, 0.4, 0.9) };
-        assert_eq!(found(steps().map(moody)), None);
+        let moody = |s: usize| if s % 200 < 180 { dino(11.08, 0.01, 0.4) } else { dino(9.0, 0.4, 0.9) };
+        assert_eq!(found("dino", moody), None);
         // A sharp teacher is healthy while the student cannot guess it.
-        assert_eq!(found(steps().map(|s| row(s, 0.1, 2.5, 0.9))), None);
+        assert_eq!(found("dino", |_| dino(0.1, 2.5, 0.9)), None);
+    }
+
+    #[test]
+    fn what_a_method_does_not_tell_is_not_judged() {
+        for recipe in ocelli_methods::METHODS {
+            // A small loss alone, and nothing else.
+            assert_eq!(found(recipe.name, |_| [("loss", 0.001)].into()), None, "{}", recipe.name);
+        }
     }
 }

@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_data::{DinoViews, Image, Rng, SceneConfig, SceneSource, Scratch, ViewPlan};
-use ocelli_methods::optim::{AdamW, AdamWState, GradientSum, StepRates};
+use ocelli_methods::optim::{OptimConfig, Optimizer, StepRates};
 use ocelli_methods::schedule::Cosine;
-use ocelli_methods::{Dino, DinoConfig, Method as _, StepClock};
+use ocelli_methods::{Batch, Dino, DinoConfig, Method as _, StepClock, train_step};
+use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{StateDict, in_file_layout, read_safetensors, write_safetensors};
 use ocelli_models::{Arch, VitConfig, params};
 use serde::{Deserialize, Serialize};
@@ -103,24 +104,6 @@ impl SessionConfig {
     }
 }
 
-/// What a step tells.
-#[derive(Serialize)]
-struct Figures {
-    step: usize,
-    epoch: usize,
-    loss: f32,
-    teacher_entropy: f32,
-    kl: f32,
-    feature_std: f32,
-    gradient_norm: f32,
-    max_parameter_gradient_norm: f32,
-    lr: f64,
-    weight_decay: f64,
-    momentum: f64,
-    /// ln K: the loss of a teacher that says nothing.
-    ln_k: f64,
-}
-
 /// A network in training with its pictures.
 #[wasm_bindgen]
 pub struct Session {
@@ -128,7 +111,8 @@ pub struct Session {
     plan: ViewPlan,
     device: Device,
     method: Dino,
-    optimizer: AdamWState,
+    optimizer: Optimizer,
+    optim: OptimConfig,
     images: Vec<Image>,
     start: &'static str,
     step: usize,
@@ -162,7 +146,8 @@ impl Session {
             None => config.arch.config(config.views.global_size_px as usize, config.drop_path),
         };
         let mut method = Dino::new(&config.dino, &vit, config.seed, &engine.device)?;
-        let mut optimizer = AdamWState::new(AdamW::default());
+        let optim = OptimConfig { clip_grad: config.clip_grad, ..OptimConfig::default() };
+        let mut optimizer = Optimizer::new(&optim);
         if let Some(start) = &start {
             start.load(&mut method, &mut optimizer)?;
         }
@@ -171,6 +156,7 @@ impl Session {
             device: engine.device.clone(),
             start: start.as_ref().map_or("nothing", Start::kind),
             optimizer,
+            optim,
             images: Vec::new(),
             step: 0,
             method,
@@ -253,7 +239,7 @@ impl Session {
             return Err(WebError::argument("pictures", "at least one", 0));
         }
         let views = self.views();
-        self.advance(&views, self.config.batch_size).await
+        self.advance(views, self.config.batch_size).await
     }
 
     /// Takes one step on views made elsewhere, crop-major: `globals` `[2·batch, 3, side, side]`, `locals` likewise.
@@ -275,7 +261,7 @@ impl Session {
             }
             views.push(Tensor::from_data(TensorData::new(values, shape), &self.device));
         }
-        self.advance(&views, batch).await
+        self.advance(views, batch).await
     }
 
     /// A picture seen by the teacher as it is now.
@@ -298,10 +284,17 @@ impl Session {
     /// `device` when reading fails.
     pub async fn weights(&self) -> Result<Vec<u8>, WebError> {
         // The heads cannot be told from the tensors; the native program reads them from its configuration.
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("steps_done".to_owned(), self.step.to_string()),
             ("config".to_owned(), format!("arch = \"{}\"\n", self.config.arch)),
         ]);
+        let statistics = Statistics { mean: self.plan.mean, std: self.plan.std };
+        let side = self.config.views.global_size_px as usize;
+        let pictures = Preprocessing {
+            statistics: Some(Told::new(statistics, "")),
+            size: Some(Told::new(EvalSize::for_side(side), "")),
+        };
+        pictures.write(&mut metadata);
         let mut state = StateDict { tensors: Vec::new(), metadata };
         for param in params::collect(&self.method.teacher().backbone) {
             let values = read(param.values.clone()).await?;
@@ -347,55 +340,55 @@ impl Session {
     }
 
     /// One step of the native trainer, and its figures.
-    async fn advance(&mut self, views: &[Tensor<4>], batch: usize) -> Result<String, WebError> {
+    async fn advance(&mut self, views: Vec<Tensor<4>>, batch: usize) -> Result<String, WebError> {
         let (c, step) = (&self.config, self.step);
         let (per_epoch, total) = (c.steps_per_epoch, c.epochs * c.steps_per_epoch);
-        let momentum = Cosine::new(c.dino.teacher_momentum, 1.0, total).at(step);
-        let clock = StepClock { epoch: step / per_epoch, iteration: step, micro_batch: 0, momentum, seed: c.seed };
+        let momentum = self.method.momentum(step, total);
+        let clock = StepClock {
+            epoch: step / per_epoch,
+            iteration: step,
+            micro_batch: 0,
+            momentum: momentum.unwrap_or_default(),
+            seed: c.seed,
+        };
         let rates = StepRates {
             lr: Cosine::new(c.lr, c.min_lr, total).with_warmup(c.warmup_epochs * per_epoch).at(step),
             weight_decay: Cosine::new(c.weight_decay, c.weight_decay_end, total).at(step),
             clip: c.clip_grad,
         };
-        let ln_k = (c.dino.head.out_dim as f64).ln();
-
-        let output = self.method.loss(views, batch, &[], &clock);
-        let mut raw = output.loss.backward();
-        let mut gradients = GradientSum::default();
-        gradients.add(params::take_gradients(self.method.net(), &mut raw), 1.0);
-        let mut figures: Vec<Tensor<1>> = output.scalars.into_iter().map(|(_, value)| value).collect();
-        figures.extend(gradients.norms().map(|(all, largest)| [all, largest]).into_iter().flatten());
-        let (optimizer, method) = (&mut self.optimizer, &mut self.method);
-        gradients.drop_where(|name| method.is_frozen(name, clock.epoch));
-        method.update_with_follower(&clock, |net, follower| optimizer.step_with(net, follower, gradients, &rates));
-        method.after_step(&clock);
+        let optimizer = (&mut self.optimizer, &self.optim);
+        let row = train_step(&mut self.method, optimizer, &[Batch::of_views(views, batch)], clock, &rates);
         self.step += 1;
 
-        let found = read(Tensor::cat(figures, 0)).await?;
-        let &[loss, teacher_entropy, kl, feature_std, gradient_norm, max_parameter_gradient_norm] = &found[..]
-        else {
-            return Err(WebError::Device(format!("expected six figures of a step, found {}", found.len())));
-        };
-        if !(loss.is_finite() && gradient_norm.is_finite()) {
+        let found = read(row).await?;
+        let names = self.method.figures().iter().map(|f| f.name);
+        let names: Vec<&str> = names.chain(["gradient_norm", "max_parameter_gradient_norm"]).collect();
+        if found.len() != names.len() {
+            let (expected, found) = (names.len(), found.len());
+            return Err(WebError::Device(format!("expected {expected} figures of a step, found {found}")));
+        }
+        if let Some((value, name)) = found.iter().zip(&names).find(|(value, _)| !value.is_finite()) {
             return Err(WebError::Device(format!(
-                "the loss is {loss} and the gradient's norm {gradient_norm} after {} steps; a lower lr helps",
+                "{name} is {value} after {} steps; a lower lr helps",
                 self.step
             )));
         }
-        let figures = Figures {
-            step,
-            epoch: clock.epoch,
-            loss,
-            teacher_entropy,
-            kl,
-            feature_std,
-            gradient_norm,
-            max_parameter_gradient_norm,
-            lr: rates.lr,
-            weight_decay: rates.weight_decay,
-            momentum,
-            ln_k,
-        };
-        serde_json::to_string(&figures).map_err(|e| WebError::Device(e.to_string()))
+        let mut told = serde_json::Map::new();
+        let figures = names.iter().zip(&found).map(|(name, value)| (*name, f64::from(*value)));
+        let levels = self.method.levels();
+        let own = [
+            ("step", step as f64),
+            ("epoch", clock.epoch as f64),
+            ("lr", rates.lr),
+            ("weight_decay", rates.weight_decay),
+            ("momentum", clock.momentum),
+            // What the loss is where nothing is learnt.
+            ("level", levels.first().map_or(0.0, |l| l.value)),
+        ];
+        for (name, value) in figures.chain(own) {
+            told.insert(name.to_owned(), value.into());
+        }
+        told.insert("level_name".to_owned(), levels.first().map_or("", |l| l.name).into());
+        Ok(serde_json::Value::Object(told).to_string())
     }
 }

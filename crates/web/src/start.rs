@@ -1,7 +1,7 @@
 //! What training begins from: a backbone, or everything a checkpoint of DINO holds.
 
-use ocelli_methods::optim::AdamWState;
-use ocelli_methods::{Dino, DinoConfig, Method as _};
+use ocelli_methods::optim::Optimizer;
+use ocelli_methods::{DinoConfig, Method};
 use ocelli_models::weights::{StateDict, Weights};
 use ocelli_models::{Arch, DinoHeadConfig, VitConfig};
 
@@ -57,11 +57,10 @@ impl Start {
     ///
     /// # Errors
     /// `weights` when they contradict themselves; nothing is changed then.
-    pub fn load(&self, method: &mut Dino, optimizer: &mut AdamWState) -> Result<(), WebError> {
-        let Some((state, _)) = &self.whole else { return Ok(method.start_from_state(&self.backbone)?) };
+    pub fn load(&self, method: &mut dyn Method, optimizer: &mut Optimizer) -> Result<(), WebError> {
+        let Some((state, _)) = &self.whole else { return Ok(method.start_from(&self.backbone)?) };
         method.load_state(state)?;
-        optimizer.load(&state.under("optimizer."), method.net());
-        Ok(())
+        Ok(optimizer.load(&state.under("optimizer."), method.network())?)
     }
 }
 

@@ -59,7 +59,9 @@ export interface StepFigures {
   lr: number;
   weight_decay: number;
   momentum: number;
-  ln_k: number;
+  /** The loss where nothing is learnt, and its name. */
+  level: number;
+  level_name: string;
 }
 
 export interface LoadOptions {

@@ -14,6 +14,8 @@ pub struct EvalTransform {
     pub resize_short_px: Option<u32>,
     /// Side of the centre crop in pixels; where the image is smaller, the rest is black.
     pub crop_px: Option<u32>,
+    /// After that, images whose long side is longer are made smaller, to this many pixels.
+    pub max_side_px: Option<u32>,
     /// Subtracted from levels scaled to 0..1.
     pub mean: [f32; 3],
     /// Divides what is left.
@@ -22,7 +24,13 @@ pub struct EvalTransform {
 
 impl Default for EvalTransform {
     fn default() -> Self {
-        Self { resize_short_px: Some(256), crop_px: Some(224), mean: IMAGENET_MEAN, std: IMAGENET_STD }
+        Self {
+            resize_short_px: Some(256),
+            crop_px: Some(224),
+            max_side_px: None,
+            mean: IMAGENET_MEAN,
+            std: IMAGENET_STD,
+        }
     }
 }
 
@@ -30,9 +38,13 @@ impl EvalTransform {
     /// Resizes and crops; the pixels stay 8 bits.
     pub fn apply(&self, image: &Image) -> Image {
         let resized = self.resize_short_px.and_then(|size| resize_short(image, size.max(1)));
-        match self.crop_px {
+        let cut = match self.crop_px {
             Some(size) => centre_crop(resized.as_ref().unwrap_or(image), size.max(1)),
             None => resized.unwrap_or_else(|| image.clone()),
+        };
+        match self.max_side_px {
+            Some(side) => shrunk(cut, side.max(1)),
+            None => cut,
         }
     }
 
@@ -54,6 +66,16 @@ fn resize_short(image: &Image, size: u32) -> Option<Image> {
     let long = (u64::from(size) * u64::from(long) / u64::from(short)) as u32;
     let (width, height) = if image.width <= image.height { (size, long) } else { (long, size) };
     Some(resized_crop(image, CropBox::whole(image), width, height, Filter::Bicubic))
+}
+
+/// The long side at most so many pixels.
+fn shrunk(image: Image, most: u32) -> Image {
+    let long = image.width.max(image.height);
+    if long <= most {
+        return image;
+    }
+    let side = |s: u32| ((u64::from(s) * u64::from(most) / u64::from(long)) as u32).max(1);
+    resized_crop(&image, CropBox::whole(&image), side(image.width), side(image.height), Filter::Bicubic)
 }
 
 fn centre_crop(image: &Image, size: u32) -> Image {

@@ -35,7 +35,8 @@ impl ViewPlan {
             filter: Filter::Bilinear,
             ..ViewSpec::default()
         };
-        Self { views: vec![view.clone(), view], mean: IMAGENET_MEAN, std: IMAGENET_STD }
+        let views = ["query", "key"].map(|title| ViewSpec { title: title.into(), ..view.clone() });
+        Self { views: views.to_vec(), mean: IMAGENET_MEAN, std: IMAGENET_STD }
     }
 }
 

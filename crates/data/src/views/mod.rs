@@ -15,6 +15,7 @@ mod render;
 mod resize;
 mod sample;
 mod spec;
+mod view_box;
 
 pub use blur::ExtendedBox;
 pub use eval::EvalTransform;
@@ -25,6 +26,7 @@ pub use render::{Scratch, normalise_into};
 pub use resize::{CropBox, Filter, Taps, resized_crop};
 pub use sample::{JitterStep, ViewParams, random_resized_crop_size};
 pub use spec::{Blur, ColourJitter, ViewSpec};
+pub use view_box::ViewBox;
 
 #[cfg(test)]
 mod tests;

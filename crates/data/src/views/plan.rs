@@ -74,7 +74,15 @@ impl ViewPlan {
         ];
         let local = view(config.local_size_px, config.local_scale, 0.5, 0.0);
         views.resize(2 + config.local_crops, local);
+        for (i, view) in views.iter_mut().enumerate() {
+            view.title = if i < 2 { format!("global {}", i + 1) } else { format!("local {}", i - 1) };
+        }
         Self { views, mean: IMAGENET_MEAN, std: IMAGENET_STD }
+    }
+
+    /// Whether a GPU can render them.
+    pub fn gpu_ready(&self) -> bool {
+        true
     }
 
     /// Runs of consecutive views of one size: (side in pixels, which views). Each is one pass through a network.

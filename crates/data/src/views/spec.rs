@@ -38,6 +38,8 @@ pub struct Blur {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ViewSpec {
+    /// What the view is called where it is shown; may be empty.
+    pub title: String,
     /// Side of the square view in pixels.
     pub size_px: u32,
     /// Smallest and largest fraction of the image area a crop covers.
@@ -64,6 +66,7 @@ impl Default for ViewSpec {
     /// A plain random resized crop of 224 pixels with a flip: scale (0.08, 1), aspect (3/4, 4/3), no colour changes.
     fn default() -> Self {
         Self {
+            title: String::new(),
             size_px: 224,
             scale: [0.08, 1.0],
             ratio: [3.0 / 4.0, 4.0 / 3.0],

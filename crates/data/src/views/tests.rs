@@ -22,6 +22,11 @@ impl Golden {
         Self { json: serde_json::from_str(&json).unwrap(), bytes }
     }
 
+    fn names(&self) -> Vec<String> {
+        let tensors = safetensors::SafeTensors::deserialize(&self.bytes).unwrap();
+        tensors.names().into_iter().map(|name| name.to_string()).collect()
+    }
+
     fn raw(&self, key: &str) -> (Vec<usize>, Vec<u8>) {
         let tensors = safetensors::SafeTensors::deserialize(&self.bytes).unwrap();
         let view = tensors.tensor(key).unwrap();
@@ -90,7 +95,7 @@ fn crops_match_the_fixture() {
     let golden = Golden::open();
     let image = golden.image("image");
     let crops = golden.config("crop_resize").as_array().unwrap();
-    assert_eq!(crops.len(), 6);
+    assert!(!crops.is_empty());
     for entry in crops {
         let key = entry["key"].as_str().unwrap();
         let crop = CropBox {
@@ -112,12 +117,13 @@ fn crops_match_the_fixture() {
 #[test]
 fn a_crop_of_the_same_size_is_cut() {
     let image = Golden::open().image("image");
-    let crop = CropBox { top: 3, left: 5, height: 17, width: 22 };
+    let (width, height) = (image.width / 3, image.height / 4);
+    let crop = CropBox { top: image.height / 7, left: image.width / 9, height, width };
     for filter in [Filter::Bicubic, Filter::Bilinear] {
         let mut planes = Planes::default();
-        planes.set_size(22, 17);
+        planes.set_size(width as usize, height as usize);
         resized_crop_into(&image, crop, filter, false, &mut ResizeScratch::default(), &mut planes);
-        assert_same("cut", &resized_crop(&image, crop, 22, 17, filter), &planes.to_image());
+        assert_same("cut", &resized_crop(&image, crop, width, height, filter), &planes.to_image());
     }
 }
 
@@ -140,7 +146,11 @@ fn colour_operations_match_the_fixture() {
         }
     }
     assert_same("grayscale", &changed(&base, colour::greyscale), &golden.image("grayscale"));
-    for threshold in [64, 128] {
+    // The thresholds are in the tensors' names alone.
+    let thresholds: Vec<u8> =
+        golden.names().iter().filter_map(|name| name.strip_prefix("solarize.")?.parse().ok()).collect();
+    assert!(!thresholds.is_empty(), "no solarized pictures in the fixture");
+    for threshold in thresholds {
         let key = format!("solarize.{threshold}");
         let ours = changed(&base, |p| colour::solarize(p, threshold));
         assert_same(&key, &ours, &golden.image(&key));
@@ -185,7 +195,7 @@ fn pipelines_match_the_fixture() {
     let image = golden.image("image");
     let atol = golden.json["tolerance"]["normalised"]["atol"].as_f64().unwrap() as f32;
     let pipelines = golden.config("pipelines").as_array().unwrap();
-    assert_eq!(pipelines.len(), 3);
+    assert!(!pipelines.is_empty());
     for entry in pipelines {
         let key = entry["key"].as_str().unwrap();
         let corners: Vec<u32> = entry["box"].as_array().unwrap().iter().map(px).collect();
@@ -249,7 +259,7 @@ fn crop_sizes_match_the_fixture() {
     let golden = Golden::open();
     let image = golden.image("image");
     let entries = golden.config("random_resized_crop_sizes").as_array().unwrap();
-    assert_eq!(entries.len(), 8);
+    assert!(!entries.is_empty());
     for entry in entries {
         let (width, height, fits) = random_resized_crop_size(
             entry["area_fraction"].as_f64().unwrap(),

@@ -64,6 +64,8 @@ fn step_in_place(
             bits(1.0 - step.beta2),
             bits(momentum),
             bits(1.0 - momentum),
+            // The difference in f32 would be 2e-7 off.
+            bits(1.0 - step.beta1),
         ],
     }
     .run();

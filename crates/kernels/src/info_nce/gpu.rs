@@ -179,7 +179,8 @@ impl InfoNceKernel for CubeBackend {
         let (rows, dim) = (size(&query, 0), size(&query, 1));
         let stats = if shares_loads() { stats_of_products } else { stats_in_tiles };
         let (partial, count) = stats(&query, &queue, temperature);
-        let [lse, losses, won] = [(); 3].map(|()| empty(&query, [rows]));
+        let lse = empty(&query, [2, rows]);
+        let [losses, won] = [(); 2].map(|()| empty(&query, [rows]));
         let group = if software() { 8 } else { 64 };
         Launch {
             shader: "info_nce_rows",
@@ -227,7 +228,7 @@ impl InfoNceKernel for CubeBackend {
             settings: &[("group", group.into())],
             group,
             groups: (rows.div_ceil(group), 1),
-            buffers: &[&query, &key, &weights, &lse, &mean, &grad, &dloss],
+            buffers: &[&key, &weights, &lse, &mean, &grad, &dloss],
             sizes: &[rows as u32, dim as u32, (1.0 / temperature).to_bits(), 0],
         }
         .run();

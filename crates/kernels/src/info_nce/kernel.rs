@@ -12,9 +12,9 @@ use crate::mode::spec;
 /// The two directions. `query`, `key` `[rows, dim]`, `queue` `[dim, len]`, `weights` `[rows, 1]`.
 #[backend_extension(Cube, Fusion: cfg(feature = "fusion"))]
 pub trait InfoNceKernel: Backend {
-    /// The loss `[1]`, the weighted share of rows whose positive is above every negative `[1]`, and the log-sum-exp of
-    /// every row `[rows]`.
-    #[fusion(meta = |query, _key, _queue, _weights, _temperature| (spec(query, [1]), spec(query, [1]), spec(query, [query.shape[0]])))]
+    /// The loss `[1]`, the weighted share of rows whose positive is above every negative `[1]`, and of every row the
+    /// log-sum-exp and the negatives' share of the softmax, `[2, rows]`.
+    #[fusion(meta = |query, _key, _queue, _weights, _temperature| (spec(query, [1]), spec(query, [1]), spec(query, [2, query.shape[0]])))]
     fn info_nce_forward(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -23,7 +23,7 @@ pub trait InfoNceKernel: Backend {
         temperature: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradient of the queries, from the log-sum-exps and the gradient `[1]` of the loss.
+    /// The gradient of the queries, from what the forward pass kept and the gradient `[1]` of the loss.
     #[fusion(dtype = query, shape = query)]
     fn info_nce_backward(
         query: FloatTensor<Self>,

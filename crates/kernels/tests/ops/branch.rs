@@ -72,11 +72,7 @@ fn run(given: &Inputs, f: impl Fn(Tensor<2>, Norm, Map, Map) -> Tensor<2>) -> Ve
 
 fn compare(what: &str, got: &[(&str, Vec<f64>)], want: &[(&str, Vec<f64>)]) {
     for ((name, got), (_, want)) in got.iter().zip(want) {
-        let largest = want.iter().fold(1.0f64, |a, b| a.max(b.abs()));
-        assert_eq!(got.len(), want.len(), "{what} {name}");
-        for (i, (g, w)) in got.iter().zip(want).enumerate() {
-            assert!((g - w).abs() <= 1e-5 * largest, "{what} {name}[{i}]: {g}, expected {w} (largest {largest})");
-        }
+        agree(&format!("{what} {name}"), got, want, 1e-5);
     }
 }
 

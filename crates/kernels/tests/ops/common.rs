@@ -56,13 +56,38 @@ pub fn list<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
     x.to_data().convert::<f64>().try_to_vec().unwrap()
 }
 
-/// Asserts that two tensors agree within `tolerance` times the largest expected number (at least 1).
+/// The largest of some numbers, by size.
+fn largest(numbers: &[f64]) -> f64 {
+    numbers.iter().fold(0.0, |most, x| most.max(x.abs()))
+}
+
+/// Asserts that two tensors agree within `tolerance` times the largest expected number of this tensor, however small that is.
 pub fn close<const D: usize>(what: &str, got: &Tensor<D>, want: &Tensor<D>, tolerance: f64) {
     assert_eq!(got.dims(), want.dims(), "{what}: shapes");
+    agree(what, &list(got), &list(want), tolerance);
+}
+
+/// As [`close`], of numbers. Where nothing but zeros is expected there is nothing to be relative to: see [`close_or_zero`].
+pub fn agree(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
+    let largest = largest(want);
+    assert!(largest > 0.0 || want.is_empty(), "{what}: nothing but zeros is expected");
+    within(what, got, want, tolerance * largest);
+}
+
+/// As [`close`], of what may be nothing but zeros because numbers of size `terms` cancel in it: `tolerance` is relative to them then.
+pub fn close_or_zero<const D: usize>(what: &str, got: &Tensor<D>, want: &Tensor<D>, tolerance: f64, terms: f64) {
+    assert_eq!(got.dims(), want.dims(), "{what}: shapes");
     let (got, want) = (list(got), list(want));
-    let largest = want.iter().fold(1.0f64, |a, b| a.max(b.abs()));
-    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-        assert!((g - w).abs() <= tolerance * largest, "{what}: at {i} {g}, expected {w} (largest {largest})");
+    // What is left of the reference in double precision when all of it cancels.
+    let none = largest(&want) < 1e-14 * terms;
+    within(what, &got, &want, tolerance * if none { terms } else { largest(&want) });
+}
+
+fn within(what: &str, got: &[f64], want: &[f64], bound: f64) {
+    assert_eq!(got.len(), want.len(), "{what}: number of values");
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let apart = (g - w).abs();
+        assert!(apart <= bound, "{what}: at {i} {g}, expected {w}: {apart:.2e} apart, {bound:.2e} at most");
     }
 }
 
@@ -101,7 +126,7 @@ pub fn differences<const D: usize, const E: usize>(what: &str, x: &Tensor<D>, f:
     let leaf = x.clone().require_grad();
     let grads = weigh(f(leaf.clone())).backward();
     let gradient = list(&leaf.grad(&grads).unwrap());
-    let at = list(&x);
+    let (at, most) = (list(&x), largest(&gradient));
     let step = 1e-5;
     for i in (0..at.len()).step_by((at.len() / 12).max(1)) {
         let value = |shift: f64| {
@@ -112,7 +137,7 @@ pub fn differences<const D: usize, const E: usize>(what: &str, x: &Tensor<D>, f:
         };
         let slope = (value(step) - value(-step)) / (2.0 * step);
         assert!(
-            (slope - gradient[i]).abs() < 1e-6 * (1.0 + slope.abs()),
+            (slope - gradient[i]).abs() < 1e-6 * most,
             "{what}: at {i} {}, differences give {slope}",
             gradient[i]
         );

@@ -150,7 +150,7 @@ fn losses(device: &Device, views: &str) -> Result<Vec<f64>, String> {
     let mut found = Vec::new();
     let mut listen = |event: &Event| {
         if let Event::Step(figures) = event {
-            found.push(figures.loss);
+            found.push(figures.figures["loss"]);
         }
         Ok(())
     };

@@ -7,7 +7,7 @@ use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 
 use super::ResNetArch;
-use crate::dense::pool;
+use crate::backbone::pool;
 use crate::{BatchNorm, Conv2d, Init, Kernel, Linear, Mode};
 
 /// How a forward pass normalises: its mode, and shares of the batch with statistics of their own.

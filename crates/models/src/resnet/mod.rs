@@ -13,7 +13,7 @@ mod block;
 pub use arch::{ResNetArch, ResNetError};
 use block::{BlockShape, ConvNorm, Norms, ResidualBlock};
 
-use crate::dense::pool;
+use crate::backbone::pool;
 use crate::weights::StateDict;
 use crate::{BatchNorm, Conv2d, Init, Kernel, Mode};
 

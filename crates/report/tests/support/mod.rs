@@ -8,11 +8,25 @@ use serde_json::{Value, json};
 pub const STEPS_PER_EPOCH: u64 = 20;
 pub const START: f64 = 1_790_000_000.0;
 
+/// What a run of DINO declares.
+pub fn figures() -> Value {
+    json!([
+        {"name": "loss", "title": "Loss", "healthy": "Slowly down."},
+        {"name": "teacher_entropy", "title": "Teacher entropy", "healthy": "Well above 0.", "from_zero": true,
+         "level": "ln K", "headline": true, "bar": {"label": "H", "unit": "", "times": 1.0, "digits": 2}},
+        {"name": "kl", "title": "KL divergence", "healthy": "Above 0.", "from_zero": true},
+        {"name": "feature_std", "title": "Spread of the features", "healthy": "About 1.", "from_zero": true,
+         "headline": true},
+    ])
+}
+
 /// The rows of `epochs` epochs; the loss of step s is 5 − s/100, the k-NN of epoch e is 30 + e.
 pub fn rows(epochs: u64) -> Vec<Value> {
     let mut rows = vec![json!({
         "event": "started", "images": 640, "steps_per_epoch": STEPS_PER_EPOCH, "epochs": epochs,
-        "uniform_entropy": 256f64.ln(), "backbone_parameters": 469_728, "head_parameters": 123_456, "unix_s": START,
+        "title": "DINO", "figures": figures(), "levels": [{"name": "ln K", "value": 256f64.ln()}],
+        "signs": [{"name": "uniform", "meaning": "the teacher is uniform", "remedies": "a lower temperature"}],
+        "views_about": "The student sees all of them.", "backbone_parameters": 469_728, "head_parameters": 123_456, "unix_s": START,
     })];
     for epoch in 0..epochs {
         for step in (epoch * STEPS_PER_EPOCH + 9..(epoch + 1) * STEPS_PER_EPOCH).step_by(10) {

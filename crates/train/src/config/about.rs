@@ -8,71 +8,78 @@ use super::{ConfigError, RunConfig};
 /// Key, meaning, source of the default. *DINO*, *MoCo*, *DenseCL*: the reference's default or its paper; *torchvision*:
 /// the reference takes it from there; *Ocelli*: no published value, or a matter of taste.
 const KEYS: &[(&str, &str, &str)] = &[
-    ("method", "what is trained: dino, moco, densecl; the other defaults are its own", "Ocelli"),
-    ("arch", "backbone: a Vision Transformer, or a ResNet (moco and densecl want one)", "each method's paper"),
+    ("method", "what is trained; the other defaults are its own", "Ocelli"),
+    ("arch", "backbone: a Vision Transformer, or a ResNet, as the method allows", "each method's paper"),
     ("init_from", "weights to start from; empty: random", "DINO"),
     ("seed", "decides weights, order, views, drop path", "DINO"),
     ("epochs", "passes over the images", "DINO"),
     ("batch_size", "images per optimizer step, all parts together", "DINO, each GPU"),
-    ("accumulate", "parts a batch is computed in; the result stays the same", "Ocelli"),
+    (
+        "accumulate",
+        "parts a batch is computed in: the same result but for batch normalisation, which sees a part at a time",
+        "Ocelli",
+    ),
     ("drop_path", "largest rate of stochastic depth in the student, of a Vision Transformer", "DINO"),
     ("resnet.stem", "imagenet: 7x7 of stride 2 and pooling; cifar: 3x3, for images of 32 to 64 px", "torchvision"),
     (
         "resnet.norm_groups",
-        "shares of a micro-batch normalised on their own; in moco and densecl, 1 lets the statistics give a key away",
+        "shares of a micro-batch normalised on their own; in contrast with a queue, 1 lets the statistics give a key away",
         "each method's number of devices",
     ),
     ("resnet.zero_init_residual", "start every block as the identity", "torchvision, MoCo, DenseCL"),
-    ("views.global_size_px", "side of the two global crops; moco and densecl have no others", "all"),
+    ("views.global_size_px", "side of the two global crops; methods that compare two views have no others", "all"),
     ("views.local_size_px", "side of the local crops", "DINO"),
     ("views.global_scale", "share of the image's area in a global crop", "each method's paper"),
     ("views.local_scale", "share of the image's area in a local crop", "DINO"),
-    ("views.local_crops", "local crops of each image; 0 in moco and densecl", "DINO"),
+    ("views.local_crops", "local crops of each image; 0 where a method compares two views", "DINO"),
     ("views.blur_sigma_max", "largest sigma of the blur, pixels; 0: no blur", "DINO"),
     ("views.mean", "taken off each channel", "torchvision: ImageNet's"),
     ("views.std", "divides each channel", "torchvision: ImageNet's"),
-    ("optim.optimizer", "adamw, sgd, or lars", "each method's paper"),
-    ("optim.lr", "peak learning rate for 256 images; scaled by batch_size / 256", "each method's paper"),
-    ("optim.min_lr", "learning rate at the end, not scaled", "DINO"),
+    ("optim.optimizer", "adamw, sgd, lars, or larc", "each method's paper"),
+    (
+        "optim.lr",
+        "peak learning rate for scale_base images; scaled by batch_size / scale_base",
+        "each method's paper",
+    ),
+    ("optim.scale_base", "images of a batch that lr is for; 0: lr as it is", "all; DeiT: 512"),
+    (
+        "optim.lr_factor_1d",
+        "multiplies the learning rate of biases and normalisations",
+        "all: 1; Barlow Twins: 0.024",
+    ),
+    ("optim.min_lr", "learning rate at the end of cosine and poly, not scaled", "DINO"),
+    ("optim.schedule", "learning rate after the warm-up: cosine, step, poly, or constant", "each method's paper"),
+    ("optim.milestones_epochs", "epochs at which step multiplies the learning rate", "each method's paper"),
+    ("optim.gamma", "what step multiplies the learning rate by", "torchvision"),
+    ("optim.power", "exponent of poly", "mmsegmentation"),
     ("optim.lr_by_epoch", "let the learning rate move once an epoch, not every step", "MoCo"),
     ("optim.warmup_epochs", "epochs of linear warm-up", "DINO"),
+    ("optim.warmup_start_lr", "learning rate of the first step of warm-up, not scaled", "DINO: 0; DeiT: 1e-6"),
+    (
+        "optim.warmup",
+        "closed: its last step has the peak; open: the step after it; overlapping: open, in place of the schedule's start",
+        "DINO: closed; SimCLR, BYOL, Barlow Twins: open; DeiT: overlapping",
+    ),
     ("optim.weight_decay", "weight decay at the start (decoupled in adamw)", "each method's paper"),
     ("optim.weight_decay_end", "weight decay at the end, along a cosine", "DINO"),
-    ("optim.decay_all", "decay biases and normalisations too (not in lars)", "MoCo, DenseCL: true; DINO: false"),
+    (
+        "optim.decay_all",
+        "decay biases and normalisations too (not in lars, see lars_matrices_only)",
+        "MoCo, DenseCL, SwAV: true; DINO: false",
+    ),
+    ("optim.no_decay", "last parts of the names of parameters that are not decayed", "DeiT: pos_embed, cls_token"),
     ("optim.clip_grad", "largest gradient norm of each parameter; 0: no clipping", "DINO"),
-    ("optim.momentum", "momentum of sgd and lars", "all"),
-    ("optim.lars_eta", "trust ratio of lars", "DINO"),
-    ("dino.student_temp", "temperature of the student", "DINO"),
-    ("dino.teacher_temp", "temperature of the teacher after its warm-up", "DINO; unstable above 0.07"),
-    ("dino.warmup_teacher_temp", "temperature of the teacher in epoch 0", "DINO"),
-    ("dino.warmup_teacher_temp_epochs", "epochs of its warm-up", "DINO"),
-    ("dino.centre_momentum", "momentum of the centre", "DINO"),
+    ("optim.beta1", "decay of the first moment of adamw", "all"),
+    ("optim.beta2", "decay of the second moment of adamw", "all"),
+    ("optim.momentum", "momentum of sgd, lars and larc", "all"),
+    ("optim.nesterov", "look one momentum ahead in sgd", "torchvision: false"),
+    ("optim.lars_eta", "trust ratio of lars and larc", "DINO, SwAV"),
+    ("optim.lars_matrices_only", "neither decay nor scale biases and normalisations in lars", "all"),
     (
-        "dino.teacher_momentum",
-        "momentum of the teacher at the start; a cosine takes it to 1",
-        "DINO; 0.9995 for small batches",
+        "optim.lars_rate_inside",
+        "put the learning rate of lars into the momentum",
+        "SimCLR: true; all others: false",
     ),
-    ("dino.freeze_last_layer_epochs", "epochs before the head's last layer is trained", "DINO"),
-    ("dino.head.out_dim", "prototypes K", "DINO"),
-    ("dino.head.hidden_dim", "width of the head", "DINO"),
-    ("dino.head.bottleneck_dim", "width before the prototypes", "DINO"),
-    ("dino.head.layers", "linear maps before the prototypes", "DINO"),
-    ("dino.head.batch_norm", "batch normalisation in the head", "DINO"),
-    (
-        "dino.head.norm_last_layer",
-        "prototypes of length 1; false trains their length",
-        "DINO; false for the large ViTs",
-    ),
-    ("moco.hidden_dim", "width of the head's hidden layer; 0: the backbone's own", "MoCo, DenseCL"),
-    ("moco.out_dim", "width of queries and keys", "MoCo, DenseCL"),
-    ("moco.queue", "keys in the queue: a multiple of batch_size, fewer than there are images", "MoCo, DenseCL"),
-    ("moco.temperature", "temperature of the contrast", "MoCo v2, DenseCL; 0.07 in MoCo v1"),
-    ("moco.momentum", "momentum of the key encoder, constant", "MoCo, DenseCL; lower for short runs"),
-    ("moco.shuffle_keys", "show the key encoder its batch in another order", "MoCo, DenseCL"),
-    ("densecl.lambda", "share of the dense loss", "DenseCL"),
-    ("densecl.lambda_warmup_iterations", "steps at the start without the dense loss", "DenseCL"),
-    ("densecl.matching", "how cells are matched: backbone, head, random, geometric", "DenseCL; geometric: PixPro"),
-    ("densecl.grid", "side of the grid the dense head sees; 0: the backbone's", "DenseCL"),
     ("eval.every_epochs", "epochs between k-NN evaluations; 0: none. Needs labels", "Ocelli"),
     ("eval.resize_px", "short side before the centre crop; 0: as it is", "DINO's k-NN"),
     ("eval.crop_px", "side of the centre crop; 0: all of it", "DINO's k-NN"),
@@ -97,17 +104,25 @@ const KEYS: &[(&str, &str, &str)] = &[
 /// # Errors
 /// When it cannot be written as TOML.
 pub fn annotated(config: &RunConfig) -> Result<String, ConfigError> {
-    let (table, defaults) = (table_of(config)?, table_of(&RunConfig::of(config.method))?);
+    let (table, defaults) = (table_of(config)?, table_of(&RunConfig::of(config.method)?)?);
+    let own = config.recipe().keys.iter().map(|k| (k.name, k.meaning, k.source));
+    let keys: Vec<_> = KEYS.iter().copied().chain(own).collect();
     let mut text = String::new();
-    section(&mut text, "", &table, &defaults);
+    section(&mut text, "", &table, &defaults, &keys);
     Ok(text)
 }
 
 /// Plain values first, then the sections inside, as TOML wants it.
-fn section(text: &mut String, prefix: &str, table: &Table, defaults: &Table) {
+fn section(
+    text: &mut String,
+    prefix: &str,
+    table: &Table,
+    defaults: &Table,
+    keys: &[(&'static str, &'static str, &'static str)],
+) {
     for (key, value) in table.iter().filter(|(_, v)| !v.is_table()) {
         let full = format!("{prefix}{key}");
-        let (_, meaning, source) = KEYS.iter().find(|(k, ..)| *k == full).copied().unwrap_or_default();
+        let (_, meaning, source) = keys.iter().find(|(k, ..)| *k == full).copied().unwrap_or_default();
         let from = match defaults.get(key) {
             Some(default) if default != value => format!("this recipe; default {}, {source}", plain(default)),
             _ => source.to_owned(),
@@ -117,7 +132,7 @@ fn section(text: &mut String, prefix: &str, table: &Table, defaults: &Table) {
     for (key, value) in table {
         if let (Value::Table(inner), Some(Value::Table(defaults))) = (value, defaults.get(key)) {
             text.push_str(&format!("\n[{prefix}{key}]\n"));
-            section(text, &format!("{prefix}{key}."), inner, defaults);
+            section(text, &format!("{prefix}{key}."), inner, defaults, keys);
         }
     }
 }
@@ -135,7 +150,7 @@ fn plain(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PRESETS, resolve};
+    use crate::config::{presets, resolve};
 
     fn keys(prefix: &str, table: &Table, to: &mut Vec<String>) {
         for (key, value) in table {
@@ -148,17 +163,21 @@ mod tests {
 
     #[test]
     fn every_key_is_explained_once() {
-        let mut there = Vec::new();
-        keys("", &table_of(&RunConfig::default()).unwrap(), &mut there);
-        let mut explained: Vec<String> = KEYS.iter().map(|(k, ..)| (*k).to_owned()).collect();
-        there.sort();
-        explained.sort();
-        assert_eq!(there, explained);
+        for recipe in ocelli_methods::METHODS {
+            let mut there = Vec::new();
+            let config = RunConfig::of(recipe.name.parse().unwrap()).unwrap();
+            keys("", &table_of(&config).unwrap(), &mut there);
+            let own = recipe.keys.iter().map(|k| k.name.to_owned());
+            let mut explained: Vec<String> = KEYS.iter().map(|(k, ..)| (*k).to_owned()).chain(own).collect();
+            there.sort();
+            explained.sort();
+            assert_eq!(there, explained, "{}", recipe.name);
+        }
     }
 
     #[test]
     fn what_is_printed_is_the_configuration() {
-        for preset in PRESETS {
+        for (_, preset) in presets() {
             let config = resolve(Some(preset.name), None, &[]).unwrap();
             let text = annotated(&config).unwrap();
             assert_eq!(resolve(None, Some(("printed", &text)), &[]).unwrap(), config, "{}", preset.name);

@@ -40,47 +40,48 @@ const HARMLESS: [&str; 13] = [
     // Whether to go on after a collapse, and how soon it is one.
     "watch.collapse",
     "watch.patience_epochs",
-    // Decided by where the views are in fact rendered: see `continued`.
+    // Decided by where the views are in fact rendered: see `continued_of`.
     VIEWS,
 ];
 /// Levels of views rendered on the processor and on a GPU differ, and so does what is trained on them.
 const VIEWS: &str = "loader.views";
 
-/// The values that differ, by key. `loader.views` leaves open what `auto` means on this machine; [`continued`] knows.
+/// The values that differ, by key. `loader.views` leaves open what `auto` means on this machine; [`continued_of`] knows.
 ///
 /// # Errors
 /// When a configuration cannot be written as TOML.
 pub fn changes(before: &RunConfig, after: &RunConfig) -> Result<Vec<Change>, ConfigError> {
-    let (a, b) = (flat(before)?, flat(after)?);
-    let open = [before, after].iter().any(|config| config.loader.views == ViewsOn::Auto);
+    Ok(changes_of(&table_of(before)?, &table_of(after)?))
+}
+
+/// The same of any task's configuration.
+fn changes_of(before: &Table, after: &Table) -> Vec<Change> {
+    let (a, b) = (flat(before), flat(after));
+    let is_open = |values: &BTreeMap<String, Value>| {
+        let auto = ViewsOn::Auto.to_string();
+        values.get(VIEWS).and_then(Value::as_str) == Some(&auto)
+    };
+    let open = is_open(&a) || is_open(&b);
     // Only what a method has is in its configuration.
     let absent = || "absent".to_owned();
     let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     let differ = keys.into_iter().filter(|key| a.get(*key) != b.get(*key));
-    Ok(differ
-        .map(|key| Change {
-            key: key.clone(),
-            before: a.get(key).map_or_else(absent, Value::to_string),
-            after: b.get(key).map_or_else(absent, Value::to_string),
-            is_harmless: HARMLESS.contains(&key.as_str()) && (key != VIEWS || open),
-        })
-        .collect())
+    let change = |key: &String| Change {
+        key: key.clone(),
+        before: a.get(key).map_or_else(absent, Value::to_string),
+        after: b.get(key).map_or_else(absent, Value::to_string),
+        is_harmless: HARMLESS.contains(&key.as_str()) && (key != VIEWS || open),
+    };
+    differ.map(change).collect()
 }
 
 /// As [`changes`], for a run that goes on: `rendered` is where the views were rendered before and where they are now (`cpu`
 /// or `gpu`), which `auto` decides by the machine. A run that does not say where it rendered them is taken by its word.
-///
-/// # Errors
-/// As [`changes`].
-pub fn continued(
-    before: &RunConfig,
-    after: &RunConfig,
-    rendered: [Option<ViewsOn>; 2],
-) -> Result<Vec<Change>, ConfigError> {
-    let mut all = changes(before, after)?;
+pub(crate) fn continued_of(before: &Table, after: &Table, rendered: [Option<ViewsOn>; 2]) -> Vec<Change> {
+    let mut all = changes_of(before, after);
     let [Some(then), Some(now)] = rendered else {
         all.iter_mut().filter(|change| change.key == VIEWS).for_each(|change| change.is_harmless = false);
-        return Ok(all);
+        return all;
     };
     all.retain(|change| change.key != VIEWS);
     if then != now {
@@ -91,13 +92,13 @@ pub fn continued(
             is_harmless: false,
         });
     }
-    Ok(all)
+    all
 }
 
-fn flat(config: &RunConfig) -> Result<BTreeMap<String, Value>, ConfigError> {
+fn flat(table: &Table) -> BTreeMap<String, Value> {
     let mut values = BTreeMap::new();
-    flatten("", &table_of(config)?, &mut values);
-    Ok(values)
+    flatten("", table, &mut values);
+    values
 }
 
 fn flatten(prefix: &str, table: &Table, to: &mut BTreeMap<String, Value>) {
@@ -140,7 +141,7 @@ mod tests {
     fn every_key_is_decided() {
         // Another crop or another choice of images is another measurement: one curve, and a best, must not mix them.
         let decisive = ["eval.resize_px", "eval.crop_px", "eval.max_train", "eval.max_test"];
-        let all = flat(&RunConfig::default()).unwrap();
+        let all = flat(&table_of(&RunConfig::default()).unwrap());
         let how = |key: &&String| ["loader.", "log.", "eval.", "watch."].iter().any(|s| key.starts_with(s));
         for key in all.keys().filter(how) {
             let (harmless, decides) = (HARMLESS.contains(&key.as_str()), decisive.contains(&key.as_str()));
@@ -163,7 +164,9 @@ mod tests {
         let auto = RunConfig::default();
         let [on_cpu, on_gpu] = ["loader.views=cpu", "loader.views=gpu"].map(|set| over(&auto, &[set]));
         let refused = |before: &RunConfig, after: &RunConfig, rendered| {
-            continued(before, after, rendered).unwrap().iter().any(|c| c.key == VIEWS && !c.is_harmless)
+            continued_of(&table_of(before).unwrap(), &table_of(after).unwrap(), rendered)
+                .iter()
+                .any(|c| c.key == VIEWS && !c.is_harmless)
         };
         // The same word on another machine.
         assert!(refused(&auto, &auto, [cpu, gpu]));
@@ -178,7 +181,8 @@ mod tests {
         // Before a device is open, only two plain words are known to differ.
         let plain = |before: &RunConfig, after: &RunConfig| changes(before, after).unwrap()[0].is_harmless;
         assert!(!plain(&on_cpu, &on_gpu) && plain(&auto, &on_cpu));
-        let found = continued(&auto, &auto, [cpu, gpu]).unwrap();
+        let table = table_of(&auto).unwrap();
+        let found = continued_of(&table, &table, [cpu, gpu]);
         assert!(found[0].before.contains("--set loader.views=cpu"), "{found:?}");
     }
 }

@@ -1,6 +1,8 @@
 //! Values that can be wrong by themselves or together, before anything is built.
 
-use super::{BackboneArch, ConfigError, RunConfig};
+use ocelli_models::BackboneArch;
+
+use super::{ConfigError, RunConfig};
 
 fn fail<T>(key: &'static str, expected: &str, found: &dyn ToString) -> Result<T, ConfigError> {
     Err(ConfigError::Value { key, expected: expected.into(), found: found.to_string() })
@@ -15,7 +17,7 @@ impl RunConfig {
         self.check_counts()?;
         self.check_views()?;
         self.check_numbers()?;
-        if self.method.has_queue() { self.check_contrast() } else { Ok(()) }
+        Ok(self.recipe().check(&self.facts(&self.backbone(), None))?)
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
@@ -43,10 +45,6 @@ impl RunConfig {
             ("views.global_size_px", self.views.global_size_px, 4096),
             ("views.local_size_px", self.views.local_size_px, 4096),
             ("views.local_crops", self.views.local_crops, 1000),
-            ("dino.head.out_dim", self.dino.head.out_dim, 100_000_000),
-            ("moco.queue", self.moco.queue, 100_000_000),
-            ("moco.out_dim", self.moco.out_dim, 1_000_000),
-            ("moco.hidden_dim", self.moco.hidden_dim, 1_000_000),
         ] {
             if value > most {
                 return fail(key, &format!("at most {most}"), &value);
@@ -65,13 +63,13 @@ impl RunConfig {
     }
 
     fn check_views(&self) -> Result<(), ConfigError> {
-        let cell = self.cell_px();
+        let backbone = self.backbone();
+        let cell = backbone.cell_px();
         let smallest = if self.views.local_crops > 0 { self.views.local_size_px } else { usize::MAX };
         for (key, side) in [("views.global_size_px", self.views.global_size_px), ("views.local_size_px", smallest)]
         {
             if side < cell {
-                let what = if matches!(self.arch, BackboneArch::Vit(_)) { "patch" } else { "cell" };
-                return fail(key, &format!("at least one {what}, {cell} px"), &side);
+                return fail(key, &format!("at least one {}, {cell} px", backbone.cell_name()), &side);
             }
         }
         for (key, [low, high]) in
@@ -89,13 +87,8 @@ impl RunConfig {
     }
 
     fn check_numbers(&self) -> Result<(), ConfigError> {
+        self.optim.check()?;
         for (key, value) in [
-            ("optim.lr", self.optim.lr),
-            ("optim.min_lr", self.optim.min_lr),
-            ("optim.weight_decay", self.optim.weight_decay),
-            ("optim.weight_decay_end", self.optim.weight_decay_end),
-            ("optim.clip_grad", self.optim.clip_grad),
-            ("optim.lars_eta", self.optim.lars_eta),
             ("log.checkpoint_every_minutes", self.log.checkpoint_every_minutes),
             ("watch.patience_epochs", self.watch.patience_epochs),
             ("views.blur_sigma_max", f64::from(self.views.blur_sigma_max)),
@@ -104,31 +97,11 @@ impl RunConfig {
                 return fail(key, "a number of at least 0", &value);
             }
         }
-        if !(0.0..1.0).contains(&self.optim.momentum) {
-            return fail("optim.momentum", "at least 0 and below 1", &self.optim.momentum);
-        }
         if !(0.0..=1.0).contains(&self.loader.max_bad_fraction) {
             return fail("loader.max_bad_fraction", "a share from 0 to 1", &self.loader.max_bad_fraction);
         }
         if !(0.0..1.0).contains(&self.drop_path) {
             return fail("drop_path", "at least 0 and below 1", &self.drop_path);
-        }
-        Ok(())
-    }
-
-    /// What MoCo v2 and DenseCL want beside their own constants, which they check themselves.
-    fn check_contrast(&self) -> Result<(), ConfigError> {
-        if let BackboneArch::Vit(arch) = &self.arch {
-            let expected = format!("a ResNet for {}, such as resnet-50", self.method);
-            return fail("arch", &expected, &arch);
-        }
-        if self.views.local_crops > 0 {
-            let expected = format!("0: {} compares two views of each image", self.method);
-            return fail("views.local_crops", &expected, &self.views.local_crops);
-        }
-        if self.moco.queue == 0 || !self.moco.queue.is_multiple_of(self.batch_size) {
-            let expected = format!("a multiple of batch_size, {}", self.batch_size);
-            return fail("moco.queue", &expected, &self.moco.queue);
         }
         Ok(())
     }

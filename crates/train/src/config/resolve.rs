@@ -2,7 +2,9 @@
 
 use toml::{Table, Value};
 
-use super::{ConfigError, MethodKind, RunConfig, preset};
+use ocelli_methods::METHODS;
+
+use super::{ConfigError, MethodChoice, RunConfig, preset};
 
 /// Builds a configuration: the method's published defaults, then the preset, then the file, then the single values.
 ///
@@ -18,7 +20,10 @@ pub fn resolve(
 ) -> Result<RunConfig, ConfigError> {
     let mut layers: Vec<(Table, String)> = Vec::new();
     if let Some(name) = preset_name {
-        layers.push((parse(preset(name)?.toml, name)?, name.to_owned()));
+        let (recipe, preset) = preset(name)?;
+        let mut layer = parse(preset.toml, name)?;
+        layer.entry("method").or_insert_with(|| recipe.name.into());
+        layers.push((layer, name.to_owned()));
     }
     if let Some((name, text)) = file {
         layers.push((parse(text, name)?, name.to_owned()));
@@ -28,8 +33,36 @@ pub fn resolve(
     }
     // Every method has defaults of its own, so the last layer that names one comes first.
     let method = layers.iter().rev().find_map(|(layer, _)| layer.get("method")?.as_str());
-    let method = method.map_or(Ok(MethodKind::Dino), str::parse)?;
-    finish(table_of(&RunConfig::of(method))?, layers)
+    let method = method.map_or(Ok(MethodChoice::default()), str::parse)?;
+    finish(table_of(&RunConfig::of(method)?)?, layers)
+}
+
+/// A method's defaults: the common ones, over them what its recipe sets, and its own sections.
+pub(super) fn defaults(method: MethodChoice) -> Result<RunConfig, ConfigError> {
+    let recipe = method.recipe();
+    let base = RunConfig { method, own: (recipe.sections)()?, ..RunConfig::default() };
+    let mut table = table_of(&base)?;
+    let name = format!("defaults of {}", recipe.name);
+    merge(&mut table, parse(recipe.defaults, &name)?, "", &name)?;
+    of_table(table)
+}
+
+/// The configuration a run or a checkpoint keeps, as it was written. Sections of other methods, which earlier versions
+/// wrote too, are passed over.
+///
+/// # Errors
+/// Unknown keys and values of the wrong type.
+pub fn stored(text: &str, name: &str) -> Result<RunConfig, ConfigError> {
+    let mut table = parse(text, name)?;
+    let method = table.get("method").and_then(Value::as_str).map_or(Ok(MethodChoice::default()), str::parse)?;
+    let mut base = table_of(&RunConfig { method, own: (method.recipe().sections)()?, ..RunConfig::default() })?;
+    for other in METHODS {
+        for section in (other.sections)()?.0.keys().filter(|s| !base.contains_key(*s)) {
+            table.remove(section);
+        }
+    }
+    merge(&mut base, table, "", name)?;
+    of_table(base)
 }
 
 /// Lays single values over a configuration.
@@ -45,22 +78,27 @@ fn finish(mut table: Table, layers: Vec<(Table, String)>) -> Result<RunConfig, C
     for (layer, name) in layers {
         merge(&mut table, layer, "", &name)?;
     }
-    let config: RunConfig = table.try_into().map_err(|e: toml::de::Error| ConfigError::Toml {
-        source_name: "configuration".into(),
-        reason: e.message().to_owned(),
-    })?;
+    let config = of_table(table)?;
     config.check()?;
     Ok(config)
 }
 
-pub(super) fn table_of(config: &RunConfig) -> Result<Table, ConfigError> {
+fn of_table(table: Table) -> Result<RunConfig, ConfigError> {
+    table.try_into().map_err(|e: toml::de::Error| ConfigError::Toml {
+        source_name: "configuration".into(),
+        reason: e.message().to_owned(),
+    })
+}
+
+pub(crate) fn table_of(config: &RunConfig) -> Result<Table, ConfigError> {
     Table::try_from(config)
         .map_err(|e| ConfigError::Toml { source_name: "configuration".into(), reason: e.to_string() })
 }
 
 fn parse(text: &str, name: &str) -> Result<Table, ConfigError> {
     text.parse().map_err(|e: toml::de::Error| {
-        let line = e.span().map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count());
+        let before = |at: usize| text.bytes().take(at).filter(|b| *b == b'\n').count();
+        let line = e.span().map(|s| 1 + before(s.start));
         let at = line.map(|l| format!("line {l}: ")).unwrap_or_default();
         ConfigError::Toml { source_name: name.to_owned(), reason: format!("{at}{}", e.message()) }
     })
@@ -96,6 +134,7 @@ fn merge(base: &mut Table, over: Table, prefix: &str, source_name: &str) -> Resu
         let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         let hint = nearest(&key, base.keys());
         let Some(slot) = base.get_mut(&key) else {
+            let hint = of_another_method(&full).unwrap_or(hint);
             return Err(ConfigError::UnknownKey { key: full, source_name: source_name.to_owned(), hint });
         };
         match (slot, value) {
@@ -111,6 +150,13 @@ fn merge(base: &mut Table, over: Table, prefix: &str, source_name: &str) -> Resu
         }
     }
     Ok(())
+}
+
+/// Whose section it is, where another method has it.
+fn of_another_method(section: &str) -> Option<String> {
+    let has = |recipe: &&&ocelli_methods::Recipe| (recipe.sections)().is_ok_and(|s| s.0.contains_key(section));
+    let other = METHODS.iter().find(has)?;
+    Some(format!("; it is a section of the method \"{}\", and this run has another", other.name))
 }
 
 /// "; did you mean …?" when a name is close to a known one.
@@ -141,7 +187,34 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use ocelli_methods::{DinoConfig, MocoConfig};
+
     use super::*;
+
+    #[test]
+    fn every_method_has_defaults_with_its_own_sections_and_no_other() {
+        for recipe in METHODS {
+            let config = RunConfig::of(recipe.name.parse().unwrap()).unwrap();
+            config.check().unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
+            let own: Vec<&String> = config.own.0.keys().collect();
+            assert_eq!(own, (recipe.sections)().unwrap().0.keys().collect::<Vec<_>>());
+            for key in recipe.keys {
+                assert!(config.own.value(key.name).is_some(), "{} declares {}", recipe.name, key.name);
+            }
+            let text = toml::to_string_pretty(&config).unwrap();
+            assert_eq!(stored(&text, "config.toml").unwrap(), config, "{text}");
+        }
+    }
+
+    #[test]
+    fn configurations_of_earlier_versions_are_read() {
+        // They had the sections of every method.
+        let text = "method = \"moco\"\narch = \"resnet-18\"\n[moco]\nqueue = 128\n[dino]\nstudent_temp = 0.2\n[densecl]\nlambda = 0.5\n";
+        let config = stored(text, "config.toml").unwrap();
+        assert_eq!(config.own.count("moco.queue"), 128);
+        assert_eq!(config.own.0.len(), 1);
+        assert!(stored("method = \"moco\"\n[other]\nx = 1\n", "config.toml").is_err());
+    }
 
     #[test]
     fn later_layers_win() {
@@ -150,7 +223,8 @@ mod tests {
         let config = resolve(Some("vit-s16-300"), Some(file), &sets).unwrap();
         assert_eq!((config.epochs, config.optim.lr), (7, 1.0));
         assert_eq!(config.arch.to_string(), "vit-ti/8");
-        assert!(!config.dino.head.norm_last_layer, "the preset's value stays where nothing overrides it");
+        let dino: DinoConfig = config.section("dino").unwrap();
+        assert!(!dino.head.norm_last_layer, "the preset's value stays where nothing overrides it");
     }
 
     #[test]
@@ -159,12 +233,14 @@ mod tests {
             resolve(None, None, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).unwrap()
         };
         let moco = of(&["method=moco"]);
-        assert_eq!((moco.arch.to_string().as_str(), moco.optim.lr, moco.moco.queue), ("resnet-50", 0.03, 65_536));
-        assert_eq!(moco, RunConfig::of(MethodKind::Moco));
+        let own: MocoConfig = moco.section("moco").unwrap();
+        assert_eq!((moco.arch.to_string().as_str(), moco.optim.lr, own.queue), ("resnet-50", 0.03, 65_536));
+        let method = |name: &str| name.parse::<MethodChoice>().unwrap();
+        assert_eq!(moco, RunConfig::of(method("moco")).unwrap());
         let densecl = of(&["method=densecl", "arch=resnet18"]);
         assert_eq!(
             densecl,
-            RunConfig { arch: "resnet-18".parse().unwrap(), ..RunConfig::of(MethodKind::DenseCl) }
+            RunConfig { arch: "resnet-18".parse().unwrap(), ..RunConfig::of(method("densecl")).unwrap() }
         );
         assert_eq!(of(&["arch=resnet50"]).optim, RunConfig::default().optim);
     }
@@ -182,10 +258,15 @@ mod tests {
         assert!(message(&["views.local_size_px=8"]).contains("at least one patch"));
         assert!(message(&["arch=resnet"]).contains("unknown architecture"));
         assert!(message(&["method=simclr"]).contains("\"densecl\""));
-        assert!(message(&["method=moco", "arch=vit-s/16"]).contains("arch: expected a ResNet for moco"));
+        assert!(
+            message(&["method=moco", "arch=vit-s/16"])
+                .contains("arch: expected a ResNet, such as resnet-50 for moco")
+        );
         assert!(
             message(&["method=moco", "moco.queue=1000"]).contains("moco.queue: expected a multiple of batch_size")
         );
+        assert!(message(&["method=moco", "dino.student_temp=1"]).contains("a section of the method \"dino\""));
+        assert!(message(&["dino.head.out_dim=1"]).contains("dino.head.out_dim: expected 2 or more, found 1"));
         assert!(message(&["method=densecl", "views.local_crops=2"]).contains("views.local_crops: expected 0"));
         assert!(
             message(&["method=moco", "resnet.norm_groups=3"]).contains("resnet.norm_groups: expected a divisor")

@@ -3,19 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
-use ocelli_data::{EpochIter, ViewBatch};
-use ocelli_methods::StepClock;
-
 use super::{Listen, Trainer};
-use crate::config::MethodKind;
 use crate::event::Figures;
-use crate::features::to_tensor;
 use crate::fence::fenced;
-use crate::learner::MicroBatch;
-use crate::means::{Means, Pending};
+use crate::means::{Means, Unread};
+use crate::task::{Rates, Task};
 use crate::watch::OnCollapse;
-use crate::{EpochFigures, Event, RunDir, StepFigures, StepRates, TrainError, view_box};
+use crate::{EpochFigures, Event, RunDir, StepFigures, TrainError};
 
 /// What a step takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,7 +31,7 @@ pub(super) enum EpochEnd {
     Stopped,
 }
 
-impl Trainer {
+impl<T: Task> Trainer<T> {
     /// Does up to `steps` optimizer steps after a first one, fewer when they take long, and throws the result away: what a
     /// step takes, in time and, while this lives, in memory. The run itself cannot be made with this trainer any more.
     ///
@@ -46,18 +40,16 @@ impl Trainer {
     pub fn measure(&mut self, steps: usize) -> Result<Measured, TrainError> {
         fenced(|| {
             // With every parameter in training, as it is in most of the run.
-            self.position.epochs_done = self.frozen_epochs();
-            let mut batches = self.loader.epoch(0, 0);
+            self.task.begin_epoch(self.task.typical_epoch(), 0);
             let mut times: Vec<f64> = Vec::new();
             for iteration in 0..(steps + 1).min(self.steps_per_epoch()) {
                 if iteration > 1 && times.iter().sum::<f64>() > LONG_ENOUGH_S {
                     break;
                 }
                 let started = Instant::now();
-                let (micro, rates) = self.next_step(&mut batches, iteration)?;
-                let mut pending = Pending::default();
-                pending.push(self.learner.step(&mut self.optimizer, &micro, &rates));
-                pending.read()?;
+                let mut unread = Unread::default();
+                unread.push(self.task.step(iteration)?);
+                unread.read()?;
                 times.push(started.elapsed().as_secs_f64());
             }
             let first_s = times.first().copied().unwrap_or_default();
@@ -75,126 +67,74 @@ impl Trainer {
         let epoch = self.position.epochs_done;
         let (wall, cpu) = (Instant::now(), cpu_seconds());
         let (wall_before, cpu_before) = (self.position.epoch_wall_s, self.position.epoch_cpu_s);
-        let (steps, accumulate) = (self.steps_per_epoch(), self.config.accumulate);
-        let mut batches = self.loader.epoch(epoch, self.position.step_in_epoch * accumulate);
-        let mut pending = Pending::default();
+        let steps = self.steps_per_epoch();
+        if self.position.step_in_epoch < steps {
+            self.task.begin_epoch(epoch, self.position.step_in_epoch);
+        }
+        let mut unread = Unread::default();
         let mut since = (Instant::now(), self.steps_done());
         while self.position.step_in_epoch < steps {
             let iteration = self.steps_done();
-            let (micro, rates) = self.next_step(&mut batches, iteration)?;
-            pending.push(self.learner.step(&mut self.optimizer, &micro, &rates));
+            unread.push(self.task.step(iteration)?);
             self.position.step_in_epoch += 1;
             listen(&Event::Tick { step: iteration + 1 })?;
-            self.writer.poll()?;
+            self.poll_writing(listen)?;
 
             let waiting = iteration + 1 - since.1;
             let (stop, save) = (self.stop.load(Ordering::Relaxed), dir.is_some() && self.is_save_due());
-            let row_due = self.position.row_means.len() + waiting >= self.config.log.every_steps
-                || self.position.step_in_epoch == steps;
+            let is_end = self.position.step_in_epoch == steps;
+            let row_due = self.position.row_means.len() + waiting >= self.cadence.log.every_steps || is_end;
             if stop || save || row_due {
                 let seconds = since.0.elapsed().as_secs_f64().max(1e-9);
-                self.read_figures(&mut pending)?;
+                self.read_figures(&mut unread)?;
                 if row_due {
-                    let images_per_second = (waiting * self.config.batch_size) as f64 / seconds;
-                    self.row(&rates, self.schedules.momentum.at(iteration), images_per_second, listen)?;
+                    let images_per_second = (waiting * self.cadence.batch_size) as f64 / seconds;
+                    self.row(images_per_second, listen)?;
                 }
                 since = (Instant::now(), iteration + 1);
             }
             self.position.epoch_wall_s = wall_before + wall.elapsed().as_secs_f64();
             let spent = cpu.and_then(|before| cpu_seconds().map(|now| now - before));
             self.position.epoch_cpu_s = cpu_before + spent.unwrap_or_default();
-            if stop {
+            // A whole epoch is saved, evaluated and told as such.
+            if stop && !is_end {
                 return Ok(EpochEnd::Stopped);
             }
-            if save {
+            if save && !is_end {
                 self.save(dir, listen)?;
             }
         }
-        let (all, last) = (&self.position.epoch_means, (epoch + 1) * steps - 1);
+        let (all, rates) = (&self.position.epoch_means, self.task.rates((epoch + 1) * steps - 1));
+        let figures = self.named(all);
+        let seen = self.declared.signs.iter().filter(|s| s.is_seen(&figures, &self.declared.levels));
         Ok(EpochEnd::Done(EpochFigures {
             epoch,
-            loss: self.mean(all, "loss"),
-            feature_std: self.mean(all, "feature_std"),
-            of_method: self.of_method(all),
-            max_parameter_gradient_norm: all.max(self.learner.figures().len() + 1),
-            lr: self.schedules.lr_at(last),
-            weight_decay: self.schedules.weight_decay.at(last),
-            momentum: self.schedules.momentum.at(last),
+            signs: seen.map(|s| s.name).collect(),
+            figures,
+            scores: Figures::default(),
+            max_parameter_gradient_norm: all.max(self.declared.figures.len() + 1),
+            lr: rates.lr,
+            weight_decay: rates.weight_decay,
+            momentum: rates.momentum,
             knn: None,
             wall_s: self.position.epoch_wall_s,
             cpu_s: cpu.map(|_| self.position.epoch_cpu_s),
         }))
     }
 
-    /// The mean of a figure.
-    fn mean(&self, means: &Means, name: &str) -> f64 {
-        self.learner.figures().iter().position(|n| *n == name).map(|i| means.mean(i)).unwrap_or_default()
-    }
-
-    /// The means of what only this method tells.
-    fn of_method(&self, means: &Means) -> Figures {
-        let named = self.learner.figures().iter().enumerate();
-        let own = named.filter(|(_, name)| !["loss", "feature_std"].contains(name));
-        own.map(|(i, name)| (*name, means.mean(i))).collect()
-    }
-
-    /// Epochs at the start in which not every parameter is trained.
-    fn frozen_epochs(&self) -> usize {
-        match self.config.method {
-            MethodKind::Dino => self.config.dino.freeze_last_layer_epochs,
-            MethodKind::Moco | MethodKind::DenseCl => 0,
-        }
-    }
-
-    /// The micro-batches of an optimizer step and the schedules' values.
-    fn next_step(
-        &self,
-        batches: &mut EpochIter,
-        iteration: usize,
-    ) -> Result<(Vec<MicroBatch>, StepRates), TrainError> {
-        let clock = |micro_batch| StepClock {
-            epoch: self.position.epochs_done,
-            iteration,
-            micro_batch,
-            momentum: self.schedules.momentum.at(iteration),
-            seed: self.config.seed,
-        };
-        let rates = StepRates {
-            lr: self.schedules.lr_at(iteration),
-            weight_decay: self.schedules.weight_decay.at(iteration),
-            clip: self.config.optim.clip_grad,
-        };
-        let micro = batches.take(self.config.accumulate).enumerate().map(|(i, batch)| {
-            let batch = batch?;
-            Ok(MicroBatch {
-                views: self.views(&batch),
-                images: batch.indices.len(),
-                places: batch.places.iter().map(|views| views.iter().map(view_box).collect()).collect(),
-                clock: clock(i),
-            })
-        });
-        Ok((micro.collect::<Result<_, TrainError>>()?, rates))
-    }
-
-    /// The views of a batch on the device, a tensor for each size.
-    fn views(&self, batch: &ViewBatch) -> Vec<Tensor<4>> {
-        #[cfg(feature = "gpu")]
-        if !batch.drawn.is_empty() {
-            return crate::gpu_views::render_batch(batch, self.loader.plan(), &self.device);
-        }
-        batch.groups.iter().map(|g| to_tensor(g, &self.device)).collect()
+    /// Means by the figures' names.
+    fn named(&self, means: &Means) -> Figures {
+        self.declared.figures.iter().enumerate().map(|(i, f)| (f.name, means.mean(i))).collect()
     }
 
     /// Waits for the device and adds up what the steps since the last time gave.
-    fn read_figures(&mut self, pending: &mut Pending) -> Result<(), TrainError> {
-        let rows = pending.read()?;
+    fn read_figures(&mut self, unread: &mut Unread) -> Result<(), TrainError> {
+        let rows = unread.read()?;
         let first = self.steps_done() - rows.len();
-        let norm = self.learner.figures().len();
+        let norm = self.declared.figures.len();
         for (i, row) in rows.iter().enumerate() {
-            for (what, value) in
-                [("the loss", row[0]), ("the gradient's norm", row.get(norm).copied().unwrap_or_default())]
-            {
-                if !value.is_finite() {
+            for (what, value) in [("the loss", row.first()), ("the gradient's norm", row.get(norm))] {
+                if let Some(value) = value.copied().filter(|v| !v.is_finite()) {
                     return Err(TrainError::NotFinite { what, value, step: first + i + 1 });
                 }
             }
@@ -204,38 +144,37 @@ impl Trainer {
         Ok(())
     }
 
-    /// Tells the figures since the last row, and looks at them for collapse.
-    fn row(
-        &mut self,
-        rates: &StepRates,
-        momentum: f64,
-        images_per_second: f64,
-        listen: Listen<'_>,
-    ) -> Result<(), TrainError> {
-        let (means, norm) = (std::mem::take(&mut self.position.row_means), self.learner.figures().len());
+    /// Tells the figures since the last row, and looks at them for signs of collapse.
+    fn row(&mut self, images_per_second: f64, listen: Listen<'_>) -> Result<(), TrainError> {
+        let (means, norm) = (std::mem::take(&mut self.position.row_means), self.declared.figures.len());
+        let step = self.steps_done() - 1;
+        let Rates { lr, weight_decay, momentum } = self.task.rates(step);
         let figures = StepFigures {
             epoch: self.position.epochs_done,
-            step: self.steps_done() - 1,
-            loss: self.mean(&means, "loss"),
-            feature_std: self.mean(&means, "feature_std"),
-            of_method: self.of_method(&means),
+            step,
+            figures: self.named(&means),
             gradient_norm: means.mean(norm),
             max_parameter_gradient_norm: means.max(norm + 1),
-            lr: rates.lr,
-            weight_decay: rates.weight_decay,
+            lr,
+            weight_decay,
             momentum,
             images_per_second,
         };
-        let (watch, per_epoch) = (&self.config.watch, self.steps_per_epoch());
-        let from = self.config.optim.warmup_epochs.max(self.frozen_epochs()) * per_epoch;
-        // A queue of random keys says nothing, and the loss rises while real ones come in.
-        let from = from.max(2 * self.queue_steps());
+        let (watch, per_epoch) = (&self.cadence.watch, self.steps_per_epoch());
+        let from = (self.cadence.warmup_epochs * per_epoch).max(self.task.unsettled_steps());
         let patience = (watch.patience_epochs * per_epoch as f64).ceil() as usize;
-        let (ln_k, on_collapse) = (self.config.uniform_entropy(), watch.collapse);
-        let collapse = self.position.watch.see(&figures, ln_k, from, patience);
+        let on_collapse = watch.collapse;
+        let (signs, levels) = (&self.declared.signs, &self.declared.levels);
+        let form = if step < from {
+            None
+        } else {
+            signs.iter().find(|s| s.is_seen(&figures.figures, levels)).map(|s| s.name)
+        };
+        let collapse = self.position.watch.see(step, form, patience);
         listen(&Event::Step(figures))?;
-        let Some(form) = collapse else { return Ok(()) };
-        let error = TrainError::Collapsed { form, since: self.position.watch.healthy_until().unwrap_or_default() };
+        let sign = collapse.and_then(|name| self.declared.signs.iter().find(|s| s.name == name));
+        let Some(sign) = sign.copied() else { return Ok(()) };
+        let error = TrainError::Collapsed { sign, since: self.position.watch.healthy_until().unwrap_or_default() };
         match on_collapse {
             OnCollapse::Stop => Err(error),
             OnCollapse::Warn if self.position.watch.tell() => {

@@ -1,17 +1,15 @@
 //! What a run leaves behind and goes on from.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Listen, Summary, Trainer};
-use crate::checkpoint::{Checkpoint, Position};
+use crate::checkpoint::{Checkpoint, Position, Written};
 use crate::checkpoint_files::{Keep, prune};
-use crate::config::{MethodKind, continued};
-use crate::encoder::EncoderConfig;
-use crate::resnet::load_resnet_into;
-use crate::{Encoder, EpochFigures, Event, RunDir, TrainError, load_backbone_into};
+use crate::config::continued_of;
+use crate::task::Task;
+use crate::{EpochFigures, Event, RunDir, TrainError};
 
-impl Trainer {
+impl<T: Task> Trainer<T> {
     /// Starts from the weights that the configuration names, if it names any: the backbone of every network. Returns
     /// what was loaded, in words. ([`Trainer::resume`] does this by itself where it is needed.)
     ///
@@ -19,23 +17,7 @@ impl Trainer {
     /// When there is no such file, or it is of another network: the message lists what is missing, unexpected, and of
     /// another shape.
     pub fn init(&mut self) -> Result<Option<String>, TrainError> {
-        if self.config.init_from.is_empty() {
-            return Ok(None);
-        }
-        let path = Path::new(&self.config.init_from);
-        let (encoder, words) = match self.config.encoder_config() {
-            EncoderConfig::Vit(shape) => {
-                let (vit, words) = load_backbone_into(path, None, &shape, &self.device)?;
-                (Encoder::Vit(Box::new(vit)), words)
-            }
-            EncoderConfig::ResNet(shape) => {
-                let (net, words) = load_resnet_into(path, &shape, &self.device)?;
-                (Encoder::ResNet(Box::new(net)), words)
-            }
-        };
-        self.learner.start_from(&encoder)?;
-        self.untrained = Some(encoder);
-        Ok(Some(words))
+        self.task.init()
     }
 
     /// Goes on from the newest whole checkpoint in `dir`: networks, moments, centre or queues, schedules, data order and the rows
@@ -64,43 +46,39 @@ impl Trainer {
             return Err(differs("data", "the images of the first part".into(), "as many with other names".into()));
         }
         let views = now.views;
-        let changed = continued(&checkpoint.config, &self.config, [then.views, views])?;
+        let (before, after) = (self.task.stored_config(&checkpoint.config)?, self.task.config()?);
+        let changed = continued_of(&before, &after, [then.views, views]);
         if let Some(change) = changed.into_iter().find(|c| !c.is_harmless) {
             return Err(differs(&change.key, change.before, change.after));
         }
         if then.baseline_done {
-            self.untrained = None;
+            self.task.skip_baseline();
         } else {
             self.init()?;
         }
-        self.learner.load(&checkpoint.state, &mut self.optimizer)?;
+        self.task.load(&checkpoint.state)?;
         self.position = Position { views, ..checkpoint.position };
-        self.loader.add_bad(&self.position.bad);
+        self.task.add_bad(&self.position.bad);
         dir.rewind_metrics(self.position.metrics_bytes)?;
         self.resumed_from = Some(name);
         Ok(warnings)
     }
 
-    /// Bytes of a checkpoint: two networks, what the optimizer remembers of everything trained, queues.
+    /// Bytes of a checkpoint: the trained network, what the optimizer remembers of it, and what is held between steps.
     pub fn checkpoint_bytes(&self) -> usize {
-        let shape = self.shape();
-        let trained = shape.backbone_parameters + shape.head_parameters;
-        4 * ((2 + self.optimizer.memory()) * trained + self.queue_values())
+        let size = &self.size;
+        let trained = size.backbone_parameters + size.head_parameters;
+        4 * ((1 + size.optimizer_values) * trained + size.held_values)
     }
 
-    /// Bytes of parameters, gradients, what the optimizer remembers, the network that follows, and queues.
+    /// Bytes of a checkpoint's contents and the gradients.
     pub fn state_bytes(&self) -> usize {
-        let shape = self.shape();
-        self.checkpoint_bytes() + 4 * (shape.backbone_parameters + shape.head_parameters)
+        self.checkpoint_bytes() + 4 * (self.size.backbone_parameters + self.size.head_parameters)
     }
 
-    fn queue_values(&self) -> usize {
-        let queue = self.config.moco.queue * self.config.moco.out_dim;
-        match self.config.method {
-            MethodKind::Dino => 0,
-            MethodKind::Moco => queue,
-            MethodKind::DenseCl => 2 * queue,
-        }
+    /// Bytes an evaluation takes beside that, at most.
+    pub fn evaluation_bytes(&self) -> usize {
+        self.task.evaluation_bytes()
     }
 
     /// Saves (where `dir` is given: otherwise that is done), and says that the run stopped.
@@ -113,34 +91,46 @@ impl Trainer {
         if dir.is_some() {
             self.save(dir, listen)?;
         }
-        self.writer.finish()?;
+        self.finish_writing(listen)?;
         let (step, checkpoint) = (self.steps_done(), self.resumed_from.clone());
         listen(&Event::Stopped { message: format!("asked to stop after {step} steps"), step, checkpoint })?;
-        Ok(Summary { last, wall_s: self.position.wall_s, best: self.position.best, stopped: true })
+        let (wall_s, best) = (self.position.wall_s, self.position.best.clone());
+        Ok(Summary { last, wall_s, best, stopped: true })
     }
 
-    /// Copies everything the run holds and has it written while training goes on.
+    /// Copies everything the run holds and has it written while training goes on. The event is sent when the file is there.
     pub(super) fn save(&mut self, dir: Option<&RunDir>, listen: Listen<'_>) -> Result<(), TrainError> {
         let Some(dir) = dir else { return Ok(()) };
         let asked = Instant::now();
-        let mut state = self.learner.state()?;
-        for (name, tensor) in self.optimizer.state()?.tensors {
-            state.tensors.push((format!("optimizer.{name}"), tensor));
-        }
-        self.position.bad = self.loader.bad();
+        let state = self.task.state()?;
+        self.position.bad = self.task.bad();
         self.position.metrics_bytes = dir.metrics_bytes();
-        let path = dir.checkpoint_path(self.position.epochs_done, self.position.step_in_epoch);
+        // An epoch that is trained but not yet evaluated counts as done to whoever looks at the folder.
+        let (mut epochs, mut step) = (self.position.epochs_done, self.position.step_in_epoch);
+        if step == self.steps_per_epoch() {
+            (epochs, step) = (epochs + 1, 0);
+        }
+        let path = dir.checkpoint_path(epochs, step);
         let file = dir.relative(&path);
-        let (config, position) = (self.config.clone(), self.position.clone());
-        let checkpoint = Checkpoint { config, steps_done: self.steps_done(), position, state };
+        let config = self.task.config()?.to_string();
+        let checkpoint = Checkpoint {
+            config,
+            describes: self.task.describes(),
+            epochs_done: epochs,
+            steps_done: self.steps_done(),
+            position: self.position.clone(),
+            state,
+        };
         let keep = Keep {
-            newest: self.config.log.keep_checkpoints,
-            every_epochs: self.config.log.keep_every_epochs,
+            newest: self.cadence.log.keep_checkpoints,
+            every_epochs: self.cadence.log.keep_every_epochs,
             healthy_until: self.position.watch.healthy_until(),
             steps_per_epoch: self.steps_per_epoch(),
         };
         let (metrics, root) = (dir.metrics_file(), dir.path().to_owned());
-        self.writer.start(move || {
+        self.finish_writing(listen)?;
+        let waited_s = asked.elapsed().as_secs_f64();
+        self.writer.start(Written { file: file.clone(), waited_s }, move || {
             // The checkpoint counts on the rows before it.
             if let Some(metrics) = metrics {
                 metrics.sync_data().map_err(|e| TrainError::io(&root, "sync the metrics", &e))?;
@@ -149,15 +139,33 @@ impl Trainer {
             prune(&root, keep)
         })?;
         self.last_saved = Instant::now();
-        self.resumed_from = Some(file.clone());
-        let waited_s = asked.elapsed().as_secs_f64();
+        self.resumed_from = Some(file);
         self.position.waited_s += waited_s;
-        listen(&Event::Checkpoint { file, waited_s })
+        Ok(())
+    }
+
+    /// Waits for a checkpoint that is being written, and tells it.
+    pub(super) fn finish_writing(&mut self, listen: Listen<'_>) -> Result<(), TrainError> {
+        let written = self.writer.finish()?;
+        tell(written, listen)
+    }
+
+    /// Tells a checkpoint that has been written, without waiting.
+    pub(super) fn poll_writing(&mut self, listen: Listen<'_>) -> Result<(), TrainError> {
+        let written = self.writer.poll()?;
+        tell(written, listen)
     }
 
     /// Whether a checkpoint within the epoch is due.
     pub(super) fn is_save_due(&self) -> bool {
-        let minutes = self.config.log.checkpoint_every_minutes;
+        let minutes = self.cadence.log.checkpoint_every_minutes;
         minutes > 0.0 && self.last_saved.elapsed() >= Duration::from_secs_f64(60.0 * minutes)
+    }
+}
+
+fn tell(written: Option<Written>, listen: Listen<'_>) -> Result<(), TrainError> {
+    match written {
+        Some(Written { file, waited_s }) => listen(&Event::Checkpoint { file, waited_s }),
+        None => Ok(()),
     }
 }

@@ -7,7 +7,8 @@ use burn::tensor::{Tensor, TensorData};
 use ocelli_models::params::{self, FlatParam};
 use ocelli_models::weights::{HostTensor, StateDict};
 
-use ocelli_methods::optim::GradientSum;
+use super::{GradientSum, Group, read, stored};
+use crate::{MethodError, Network};
 
 /// How a gradient becomes a step. All keep one buffer per parameter: momentum·buffer + direction.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,19 +18,15 @@ pub enum SgdRule {
         /// Nesterov's form.
         nesterov: bool,
     },
-    /// LARS as in DINO and Barlow Twins: the decayed gradient scaled to η·‖parameter‖. With `matrices_only`, as published,
-    /// one-dimensional parameters are neither decayed nor scaled.
+    /// LARS: the decayed gradient scaled to η·‖parameter‖.
     Lars {
         /// η (0.001).
         eta: f64,
-        /// Leave biases and normalisations alone.
+        /// As published: one-dimensional parameters, biases and normalisations, are neither decayed nor scaled.
         matrices_only: bool,
-    },
-    /// LARS as in SimCLR and BYOL: the ratio is over the decayed gradient too, but the learning rate goes into the buffer,
-    /// which differs whenever it changes.
-    LarsRateInside {
-        /// η (0.001).
-        eta: f64,
+        /// As in SimCLR the learning rate goes into the buffer, which differs whenever it changes; else, as in DINO, BYOL
+        /// and Barlow Twins, it multiplies the buffer.
+        rate_inside: bool,
     },
     /// LARC as in SwAV: the ratio η·‖parameter‖/(‖gradient‖ + decay·‖parameter‖) on every parameter.
     Larc {
@@ -61,20 +58,23 @@ impl SgdState {
 
     /// One step at a learning rate and weight decay over every parameter that has a gradient.
     pub fn step<M: Module>(&mut self, module: M, gradients: &GradientSum, lr: f64, weight_decay: f64) -> M {
-        self.step_by(module, gradients, lr, |_| weight_decay)
+        self.step_by(module, gradients, lr, weight_decay, &|_| Group::default())
     }
 
-    /// The same with a weight decay for each parameter.
+    /// The same with groups.
     pub fn step_by<M: Module>(
         &mut self,
         module: M,
         gradients: &GradientSum,
         lr: f64,
-        weight_decay: impl Fn(&FlatParam) -> f64,
+        weight_decay: f64,
+        group: &dyn Fn(&FlatParam) -> Group,
     ) -> M {
         params::replace(module, |param| {
             let gradient = gradients.get(&param.name)?;
-            Some(self.step_parameter(param, gradient.clone(), lr, weight_decay(param)))
+            let group = group(param);
+            let step = || self.step_parameter(param, gradient.clone(), lr * group.lr, weight_decay * group.decay);
+            (!group.frozen).then(step)
         })
     }
 
@@ -83,15 +83,15 @@ impl SgdState {
         let matrix = param.shape.num_dims() != 1;
         let direction = match self.config.rule {
             SgdRule::Plain { .. } => gradient + p.clone() * decay,
-            SgdRule::Lars { matrices_only: true, .. } | SgdRule::LarsRateInside { .. } if !matrix => gradient,
-            SgdRule::Lars { eta, .. } | SgdRule::LarsRateInside { eta } => {
+            SgdRule::Lars { matrices_only: true, .. } if !matrix => gradient,
+            SgdRule::Lars { eta, .. } => {
                 let decayed = gradient + p.clone() * decay;
                 let ratio = trust(norm(&p) * eta, norm(&decayed));
                 decayed * ratio
             }
             SgdRule::Larc { eta } => larc(&p, gradient, eta, decay),
         };
-        let inside = matches!(self.config.rule, SgdRule::LarsRateInside { .. });
+        let inside = matches!(self.config.rule, SgdRule::Lars { rate_inside: true, .. });
         let direction = if inside { direction * lr } else { direction };
         let buffer = match self.buffers.remove(&param.name) {
             None => direction.clone(),
@@ -99,7 +99,7 @@ impl SgdState {
         };
         self.buffers.insert(param.name.clone(), buffer.clone());
         match self.config.rule {
-            SgdRule::LarsRateInside { .. } => p - buffer,
+            SgdRule::Lars { rate_inside: true, .. } => p - buffer,
             SgdRule::Plain { nesterov: true } => p - (direction + buffer * self.config.momentum) * lr,
             _ => p - buffer * lr,
         }
@@ -108,31 +108,38 @@ impl SgdState {
     /// The buffers as named tensors: `momentum_buffer.NAME`.
     ///
     /// # Errors
-    /// The name of a buffer that cannot be read from the device.
-    pub fn state(&self) -> Result<StateDict, String> {
+    /// When a buffer cannot be read from the device; it names the parameter.
+    pub fn state(&self) -> Result<StateDict, MethodError> {
         let mut names: Vec<&String> = self.buffers.keys().collect();
         names.sort();
         let mut state = StateDict::default();
         for name in names {
-            let values = self.buffers[name].clone().into_data().try_to_vec::<f32>().map_err(|_| name.clone())?;
+            let values = read(&self.buffers[name], BUFFER, name)?;
             let tensor = HostTensor { shape: vec![values.len()], values };
-            state.tensors.push((format!("momentum_buffer.{name}"), tensor));
+            state.tensors.push((format!("{BUFFER}.{name}"), tensor));
         }
         Ok(state)
     }
 
-    /// Restores [`SgdState::state`] for the parameters of `module`; others start anew.
-    pub fn load<M: Module>(&mut self, state: &StateDict, module: &M) {
-        self.buffers.clear();
-        for param in params::collect(module) {
-            let Some(found) = state.get(&format!("momentum_buffer.{}", param.name)) else { continue };
-            if found.values.len() == param.shape.num_elements() {
-                let data = TensorData::new(found.values.clone(), [found.values.len()]);
-                self.buffers.insert(param.name, Tensor::from_data(data, &param.values.device()));
-            }
+    /// Restores [`SgdState::state`] for the parameters of `net`. A parameter of which nothing is stored starts anew.
+    ///
+    /// # Errors
+    /// When a buffer has another length than its parameter; nothing is changed then.
+    pub fn load(&mut self, state: &StateDict, net: &dyn Network) -> Result<(), MethodError> {
+        let mut buffers = HashMap::new();
+        for param in net.parameters() {
+            let len = param.shape.num_elements();
+            let Some(found) = stored(state, BUFFER, &param.name, len)? else { continue };
+            let data = TensorData::new(found.values.clone(), [len]);
+            buffers.insert(param.name, Tensor::from_data(data, &param.values.device()));
         }
+        self.buffers = buffers;
+        Ok(())
     }
 }
+
+/// What a buffer is called in a checkpoint, before the parameter's name.
+const BUFFER: &str = "momentum_buffer";
 
 fn norm(values: &Tensor<1>) -> Tensor<1> {
     values.clone().powi_scalar(2).sum().sqrt()

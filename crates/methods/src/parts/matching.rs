@@ -1,6 +1,7 @@
 //! Which cell of the other view a cell is compared with.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ocelli_data::ViewBox;
 use serde::{Deserialize, Serialize};
 
 /// How cells of the two views are matched (Wang et al. 2021, table of matching strategies; geometric as Xie et al.
@@ -20,42 +21,15 @@ pub enum Matching {
     Geometric,
 }
 
-/// What a view shows of its image.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ViewBox {
-    /// Left edge of the crop; like the others in any unit both views of an image share.
-    pub left: f32,
-    /// Upper edge.
-    pub top: f32,
-    /// Width.
-    pub width: f32,
-    /// Height.
-    pub height: f32,
-    /// Mirrored left to right.
-    pub flip: bool,
-}
-
-impl ViewBox {
-    /// The place in the image a cell's centre shows: (x, y). Cells are row-major in a grid of `rows`×`cols`.
-    pub fn cell_centre(&self, cell: usize, [rows, cols]: [usize; 2]) -> (f32, f32) {
-        let x = ((cell % cols) as f32 + 0.5) / cols as f32;
-        let y = ((cell / cols) as f32 + 0.5) / rows as f32;
-        let x = if self.flip { 1.0 - x } else { x };
-        (self.left + x * self.width, self.top + y * self.height)
-    }
-
-    /// Where the view shows a place, in cells from its upper left corner (a cell's centre is at .5), if it does.
-    pub fn position_of(&self, (x, y): (f32, f32), [rows, cols]: [usize; 2]) -> Option<(f32, f32)> {
-        let across = (x - self.left) / self.width;
-        let across = if self.flip { 1.0 - across } else { across };
-        let down = (y - self.top) / self.height;
-        let inside = (0.0..=1.0).contains(&across) && (0.0..=1.0).contains(&down);
-        inside.then_some((across * cols as f32, down * rows as f32))
-    }
-
-    /// Diagonal of a cell.
-    pub fn cell_diagonal(&self, [rows, cols]: [usize; 2]) -> f32 {
-        (self.width / cols as f32).hypot(self.height / rows as f32)
+impl Matching {
+    /// By what cells are matched, in words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Backbone => "the backbone's features",
+            Self::Head => "the dense head's outputs",
+            Self::Random => "chance",
+            Self::Geometric => "place",
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_models::Init;
 use ocelli_models::weights::{HostTensor, StateDict};
 
-use crate::infonce::unit;
 use crate::method::MethodError;
+use crate::parts::infonce::unit;
 
 /// Unit vectors, the oldest replaced first. Starts full of random ones, so a loss against it *rises* until it has
 /// turned over once.
@@ -20,6 +20,8 @@ pub struct KeyQueue {
     filled: usize,
     /// Keys of each enqueueing that are still in the queue, the oldest first.
     generations: VecDeque<usize>,
+    /// Keys of a step's micro-batches, written together when the step is done.
+    pending: Vec<Tensor<2>>,
 }
 
 impl KeyQueue {
@@ -27,7 +29,8 @@ impl KeyQueue {
     pub fn new(dim: usize, len: usize, seed: u64, device: &Device) -> Self {
         // Directions do not depend on the deviation; a small one keeps the tails of the distribution.
         let drawn = Init::new(seed, device).trunc_normal([len, dim], 0.02).val();
-        Self { entries: unit(drawn).transpose(), pointer: 0, filled: 0, generations: VecDeque::new() }
+        let entries = unit(drawn).transpose();
+        Self { entries, pointer: 0, filled: 0, generations: VecDeque::new(), pending: Vec::new() }
     }
 
     /// `[dim, len]`.
@@ -60,6 +63,24 @@ impl KeyQueue {
         let newest = self.generations.len().saturating_sub(1);
         let sum: usize = self.generations.iter().enumerate().map(|(i, keys)| (newest - i) * keys).sum();
         sum as f64 / self.filled.max(1) as f64
+    }
+
+    /// Keeps the keys `[n, dim]` of a micro-batch until [`KeyQueue::turn`]: the loss of a step sees none of its own keys.
+    pub fn hold(&mut self, keys: Tensor<2>) {
+        self.pending.push(keys);
+    }
+
+    /// Enqueues what was held.
+    pub fn turn(&mut self) {
+        let keys = std::mem::take(&mut self.pending);
+        if !keys.is_empty() {
+            self.enqueue(Tensor::cat(keys, 0));
+        }
+    }
+
+    /// Numbers in the queue.
+    pub fn values(&self) -> usize {
+        self.entries.dims().iter().product()
     }
 
     /// Writes keys `[n, dim]` of unit length over the oldest ones, and goes on from the first column past the last. Of
@@ -96,7 +117,8 @@ impl KeyQueue {
 
     /// Adds the queue as `NAME`, `NAME_ptr` (MoCo's names) and `NAME_generations`.
     pub(crate) fn add_to(&self, name: &'static str, state: &mut StateDict) -> Result<(), MethodError> {
-        let values = self.entries.clone().into_data().try_to_vec().map_err(|_| MethodError::Missing(name))?;
+        let values =
+            self.entries.clone().into_data().try_to_vec().map_err(|_| MethodError::Unreadable(name.into()))?;
         let tensors = &mut state.tensors;
         tensors.push((name.to_owned(), HostTensor { shape: self.entries.dims().to_vec(), values }));
         tensors.push((format!("{name}_ptr"), HostTensor { shape: vec![1], values: vec![self.pointer as f32] }));
@@ -113,7 +135,7 @@ impl KeyQueue {
         if stored.shape != [dim, len] {
             return Err(MethodError::Value {
                 key: name,
-                expected: "the checkpoint's size, [dim, entries]",
+                expected: "the checkpoint's size, [dim, entries]".into(),
                 found: format!("[{dim}, {len}] here, {:?} there", stored.shape),
             });
         }
@@ -127,12 +149,13 @@ impl KeyQueue {
         if pointer >= len || filled > len {
             return Err(MethodError::Value {
                 key: name,
-                expected: "a pointer and keys within the queue",
+                expected: "a pointer and keys within the queue".into(),
                 found: format!("pointer {pointer}, {filled} keys, {len} columns"),
             });
         }
         let data = TensorData::new(stored.values.clone(), [dim, len]);
-        Ok(Self { entries: Tensor::from_data(data, &self.entries.device()), pointer, filled, generations })
+        let entries = Tensor::from_data(data, &self.entries.device());
+        Ok(Self { entries, pointer, filled, generations, pending: Vec::new() })
     }
 }
 
@@ -151,7 +174,7 @@ pub fn check_queue(len: usize, batch: usize, images: usize) -> Result<(), Method
     let advice = (most / batch * batch).max(1);
     Err(MethodError::Value {
         key: "moco.queue",
-        expected: "1 or more entries and fewer than the data set has images",
+        expected: "1 or more entries and fewer than the data set has images".into(),
         found: format!(
             "{len} entries for {images} images; {advice} would do: a queue that holds every image also holds older keys \
              of those it is compared with"

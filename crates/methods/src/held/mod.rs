@@ -1,0 +1,9 @@
+//! What methods keep between steps: each saves, loads and weighs itself.
+
+mod ema;
+mod followed;
+mod key_queue;
+
+pub use ema::ema_update;
+pub(crate) use followed::{Followed, append, renamed};
+pub use key_queue::{KeyQueue, check_queue};
