@@ -17,6 +17,7 @@ use ocelli::train::Loading;
 use super::DeviceArgs;
 use super::images::{self, Input, Named};
 use super::opening::{self, NormaliseArgs};
+use super::outputs;
 
 /// Rows of the contact sheet at most.
 const SHEET_ROWS: usize = 64;
@@ -34,7 +35,7 @@ pub struct AttentionArgs {
     /// A run folder, a checkpoint, or a backbone (.safetensors, or PyTorch's .pth; see `ocelli weights`)
     #[arg(long)]
     weights: PathBuf,
-    /// Folder for the pictures
+    /// Folder for the pictures (replaces those that Ocelli drew, no other file)
     #[arg(long, default_value = "attention")]
     out: PathBuf,
     /// Share of the attention a mask keeps
@@ -71,6 +72,8 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
     if !(0.0..=1.0).contains(&args.threshold) {
         bail!("--threshold: expected a share from 0 to 1, found {}", args.threshold);
     }
+    let path = args.out.join("sheet.png");
+    outputs::check_picture(&path)?;
     let inputs = Named::list(&args.images, args.limit)?;
     for line in inputs.lines() {
         println!("{line}");
@@ -97,7 +100,6 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let path = args.out.join("sheet.png");
     write_sheet(&path, "What the last block attends to", &shown, args.threshold)?;
     println!("{} images: {}", inputs.len(), path.display());
     if shown.len() < inputs.len() {
@@ -167,7 +169,7 @@ pub fn write_sheet(path: &Path, title: &str, attended: &[Attended], mass: f64) -
         })
         .collect();
     let sheet = AttentionSheet { title: title.to_owned(), mass, ..AttentionSheet::default() }.render(&examples)?;
-    images::write_png(path, sheet.width(), sheet.height(), sheet.data())
+    outputs::write_png(path, sheet.width(), sheet.height(), sheet.data())
 }
 
 /// A heat-map over the image and a mask per head, and the same of their mean.
@@ -177,9 +179,9 @@ fn write_heads(out: &Path, a: &Attended, mass: f64) -> anyhow::Result<()> {
     let draw = |label: &str, values: &[f32], mask: Mask| -> anyhow::Result<()> {
         let heat = heatmap(values, a.map.columns(), w, h, Colormap::Viridis, Filter::Smooth)?;
         let over = a.picture.overlay(&heat, 0.6);
-        images::write_png(&out.join(format!("{stem}-{label}.png")), w, h, over.data())?;
+        outputs::write_png(&out.join(format!("{stem}-{label}.png")), w, h, over.data())?;
         let tinted = a.picture.tint(&mask.resize(w, h), false, [0, 0, 0], 0.75);
-        images::write_png(&out.join(format!("{stem}-{label}-mask.png")), w, h, tinted.data())
+        outputs::write_png(&out.join(format!("{stem}-{label}-mask.png")), w, h, tinted.data())
     };
     for head in 0..a.map.heads() {
         draw(&format!("head{}", head + 1), a.map.head(head), a.map.head_mask(head, mass)?)?;

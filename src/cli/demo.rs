@@ -13,6 +13,7 @@ use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
 use super::DeviceArgs;
 use super::attention::{Attended, attend, write_sheet};
 use super::images::Input;
+use super::outputs;
 use super::pretrain::{Run, Start, tell};
 use super::progress::{self, Progress};
 
@@ -43,6 +44,8 @@ pub struct DemoArgs {
 /// Scenes on the contact sheet, and scenes attention is scored on.
 const SHEET_SCENES: usize = 10;
 const SCORED_SCENES: usize = 200;
+/// The contact sheets, before and after training.
+const SHEETS: [&str; 2] = ["attention-untrained.png", "attention.png"];
 /// Share of the attention the drawn masks keep, as in the paper's figures.
 const DRAWN_MASS: f64 = 0.6;
 /// Share of the attention the scored masks keep, as in the paper's table of Jaccard indices.
@@ -54,6 +57,12 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let config = resolve(Some("demo"), None, &sets)?;
     if config.arch.kind() != BackboneKind::Vit {
         bail!("arch: expected a Vision Transformer, whose attention the demo shows; found {}", config.arch);
+    }
+    // Before minutes of training. A run that is to be replaced takes its pictures with it.
+    if !args.overwrite {
+        for name in SHEETS {
+            outputs::check_picture(&args.out.join(name))?;
+        }
     }
     let DataSet { train: source, val: test, understood } = open_data(&args.data)?;
     let device = args.device.open()?;
@@ -112,8 +121,8 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
         write_sheet(&path, title, &maps[..maps.len().min(SHEET_SCENES)], DRAWN_MASS)?;
         Ok(path)
     };
-    sheet("attention-untrained.png", "Attention of the untrained network", &before)?;
-    let path = sheet("attention.png", "Attention after training, without a single label", &after)?;
+    sheet(SHEETS[0], "Attention of the untrained network", &before)?;
+    let path = sheet(SHEETS[1], "Attention after training, without a single label", &after)?;
     println!("\nSee what it attends to: {}", path.display());
     println!("The whole run, in a browser: {}", args.out.join("report.html").display());
     Ok(())

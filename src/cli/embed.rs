@@ -14,6 +14,7 @@ use ocelli::train::{Loading, eval_transform};
 use super::DeviceArgs;
 use super::images::{self, Named};
 use super::opening::{self, NormaliseArgs, SizeArgs};
+use super::outputs;
 
 /// Images through the network at once.
 const BATCH: usize = 32;
@@ -33,6 +34,9 @@ pub struct EmbedArgs {
     /// The file; its ending is the format
     #[arg(long)]
     out: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    overwrite: bool,
     /// Which features
     #[arg(long, value_enum, default_value_t = Features::Cls)]
     features: Features,
@@ -62,6 +66,11 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     let Some(format) = TableFormat::from_extension(extension) else {
         bail!("--out {}: expected a file ending in .safetensors, .npy or .csv", args.out.display());
     };
+    let names = args.out.with_extension("txt");
+    outputs::check_new(&args.out, args.overwrite)?;
+    if format == TableFormat::Npy {
+        outputs::check_new(&names, args.overwrite)?;
+    }
     let inputs = Arc::new(Named::list(&args.images, 0)?);
     for line in inputs.lines() {
         println!("{line}");
@@ -106,9 +115,9 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         println!("warning: skipped {}: {}", bad.name, bad.reason);
     }
     let table = table.context("no image could be read")?;
-    images::write(&args.out, &encode(format, &table)?)?;
+    outputs::write(&args.out, &encode(format, &table)?)?;
     if format == TableFormat::Npy {
-        images::write(&args.out.with_extension("txt"), names_txt(&table).as_bytes())?;
+        outputs::write(&names, names_txt(&table).as_bytes())?;
     }
     println!("{:?} features of {} images: {}", table.shape(), inputs.len(), args.out.display());
     Ok(())

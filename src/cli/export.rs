@@ -13,6 +13,7 @@ use ocelli::models::weights::{Dtype, Family, Network, Part, StateDict, Weights, 
 use ocelli::train::{Loading, preprocessing_of, resolve_weights, write_atomically};
 
 use super::opening::{NormaliseArgs, SizeArgs};
+use super::outputs;
 use super::weights::{arch_of, file_size, image_side_px, thousands};
 
 /// Write a network's weights for other programs, in PyTorch's names and layout.
@@ -79,9 +80,7 @@ enum Precision {
 }
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    if args.out.exists() && !args.overwrite {
-        bail!("{} is there already; choose another --out, or --overwrite to replace it", args.out.display());
-    }
+    outputs::check_new(&args.out, args.overwrite)?;
     let source = resolve_weights(&args.source)?;
     let bytes = fs::read(&source).with_context(|| format!("{}: cannot read the weights", source.display()))?;
     let weights = Weights::open(&bytes).with_context(|| source.display().to_string())?;

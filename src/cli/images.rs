@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli::data::files::{DecodeLimits, decode_file};
 use ocelli::data::views::{CropBox, Filter, resized_crop};
@@ -173,22 +173,4 @@ fn nearest(mask: &Mask, scaled: &Image, width: usize, height: usize) -> Mask {
     };
     let data = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| at(x, y)).collect();
     Mask { width: width as u32, height: height as u32, data }
-}
-
-/// Writes RGB pixels as PNG, whole or not at all.
-pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> anyhow::Result<()> {
-    let mut bytes = Vec::new();
-    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-    image::ImageEncoder::write_image(encoder, rgb, width as u32, height as u32, image::ExtendedColorType::Rgb8)
-        .with_context(|| format!("cannot encode {}", path.display()))?;
-    write(path, &bytes)
-}
-
-/// Writes a file, whole or not at all, and its folder where it is missing.
-pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    }
-    Ok(ocelli::train::write_atomically(path, bytes)?)
 }

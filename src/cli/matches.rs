@@ -14,6 +14,7 @@ use ocelli::train::Loading;
 use super::DeviceArgs;
 use super::images::{self, Named};
 use super::opening::{self, NormaliseArgs};
+use super::outputs;
 
 /// Nearest neighbours of dense features between two images, or an image and an augmented view of it: lines coloured by
 /// their place in the first image, and the features' three leading components side by side.
@@ -29,7 +30,7 @@ pub struct MatchArgs {
     /// A run folder, a checkpoint, a backbone (Vision Transformer or ResNet), or `random:ARCH`
     #[arg(long)]
     weights: PathBuf,
-    /// The picture
+    /// The picture (replaces one that Ocelli drew, no other file)
     #[arg(long, default_value = "match.png")]
     out: PathBuf,
     /// Every cell's nearest neighbour, not only those that choose each other
@@ -80,6 +81,7 @@ struct Side {
 }
 
 pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
+    outputs::check_picture(&args.out)?;
     let names: Vec<String> = std::iter::once(&args.first).chain(&args.second).cloned().collect();
     let inputs = Named::list(&names, 1)?;
     for line in inputs.lines() {
@@ -119,7 +121,7 @@ pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
         dim: a.values.len() / (a.cells.grid[0] * a.cells.grid[1]),
     };
     let page = picture.render(&kept).context("cannot draw the matches")?;
-    images::write_png(&args.out, page.width(), page.height(), page.data())?;
+    outputs::write_png(&args.out, page.width(), page.height(), page.data())?;
     let mutual = all.iter().filter(|m| m.mutual).count();
     println!(
         "{} cells, {mutual} of them in mutual matches, {} drawn: {}",

@@ -6,10 +6,12 @@ mod demo;
 mod devices;
 mod embed;
 mod export;
+mod fault;
 mod images;
 mod knn;
 mod matches;
 mod opening;
+mod outputs;
 mod plan;
 mod presets;
 mod pretrain;
@@ -22,12 +24,13 @@ mod weights;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Args, Parser, Subcommand};
 use ocelli::data::DataError;
 use ocelli::kernels::{Mode, set_mode};
 use ocelli::train::device::{self, Chosen, DeviceChoice};
-use ocelli::train::{TrainError, catch_panics, record_panics};
+use ocelli::train::{TrainError, catch_panics, of_data, record_panics};
 
 /// Self-supervised vision models, trained on any GPU or none.
 #[derive(Parser)]
@@ -35,7 +38,7 @@ use ocelli::train::{TrainError, catch_panics, record_panics};
     name = "ocelli",
     version,
     about,
-    after_help = "Start here:\n  ocelli demo\n  ocelli pretrain --preset laptop --data photos --out runs/first\n  ocelli attention photo.jpg --weights runs/first\n\nExit codes: 0 done; 2 bad input; 3 a run that went wrong by itself; 70 a fault in ocelli; 130 stopped by Ctrl-C"
+    after_help = "Start here:\n  ocelli demo\n  ocelli pretrain --preset laptop --data photos --out runs/first\n  ocelli attention photo.jpg --weights runs/first\n\nExit codes: 0 done; 2 bad input, or something else to mend, such as a full disk; 3 a run that went wrong by itself; 70 a fault in Ocelli; 130 stopped by Ctrl-C"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -71,9 +74,8 @@ enum Command {
     Devices(DeviceArgs),
     /// List the recipes
     Presets(presets::PresetsArgs),
-    /// For tests: a fault of ours, to see how it is told
     #[command(hide = true)]
-    Fault,
+    Fault(fault::FaultArgs),
 }
 
 #[derive(Subcommand)]
@@ -106,7 +108,9 @@ fn parse_device(name: &str) -> Result<DeviceChoice, String> {
 impl DeviceArgs {
     fn open(&self) -> Result<Chosen, TrainError> {
         set_mode(self.kernels);
-        device::open(self.device)
+        let chosen = device::open(self.device)?;
+        let _ = DEVICE.set(chosen.name.clone());
+        Ok(chosen)
     }
 }
 
@@ -123,9 +127,11 @@ const EXIT_INTERRUPTED: u8 = 130;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // A failing device panics in the tensor library, a mistake of ours anywhere; what either says is told below, once.
-    std::panic::set_hook(Box::new(|_| ()));
+    if std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value == "0") {
+        std::panic::set_hook(Box::new(|_| ()));
+    }
     record_panics();
-    let done = catch_panics(|| run(cli.command)).unwrap_or_else(|error| Err(error.into()));
+    let done = catch_panics(|| run(cli.command)).unwrap_or_else(|error| Err(error.into())).map_err(with_place);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -145,21 +151,32 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads past the end of a list, as a mistake of ours would.
-fn fault() -> anyhow::Result<()> {
-    let empty: Vec<u32> = std::env::args().skip(usize::MAX).map(|a| a.len() as u32).collect();
-    let first = empty[0];
-    anyhow::bail!("expected a panic, found {first}")
+/// The device in use, once there is one.
+static DEVICE: OnceLock<String> = OnceLock::new();
+
+/// A panic on a thread that reads images is a fault of ours as any other, and has a place.
+fn with_place(error: anyhow::Error) -> anyhow::Error {
+    let panicked = match error.downcast_ref::<TrainError>() {
+        Some(TrainError::Data(data)) => Some(data),
+        Some(_) => None,
+        None => error.downcast_ref::<DataError>(),
+    };
+    match panicked {
+        Some(data @ DataError::Panic { .. }) => of_data(data.clone()).into(),
+        _ => error,
+    }
 }
 
 /// What to attach to a report.
 fn report_of_fault(command: &str) -> String {
     format!(
-        "Please report it, with the lines above and these: ocelli {}, {} on {}; command: {command}\nSet RUST_BACKTRACE=1 and \
-         run it again for more, and attach what `ocelli devices` prints.",
+        "Please report it at {}/issues with the lines above and these:\n  version: ocelli {}, {} on {}\n  command: {command}\n  \
+         device:  {}\nRun it again with RUST_BACKTRACE=1 and attach what it says then.",
+        env!("CARGO_PKG_REPOSITORY"),
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
-        std::env::consts::ARCH
+        std::env::consts::ARCH,
+        DEVICE.get().map_or("none opened yet", String::as_str),
     )
 }
 
@@ -179,7 +196,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Presets(args) => presets::run(&args),
-        Command::Fault => fault(),
+        Command::Fault(args) => fault::run(&args),
     }
 }
 
@@ -241,9 +258,6 @@ impl std::error::Error for Failed {}
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() {
         return EXIT_INTERRUPTED;
-    }
-    if let Some(DataError::Panic { .. }) = error.downcast_ref::<DataError>() {
-        return EXIT_FAULT;
     }
     let cause = match error.downcast_ref::<Failed>() {
         Some(failed) => Some(&failed.error),

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use ocelli::methods::recipe;
-use ocelli::report::{Reporter, Run, State, rebuild_tensorboard, report_html, write_file};
+use ocelli::report::{Reporter, Run, State, rebuild_tensorboard, report_html};
 use ocelli::train::{Event, RunConfig};
 
+use super::outputs;
 use super::progress::Progress;
 
 /// Write the report of a run: one HTML file with its curves and pictures, that needs no network to be read. Runs keep
@@ -51,11 +52,7 @@ pub fn write_page(path: &Path, html: &str) -> anyhow::Result<()> {
         Err(e) if path.exists() => bail!("{}: expected a file that can be replaced: {e}", path.display()),
         _ => {}
     }
-    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    }
-    Ok(write_file(path, html.as_bytes())?)
+    outputs::write(path, html.as_bytes())
 }
 
 /// Seconds since 1970.

@@ -247,13 +247,63 @@ fn a_full_disk_loses_nothing() {
 /// A fault of ours is no bad input: it says so, where it is, and what to attach to a report.
 #[test]
 fn a_fault_of_ours_says_where_it_is() {
-    let output = ocelli(&["fault"]);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(70), "{message}");
-    for words in ["fault", "src/cli/mod.rs:", "report", "RUST_BACKTRACE=1", env!("CARGO_PKG_VERSION")] {
-        assert!(message.contains(words), "expected \"{words}\" in: {message}");
+    for place in ["command", "reading", "training"] {
+        let output = ocelli(&["fault", place]);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(70), "{place}: {message}");
+        let attach = ["report", "RUST_BACKTRACE=1", "device:", env!("CARGO_PKG_VERSION")];
+        for words in
+            ["a fault in Ocelli", "index out of bounds", "src/cli/fault.rs:", "ocelli fault"].iter().chain(&attach)
+        {
+            let message = message.replace(env!("CARGO_BIN_EXE_ocelli"), "ocelli");
+            assert!(message.contains(words), "{place}: expected \"{words}\" in: {message}");
+        }
+        assert!(!message.contains("the device failed") && !message.contains("panicked"), "{message}");
     }
-    assert!(!message.contains("the device failed"), "{message}");
+    let traced =
+        Command::new(env!("CARGO_BIN_EXE_ocelli")).arg("fault").env("RUST_BACKTRACE", "1").output().unwrap();
+    assert!(String::from_utf8_lossy(&traced.stderr).contains("stack backtrace"), "{traced:?}");
+    let help = stdout(&ocelli(&["--help"]));
+    let codes = &help[help.find("Exit codes").unwrap()..];
+    assert!(["0 ", "2 ", "3 ", "70 ", "130 "].iter().all(|code| codes.contains(code)), "{codes}");
+    assert!(!help.contains("  fault"), "{help}");
+}
+
+/// What commands write where the user says goes over nothing that is the user's.
+#[test]
+fn files_of_the_users_are_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let photo = at("holiday.png");
+    image::RgbImage::new(40, 40).save(&photo).unwrap();
+    fs::copy(&photo, at("sheet.png")).unwrap();
+    for name in ["table.csv", "table.txt"] {
+        fs::write(at(name), "mine").unwrap();
+    }
+    let weights = ["--weights", "random:vit-32x2x2/8", "--device", "cpu", "--out"];
+    let refuse = |args: &[&str], out: &str, word: &str| {
+        let before = fs::read_dir(folder.path()).unwrap().count();
+        refused(&[args, &weights[..], &[&at(out)]].concat(), &[word, "--out"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before, "{args:?}");
+    };
+    refuse(&["match", &photo], "holiday.png", "holiday.png");
+    refuse(&["attention", &photo], ".", "sheet.png");
+    refuse(&["embed", &photo], "table.csv", "--overwrite");
+    // The names of the rows go beside the table.
+    refuse(&["embed", &photo], "table.npy", "table.txt");
+    for name in ["table.csv", "table.txt"] {
+        assert_eq!(fs::read(at(name)).unwrap(), b"mine");
+    }
+    assert_eq!(fs::read(&photo).unwrap(), fs::read(at("sheet.png")).unwrap());
+    let (match_out, table) = (at("match.png"), at("table.csv"));
+    // Ours are made anew; a table is replaced when asked.
+    let matched = [&["match", &photo, "--one-way"], &weights[..], &[&match_out]].concat();
+    for _ in 0..2 {
+        stdout(&ocelli(&matched));
+    }
+    let embed = [&["embed", &photo, "--overwrite"], &weights[..], &[&table]].concat();
+    stdout(&ocelli(&embed));
+    assert!(fs::read_to_string(at("table.csv")).unwrap().contains("holiday.png"));
 }
 
 /// The demo replaces no run unless it is asked to.

@@ -30,4 +30,4 @@ pub use error::ReportError;
 pub use history::{Baseline, History, Note, NoteKind, Rows, Started};
 pub use page::report_html;
 pub use reporter::{Reporter, rebuild_tensorboard};
-pub use run::{Checkpoint, Run, State, find_runs, write_file};
+pub use run::{Checkpoint, Run, State, find_runs};

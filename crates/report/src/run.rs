@@ -259,7 +259,7 @@ pub(crate) fn unix_s(time: SystemTime) -> f64 {
 ///
 /// # Errors
 /// When it cannot be written; the temporary file is removed.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let write = || -> std::io::Result<()> {
         let mut builder = tempfile::Builder::new();

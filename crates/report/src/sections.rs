@@ -224,6 +224,10 @@ pub fn manifest(run: &Run) -> String {
                 let words: Vec<String> = words.iter().filter_map(|w| w.as_str().map(str::to_owned)).collect();
                 format!("<code>{}</code>", escape(&command(&words)))
             }
+            ("resumed", Value::Array(parts)) => {
+                let times = parts.iter().filter_map(|part| part["unix_s"].as_f64()).map(time_tag);
+                times.collect::<Vec<_>>().join(", ")
+            }
             ("started_unix_s", value) => value.as_f64().map(time_tag).unwrap_or_default(),
             (_, Value::String(text)) => escape(text),
             (_, value) => escape(&value.to_string()),

@@ -240,3 +240,40 @@ impl Drop for Writer {
         let _ = self.finish();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{DeviceChoice, open};
+    use crate::{RunDir, Trainer};
+
+    /// The word `auto` is the same on a machine with a GPU and on one without; what it rendered is not.
+    #[test]
+    fn a_run_whose_views_came_from_a_gpu_does_not_go_on_without_one() {
+        let sets =
+            ["arch=vit-32x1x2/8", "batch_size=8", "epochs=1", "dino.head.out_dim=64", "eval.every_epochs=0"];
+        let config = crate::config::resolve(Some("demo"), None, &sets.map(str::to_owned)).unwrap();
+        let source = ocelli_data::open_source("scenes:8").unwrap();
+        let device = open(DeviceChoice::Cpu).unwrap().device;
+        let folder = tempfile::tempdir().unwrap();
+        let trainer = || Trainer::new(&config, &device, &source, None).unwrap();
+        let dir = RunDir::create(folder.path(), false).unwrap();
+        dir.write_description(&config, "cpu", "scenes:8", serde_json::Value::Null).unwrap();
+        trainer().run(Some(&dir), &mut |_| Ok(())).unwrap();
+        let (name, checkpoint) = dir.newest_checkpoint(&mut Vec::new()).unwrap().unwrap();
+        assert_eq!(checkpoint.position.views, Some(ViewsOn::Cpu), "what `auto` came to is written down");
+        trainer().resume(&dir).unwrap();
+
+        let with = |views| {
+            let mut other = checkpoint.clone();
+            other.position.views = views;
+            other.write(&folder.path().join(&name)).unwrap();
+            trainer().resume(&dir)
+        };
+        let message = with(Some(ViewsOn::Gpu)).unwrap_err().to_string();
+        for words in ["loader.views", "on the gpu", "on the cpu", "--set loader.views=gpu"] {
+            assert!(message.contains(words), "expected \"{words}\" in: {message}");
+        }
+        with(None).expect("checkpoints of earlier versions do not say");
+    }
+}

@@ -1,0 +1,100 @@
+//! Files a command writes where the user says: whole or not at all, and never over a file that is not ours.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+/// What a picture of ours says of itself, right after its header: a chunk `tEXt`.
+const MARK: &[u8] = b"tEXtSoftware\0Ocelli";
+/// Bytes of a PNG's signature and header, after which other chunks come.
+const HEADER: usize = 8 + 25;
+
+/// Writes RGB pixels as PNG, over nothing but an older picture of ours.
+///
+/// # Errors
+/// When another file is there, or it cannot be written.
+pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> anyhow::Result<()> {
+    check_picture(path)?;
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+    image::ImageEncoder::write_image(encoder, rgb, width as u32, height as u32, image::ExtendedColorType::Rgb8)
+        .with_context(|| format!("cannot encode {}", path.display()))?;
+    write(path, &marked(&bytes))
+}
+
+/// Refuses a path at which there is anything but a picture of ours. For commands that work long before they write.
+///
+/// # Errors
+/// When another file is there.
+pub fn check_picture(path: &Path) -> anyhow::Result<()> {
+    if path.exists() && !is_marked(path) {
+        bail!(
+            "{}: expected no file, or a picture that Ocelli drew; found another file. Move it away, or choose another --out",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Refuses a path at which there is a file, unless it is to be replaced.
+///
+/// # Errors
+/// When a file is there and `overwrite` is false.
+pub fn check_new(path: &Path, overwrite: bool) -> anyhow::Result<()> {
+    if path.exists() && !overwrite {
+        bail!("{} is there already; choose another --out, or --overwrite to replace it", path.display());
+    }
+    Ok(())
+}
+
+/// Writes a file, whole or not at all, and its folder where it is missing.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    }
+    Ok(ocelli::train::write_atomically(path, bytes)?)
+}
+
+/// A PNG with our mark in it.
+fn marked(png: &[u8]) -> Vec<u8> {
+    let (header, rest) = png.split_at(HEADER.min(png.len()));
+    let length = MARK.len() as u32 - 4;
+    [header, &length.to_be_bytes()[..], MARK, &crc32fast::hash(MARK).to_be_bytes()[..], rest].concat()
+}
+
+fn is_marked(path: &Path) -> bool {
+    let mut start = [0; HEADER + 4 + MARK.len()];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start.ends_with(MARK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_replace_our_own_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/a.png");
+        write_png(&path, 2, 1, &[1, 2, 3, 4, 5, 6]).unwrap();
+        write_png(&path, 1, 2, &[1, 2, 3, 4, 5, 7]).unwrap();
+        let read = image::open(&path).unwrap().to_rgb8();
+        assert_eq!((read.dimensions(), read.as_raw()), ((1, 2), &vec![1, 2, 3, 4, 5, 7]), "a PNG like any other");
+        for other in ["holiday.png", "empty.png", "notes.txt"] {
+            let path = folder.path().join(other);
+            match other {
+                "holiday.png" => image::RgbImage::new(3, 3).save(&path).unwrap(),
+                _ => fs::write(&path, &other[..0]).unwrap(),
+            }
+            let before = fs::read(&path).unwrap();
+            let message = write_png(&path, 2, 1, &[0; 6]).unwrap_err().to_string();
+            assert!(message.contains(other) && message.contains("--out"), "{message}");
+            assert_eq!(fs::read(&path).unwrap(), before);
+        }
+    }
+}
