@@ -200,10 +200,10 @@ impl FromStr for ResNetArch {
         let &(_, blocks, bottleneck) = DEPTHS.iter().find(|d| d.0 == depth).ok_or_else(unknown)?;
         let number =
             |text: &str| text.parse::<usize>().ok().filter(|n| (1..=4096).contains(n)).ok_or_else(unknown);
-        let channels = match width.split_at(width.len().min(1)) {
-            ("", _) => BASE,
-            ("x", k) => number(k)? * BASE,
-            ("c", n) => number(n)?,
+        let channels = match (width.strip_prefix('x'), width.strip_prefix('c')) {
+            (Some(k), _) => number(k)? * BASE,
+            (_, Some(n)) => number(n)?,
+            _ if width.is_empty() => BASE,
             _ => return Err(unknown()),
         };
         let arch = Self { blocks, bottleneck, channels, inner, selective_kernel };
