@@ -252,7 +252,11 @@ fn training_steps(f: &Fixture) {
         ..OptimConfig::default()
     };
     let given: f64 = number_after(epsilon, "");
-    assert_eq!(given, AdamW::default().epsilon, "{name}: the optimizer's constant, which no configuration changes");
+    assert_eq!(
+        given,
+        AdamW::default().epsilon,
+        "{name}: the optimizer's constant, which no configuration changes"
+    );
     let mut optimizer = Optimizer::new(&optim);
     let stored: Vec<usize> =
         f.config()["stored_after_steps"].as_array().unwrap().iter().map(|step| as_usize(step, "step")).collect();
