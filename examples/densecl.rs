@@ -27,9 +27,9 @@ use ocelli::methods::{
     Batch, DenseCl, DenseClConfig, Matching, Method, Moco, MocoConfig, StepClock, check_queue, train_step,
 };
 use ocelli::models::weights::{ModuleState as _, StateDict, write_safetensors};
-use ocelli::models::{Init, ResNet, ResNetArch, ResNetConfig, ResNetError, Stem};
+use ocelli::models::{Backbone as _, Init, Mode, ResNet, ResNetArch, ResNetConfig, ResNetError, Stem};
 use ocelli::train::device::{DeviceChoice, open};
-use ocelli::train::{Labelled, RunConfig, correspondence, knn_of, load_dense, to_tensor, write_atomically};
+use ocelli::train::{Labelled, Loading, RunConfig, correspondence, knn_of, to_tensor, write_atomically};
 
 /// The rows of the table after the first; `None` is MoCo v2.
 const ROWS: [(&str, &str, Option<Matching>); 5] = [
@@ -322,10 +322,11 @@ fn main() -> anyhow::Result<()> {
     let _ = writeln!(table, "| guessing | | {one:.1} % | {two:.1} % |");
     line(&mut table, "the pixels of a cell", "", &pck);
     for (words, path) in rows {
-        let net = load_dense(&path, None, None, 0, &device)?;
+        let net = Loading::default().open(&path, &device)?;
         let knn = labelled.as_ref().map(|l| knn_of(&net.encoder, l, &config, &device)).transpose()?;
         let knn = knn.and_then(|k| k.get(&20).map(|v| format!("{v:.1} %"))).unwrap_or_default();
-        let pck = correspondence(|x| net.feature_map(x), (&shown, &all), &views, 0, &device, || ())?;
+        let pck =
+            correspondence(|x| net.encoder.feature_map(x, Mode::Eval), (&shown, &all), &views, 0, &device, || ())?;
         line(&mut table, words, &knn, &pck);
     }
     print!("{table}");

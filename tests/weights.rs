@@ -17,17 +17,31 @@ use burn::module::Module as _;
 use burn::tensor::{Bytes, Tensor, TensorData};
 use command::{ocelli, refused, stdout};
 use ocelli::data::{Image, normalise_into};
+use ocelli::models::weights::preprocessing::Statistics;
 use ocelli::models::weights::{
     Dtype, HostTensor, ModuleState as _, Part, StateDict, Weights, read_safetensors, write_pth, write_safetensors,
 };
-use ocelli::models::{Init, Mode, VitConfig, params};
-use ocelli::train::{load_backbone, load_backbone_into, load_backbone_part};
+use ocelli::models::{AnyBackbone, BackboneConfig, Init, Mode, VitConfig, params};
+use ocelli::train::{Loaded, Loading, TrainError, load_into};
 use support::{Tolerance, assert_close, device, formula_tensor, values};
 
 /// A tiny file of the weights crate, made by PyTorch.
 fn fixture(name: &str) -> PathBuf {
     let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     Path::new(&root).join("crates/weights/tests/fixtures").join(name)
+}
+
+/// A Vision Transformer's weights, as the commands open them.
+fn load(path: &Path, heads: Option<usize>) -> Result<Loaded, TrainError> {
+    Loading { heads, only_vit: true, ..Loading::default() }.open(path, &device())
+}
+
+/// The parameters of a network by name.
+fn parameters(encoder: &AnyBackbone) -> Vec<params::FlatParam> {
+    match encoder {
+        AnyBackbone::Vit(vit) => params::collect(vit),
+        AnyBackbone::ResNet(net) => params::collect(net),
+    }
 }
 
 fn text(path: &Path) -> &str {
@@ -51,8 +65,9 @@ fn a_real_network_reproduces_its_reference() {
     let close = Tolerance { atol: 2e-3, rtol: 2e-3 };
     for file in ["vit_tiny_patch16_224.fp16.safetensors", "vit_tiny_patch16_224.fp16.backbone.pth"] {
         let path = folder.join(file);
-        let backbone = load_backbone(&path, None, &device()).unwrap();
+        let backbone = load(&path, None).unwrap();
         assert!(backbone.description.starts_with("backbone vit-ti/16 of"), "{}", backbone.description);
+        let vit = backbone.vit().unwrap();
         let bytes = fs::read(&path).unwrap();
         let weights = Weights::open(&bytes).unwrap();
         assert!(weights.entries().iter().all(|e| e.dtype == Dtype::F16));
@@ -68,12 +83,12 @@ fn a_real_network_reproduces_its_reference() {
             let pixels = Tensor::<4>::from_data(TensorData::new(data, shape), &device());
             let want = |what: &str| &expected.get(&format!("{name}.{what}")).unwrap().values;
 
-            let cls = values(backbone.vit.forward(pixels.clone(), Mode::Eval));
+            let cls = values(vit.forward(pixels.clone(), Mode::Eval));
             assert_close(&format!("{file}: {name}.cls"), &cls, want("cls"), close);
-            let attention = values(backbone.vit.cls_attention(pixels.clone()));
+            let attention = values(vit.cls_attention(pixels.clone()));
             let near = Tolerance { atol: 2e-3, rtol: 0.0 };
             assert_close(&format!("{file}: {name}.cls_attention"), &attention, want("cls_attention"), near);
-            let tokens = values(backbone.vit.tokens(pixels).narrow(1, 1, 8));
+            let tokens = values(vit.tokens(pixels).narrow(1, 1, 8));
             let patches = want("patch_tokens_first8");
             assert_close(&format!("{file}: {name}.patch_tokens_first8"), &tokens, patches, close);
 
@@ -102,6 +117,155 @@ fn attention_of_a_real_network() {
     assert!(out.path().join("sheet.png").exists());
 }
 
+/// Features of pictures by `ocelli embed`, and what it printed.
+fn embedded(pictures: &[&Path], weights: &Path, flags: &[&str]) -> (Vec<f32>, String) {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("f.safetensors");
+    let pictures: Vec<&str> = pictures.iter().map(|p| text(p)).collect();
+    let rest = ["--weights", text(weights), "--device", "cpu", "--out", text(&file)];
+    let said = stdout(&ocelli(&[&["embed"], &pictures[..], &rest, flags].concat()));
+    let table = read_safetensors(&fs::read(&file).unwrap()).unwrap();
+    (table.get("features").unwrap().values.clone(), said)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// The command line gives the reference's features where it normalises as the weights want, and others where it does not.
+#[test]
+fn the_command_line_normalises_as_the_weights_want() {
+    let Some(folder) = vit_tiny() else { return };
+    let expected = read_safetensors(&fs::read(folder.join("golden/expected.safetensors")).unwrap()).unwrap();
+    let want: Vec<f32> =
+        ["chelsea.cls", "coffee.cls"].iter().flat_map(|n| expected.get(n).unwrap().values.clone()).collect();
+    let pictures = ["chelsea", "coffee"].map(|name| folder.join(format!("golden/{name}.png")));
+    let pictures = [pictures[0].as_path(), pictures[1].as_path()];
+    let close = Tolerance { atol: 2e-3, rtol: 2e-3 };
+    let own = folder.join("vit_tiny_patch16_224.fp16.safetensors");
+    let as_they_are = ["--size", "0"];
+
+    let (half, said) = embedded(&pictures, &own, &[&as_they_are[..], &["--normalise", "half"]].concat());
+    assert_close("half", &half, &want, close);
+    assert!(
+        said.contains("normalisation: half (mean and std 0.5) (--normalise); size: images as they are"),
+        "{said}"
+    );
+    let (same, _) = embedded(
+        &pictures,
+        &own,
+        &[&as_they_are[..], &["--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]].concat(),
+    );
+    assert_eq!(same, half);
+    // timm's name is the file's.
+    let (by_name, said) = embedded(&pictures, &own, &as_they_are);
+    assert_eq!(by_name, half);
+    assert!(said.contains("half (mean and std 0.5) (that of vit_tiny_patch16_224"), "{said}");
+
+    // Under a name that says nothing ImageNet's is taken, which is wrong here and called a guess.
+    let copies = tempfile::tempdir().unwrap();
+    let nameless = copies.path().join("weights.safetensors");
+    fs::copy(&own, &nameless).unwrap();
+    let (wrong, said) = embedded(&pictures, &nameless, &as_they_are);
+    assert!(said.contains("ImageNet's mean and std (a guess: the file does not say; --normalise half"), "{said}");
+    let dim = want.len() / 2;
+    for (a, b) in wrong.chunks(dim).zip(want.chunks(dim)) {
+        assert!(cosine(a, b) < 0.9, "the wrong normalisation gives other features: {}", cosine(a, b));
+    }
+    // A config.json beside it tells.
+    let config = r#"{"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5], "input_size": [3, 224, 224], "crop_pct": 0.9}}"#;
+    fs::write(copies.path().join("config.json"), config).unwrap();
+    let (told, said) = embedded(&pictures, &nameless, &as_they_are);
+    assert_eq!(told, half);
+    assert!(said.contains("config.json beside the file"), "{said}");
+}
+
+/// A network's own normalisation and size go with it into safetensors, and the command says what a `.pth` leaves out.
+#[test]
+fn normalisation_travels_with_exports() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let picture = at("picture.png");
+    image::RgbImage::from_fn(48, 48, |x, y| image::Rgb([x as u8 * 5, y as u8 * 5, 90])).save(&picture).unwrap();
+    let (_, mut state) = small(4);
+    let mut run = ocelli::train::RunConfig::default();
+    (run.views.mean, run.views.std) = ([0.3, 0.35, 0.4], [0.2, 0.25, 0.3]);
+    (run.eval.resize_px, run.eval.crop_px) = (36, 32);
+    run.arch = "vit-64x2x1/8".parse().unwrap();
+    state.metadata.insert("config".into(), toml::to_string(&run).unwrap());
+    let source = at("source.safetensors");
+    fs::write(&source, write_safetensors(&state).unwrap()).unwrap();
+    let (own, said) = embedded(&[&picture], &source, &[]);
+    assert!(
+        said.contains(
+            "normalisation: mean 0.3,0.35,0.4, std 0.2,0.25,0.3 (the run's); size: short side 36 px, centre crop"
+        ),
+        "{said}"
+    );
+    let export = |from: &Path, format: &str, to: &Path, flags: &[&str]| {
+        let args = ["export", text(from), "--format", format, "--out", text(to)];
+        stdout(&ocelli(&[&args[..], flags].concat()))
+    };
+    let flags = ["--mean", "0.3,0.35,0.4", "--std", "0.2,0.25,0.3", "--resize", "36", "--crop", "32"];
+
+    let bare = at("bare.pth");
+    let said = export(&source, "pth-layout", &bare, &[]);
+    assert!(
+        said.contains(&format!("a .pth does not hold them; when you use it, give {}", flags.join(" "))),
+        "{said}"
+    );
+    let (guessed, said) = embedded(&[&picture], &bare, &[]);
+    assert!(said.contains("a guess"), "{said}");
+    assert_ne!(guessed, own);
+    assert_eq!(embedded(&[&picture], &bare, &flags).0, own);
+
+    // From the .pth on, the flags say it once and for all; the run's configuration is not needed.
+    let whole = at("whole.safetensors");
+    assert!(export(&bare, "safetensors", &whole, &flags).contains("both are in the file's metadata"));
+    let (again, said) = embedded(&[&picture], &whole, &[]);
+    assert_eq!(again, own);
+    assert!(said.contains("(the file's metadata)") && !said.contains("guess"), "{said}");
+    let json = stdout(&ocelli(&["weights", text(&whole), "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["input"]["mean"], serde_json::json!([0.3, 0.35, 0.4]));
+    assert_eq!(
+        (&json["input"]["crop_px"], &json["input"]["normalisation_is_a_guess"]),
+        (&32.into(), &false.into())
+    );
+
+    // A guess stays one, and flags are stronger than any file.
+    let kept = at("kept.safetensors");
+    export(&bare, "safetensors", &kept, &[]);
+    let (_, said) = embedded(&[&picture], &kept, &[]);
+    assert!(said.contains("ImageNet's mean and std (a guess: it was one when the file was written)"), "{said}");
+    let (_, said) = embedded(&[&picture], &source, &["--normalise", "none", "--crop", "24"]);
+    assert!(
+        said.contains("none (levels from 0 to 1) (--normalise)") && said.contains("crop of 24 px (--crop"),
+        "{said}"
+    );
+
+    // What pixels cannot be normalised by is refused before anything is read.
+    let bad = |flags: &[&str], words: &[&str]| {
+        let out = at("no.csv");
+        let args = ["embed", text(&picture), "--weights", text(&source), "--out", text(&out)];
+        refused(&[&args[..], flags].concat(), words);
+        assert!(!out.exists());
+    };
+    bad(&["--mean", "0.5,0.5", "--std", "1,1,1"], &["--mean", "three numbers"]);
+    bad(&["--mean", "0.5,0.5,0.5", "--std", "1,0,1"], &["--std: expected three numbers above 0, found 1,0,1"]);
+    bad(&["--mean", "123,116,103", "--std", "1,1,1"], &["--mean: expected three numbers from 0 to 1", "by 255"]);
+    bad(&["--mean", "0,0,0"], &["--std"]);
+    bad(&["--normalise", "half", "--mean", "0,0,0", "--std", "1,1,1"], &["--normalise", "--mean"]);
+    state.metadata = [("mean", "[0,0,0]"), ("std", "[0,0,0]")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    fs::write(&source, write_safetensors(&state).unwrap()).unwrap();
+    bad(
+        &[],
+        &["source.safetensors: std: expected three numbers above 0", "Give --mean and --std, or --normalise"],
+    );
+}
+
 /// A small Vision Transformer with formula weights, as a state dict. Its heads are 64 wide.
 fn small(grid: usize) -> (VitConfig, StateDict) {
     let config = VitConfig {
@@ -128,23 +292,26 @@ fn a_run_can_start_from_another_grid() {
     let path = folder.path().join("a.pth");
     let (config, state) = small(4);
     fs::write(&path, write_pth(&state, Dtype::F32).unwrap()).unwrap();
-    let same = load_backbone_into(&path, None, &config, &device()).unwrap();
+    let into = |path: &Path, config: &VitConfig| {
+        load_into(path, &BackboneConfig::Vit(config.clone()), Statistics::IMAGENET, &device())
+    };
+    let same = into(&path, &config).unwrap();
     assert!(!same.1.contains("resampled"), "{}", same.1);
     let larger = VitConfig { image_size_px: 56, ..config };
-    let (vit, words) = load_backbone_into(&path, None, &larger, &device()).unwrap();
+    let (vit, words) = into(&path, &larger).unwrap();
     assert!(words.contains("resampled from 4×4 to 7×7"), "{words}");
     // The positions are those the smaller network would use for that image itself.
-    let wanted = values(same.0.position_embedding(56, 56));
-    let found = values(vit.position_embedding(56, 56));
+    let positions = |encoder: &AnyBackbone| values(encoder.as_vit().unwrap().position_embedding(56, 56));
+    let (wanted, found) = (positions(&same.0), positions(&vit));
     assert_close("positions", &found, &wanted, Tolerance { atol: 1e-6, rtol: 0.0 });
 
     let other = VitConfig { depth: 3, mlp_ratio: 2, ..config };
-    let error = load_backbone_into(&path, None, &other, &device()).unwrap_err().to_string();
+    let error = into(&path, &other).unwrap_err().to_string();
     for word in ["a.pth", "12 missing: blocks.2.norm1.weight", "and 7 more", "6 of another shape", "[128, 64]"] {
         assert!(error.contains(word), "expected \"{word}\" in: {error}");
     }
     let shallow = VitConfig { depth: 1, mlp_ratio: 4, ..other };
-    let error = load_backbone_into(&path, None, &shallow, &device()).unwrap_err().to_string();
+    let error = into(&path, &shallow).unwrap_err().to_string();
     assert!(error.contains("12 unexpected: blocks.1."), "{error}");
 }
 
@@ -169,7 +336,7 @@ fn shapes_that_no_tensor_fills_are_refused() {
             state.tensors.push((name.to_owned(), empty(shape)));
         }
         fs::write(&path, write_safetensors(&state).unwrap()).unwrap();
-        let error = load_backbone(&path, None, &device()).unwrap_err().to_string();
+        let error = load(&path, None).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("huge.safetensors"), "expected \"{words}\" in: {error}");
     }
 }
@@ -190,13 +357,13 @@ fn a_run_is_exported_with_what_it_knows() {
         assert!(said.contains(words), "expected \"{words}\" in: {said}");
     }
     stdout(&ocelli(&["export", text(&run), "--format", "safetensors", "--out", text(&out)]));
-    let (from_run, exported) =
-        (load_backbone(&run, None, &device()).unwrap(), load_backbone(&out, None, &device()).unwrap());
+    let (from_run, exported) = (load(&run, None).unwrap(), load(&out, None).unwrap());
     // Heads of 16 and the views' normalisation are not in the tensors.
-    assert_eq!((exported.config.heads, &exported.config), (2, &from_run.config));
+    assert_eq!(exported.vit().unwrap().heads(), 2);
+    assert_eq!(exported.config, from_run.config);
     assert_eq!(exported.run, from_run.run);
     assert!(exported.run.is_some());
-    for (a, b) in params::collect(&exported.vit).iter().zip(params::collect(&from_run.vit)) {
+    for (a, b) in parameters(&exported.encoder).iter().zip(parameters(&from_run.encoder)) {
         assert_eq!(values((a.values.clone() - b.values).abs().max())[0], 0.0, "{}", a.name);
     }
     let student = folder.path().join("student.pth");
@@ -210,22 +377,23 @@ fn a_run_is_exported_with_what_it_knows() {
         "--out",
         text(&student),
     ]));
-    assert!(load_backbone(&student, None, &device()).unwrap_err().to_string().contains("--heads"));
-    assert_eq!(load_backbone(&student, Some(2), &device()).unwrap().config, from_run.config);
+    assert!(load(&student, None).unwrap_err().to_string().contains("--heads"));
+    assert_eq!(load(&student, Some(2)).unwrap().config, from_run.config);
 }
 
 #[test]
 fn a_dino_checkpoint_loads_its_teacher_or_its_student() {
     let path = fixture("dino.pth");
     let first = |part| {
-        let loaded = load_backbone_part(&path, part, Some(2), &device()).unwrap();
-        (values(loaded.vit.cls_token.val())[0], loaded.description)
+        let loading = Loading { part, heads: Some(2), ..Loading::default() };
+        let loaded = loading.open(&path, &device()).unwrap();
+        (values(loaded.vit().unwrap().cls_token.val())[0], loaded.description)
     };
     let (teacher, words) = first(None);
     assert_eq!(teacher, 0.0);
     assert!(words.starts_with("teacher backbone vit-8x1x2/2 after 100 epochs of"), "{words}");
     assert_eq!(first(Some(Part::Student)).0, 1.0);
-    let error = load_backbone(&path, None, &device()).unwrap_err().to_string();
+    let error = load(&path, None).unwrap_err().to_string();
     assert!(error.contains("--heads"), "{error}");
 }
 
@@ -311,11 +479,11 @@ fn exports_read_back() {
     let (config, state) = small(4);
     let source = folder.path().join("source.safetensors");
     fs::write(&source, write_safetensors(&state).unwrap()).unwrap();
-    let original = load_backbone(&source, None, &device()).unwrap();
+    let original = load(&source, None).unwrap();
     let same = |path: &Path, within: f32| {
-        let found = load_backbone(path, None, &device()).unwrap();
+        let found = load(path, None).unwrap();
         assert_eq!(found.config, original.config);
-        for (a, b) in params::collect(&found.vit).iter().zip(params::collect(&original.vit)) {
+        for (a, b) in parameters(&found.encoder).iter().zip(parameters(&original.encoder)) {
             assert_eq!(a.name, b.name);
             let apart = values((a.values.clone() - b.values).abs().max())[0];
             assert!(apart <= within, "{}: {} is {apart} off", path.display(), a.name);
@@ -345,7 +513,7 @@ fn exports_read_back() {
     let record = burn::store::ModuleRecord::from_bytes(bytes).unwrap();
     let fresh = config.init(&mut Init::new(9, &device())).unwrap();
     let loaded = fresh.load_record(record);
-    for (a, b) in params::collect(&loaded).iter().zip(params::collect(&original.vit)) {
+    for (a, b) in params::collect(&loaded).iter().zip(parameters(&original.encoder)) {
         assert_eq!(values((a.values.clone() - b.values).abs().max())[0], 0.0, "{}", a.name);
     }
 

@@ -12,10 +12,11 @@ use ocelli::eval::mask::Mask;
 use ocelli::eval::picture::{Filter, Picture};
 use ocelli::eval::sheet::{AttentionExample, AttentionSheet};
 use ocelli::models::Vit;
-use ocelli::train::load_backbone;
+use ocelli::train::Loading;
 
 use super::DeviceArgs;
 use super::images::{self, Input, Named};
+use super::opening::{self, NormaliseArgs};
 
 /// Rows of the contact sheet at most.
 const SHEET_ROWS: usize = 64;
@@ -48,6 +49,8 @@ pub struct AttentionArgs {
     /// Heads, where the weights do not tell
     #[arg(long)]
     heads: Option<usize>,
+    #[command(flatten)]
+    normalise: NormaliseArgs,
     /// Only the contact sheet, no picture per head
     #[arg(long)]
     sheet_only: bool,
@@ -70,14 +73,17 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
     }
     let inputs = Named::list(&args.images, args.limit)?;
     let device = args.device.open()?;
-    let backbone = load_backbone(&args.weights, args.heads, &device.device)?;
-    println!("{} on {}", backbone.description, device.name);
-    let statistics = normalisation(backbone.run.as_ref());
+    let given = args.normalise.given()?;
+    let loading = Loading { heads: args.heads, only_vit: true, given, ..Loading::default() };
+    let backbone = loading.open(&args.weights, &device.device)?;
+    println!("{}", opening::lines(&backbone, &device.name, &opening::long_side(args.size)));
+    let statistics = (backbone.statistics.value.mean, backbone.statistics.value.std);
+    let vit = backbone.vit()?;
     let bar = images::bar(inputs.len());
     let (mut shown, mut scores) = (Vec::new(), Vec::new());
     for index in 0..inputs.len() {
         let input = inputs.input(index)?;
-        let attended = attend(&backbone.vit, &input, args.size, statistics, &device.device)?;
+        let attended = attend(vit, &input, args.size, statistics, &device.device)?;
         if !args.sheet_only {
             write_heads(&args.out, &attended, args.threshold)?;
         }
@@ -106,12 +112,6 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// Mean and standard deviation of the run, ImageNet's for weights alone.
-pub fn normalisation(run: Option<&ocelli::train::RunConfig>) -> ([f32; 3], [f32; 3]) {
-    let views = run.map(|r| r.views.clone()).unwrap_or_default();
-    (views.mean, views.std)
 }
 
 impl Attended {

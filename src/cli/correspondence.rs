@@ -6,11 +6,13 @@ use anyhow::bail;
 use clap::Args;
 use ocelli::data::{MocoViews, Source as _, ViewPlan};
 use ocelli::eval::correspondence::Pck;
-use ocelli::train::{correspondence, load_dense};
+use ocelli::models::weights::preprocessing::{EvalSize, Statistics, Told};
+use ocelli::models::{Backbone as _, Mode};
+use ocelli::train::{Loaded, Loading, correspondence};
 
 use super::DeviceArgs;
-use super::attention::normalisation;
 use super::images::{self, Named};
+use super::opening::{self, NormaliseArgs};
 
 /// Percentage of correct matches (PCK): two augmented views of each image (MoCo v2's augmentation), every cell of one
 /// matched to the most similar cell of the other, counted right within 1 and 2 cells of where the crop says it is.
@@ -40,6 +42,8 @@ pub struct CorrespondenceArgs {
     /// Heads, where the weights do not tell
     #[arg(long)]
     heads: Option<usize>,
+    #[command(flatten)]
+    normalise: NormaliseArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -51,10 +55,13 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
     let inputs = Named::list(std::slice::from_ref(&args.data), args.images)?;
     let plan = ViewPlan::moco(MocoViews { size_px: args.size, ..MocoViews::default() });
     plan.validate()?;
+    let given = args.normalise.given()?;
     let device = args.device.open()?;
     let (all, mut rows) = ((0..inputs.len()).collect::<Vec<_>>(), Vec::new());
     for (i, weights) in args.weights.iter().enumerate() {
-        let net = load_dense(weights, None, args.heads, args.stride, &device.device)?;
+        let loading =
+            Loading { heads: args.heads, stride_px: args.stride, given: given.clone(), ..Loading::default() };
+        let net = loading.open(weights, &device.device)?;
         if !(args.size as usize).is_multiple_of(net.stride_px) {
             bail!(
                 "--size: expected a multiple of {} px, this network's cells; found {}",
@@ -62,11 +69,17 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
                 args.size
             );
         }
-        let (mean, std) = normalisation(net.run.as_ref());
+        let Statistics { mean, std } = net.statistics.value;
         let plan = ViewPlan { mean, std, ..plan.clone() };
+        if !args.json {
+            if i == 0 {
+                println!("{} pairs of views of {} px on {}", inputs.len(), args.size, device.name);
+            }
+            println!("{}\nnormalisation: {}; size: views of {} px", net.description, net.statistics, args.size);
+        }
         let bar = images::bar(inputs.len());
         let pck = correspondence(
-            |x| net.feature_map(x),
+            |x| net.encoder.feature_map(x, Mode::Eval),
             (&inputs, &all),
             &plan,
             args.seed,
@@ -78,13 +91,9 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
             bail!("{}: no two views of an image overlap; expected more images than {}", args.data, inputs.len());
         }
         if args.json {
-            rows.push(json(weights, &net.description, inputs.len(), &pck));
+            rows.push(json(weights, &net, args.size, inputs.len(), &pck));
         } else {
-            if i == 0 {
-                println!("{} pairs of views of {} px on {}", inputs.len(), args.size, device.name);
-                println!("PCK within   1 cell  2 cells   mutual: 1 cell  2 cells  share of cells");
-            }
-            print_row(&net.description, &pck);
+            print_row(&pck);
         }
     }
     if args.json {
@@ -109,18 +118,20 @@ fn shares(pck: &Pck) -> [f64; 7] {
     ]
 }
 
-fn print_row(description: &str, pck: &Pck) {
+fn print_row(pck: &Pck) {
     let [one, two, mutual_one, mutual_two, mutual, chance_one, chance_two] = shares(pck);
-    println!("{description} ({} cells; guessing gets {chance_one:.1} and {chance_two:.1} %)", pck.cells);
+    println!("PCK within   1 cell  2 cells   mutual: 1 cell  2 cells  share of cells");
     println!(
         "           {one:6.1} %  {two:5.1} %          {mutual_one:6.1} %  {mutual_two:5.1} %         {mutual:5.1} %"
     );
+    println!("{} cells; guessing gets {chance_one:.1} and {chance_two:.1} %", pck.cells);
 }
 
-fn json(weights: &std::path::Path, description: &str, images: usize, pck: &Pck) -> serde_json::Value {
+fn json(file: &std::path::Path, net: &Loaded, size: u32, images: usize, pck: &Pck) -> serde_json::Value {
+    let size = Told::new(EvalSize { resize_px: 0, crop_px: size as usize }, "--size: the side of the views");
     let [one, two, mutual_one, mutual_two, mutual, chance_one, chance_two] = shares(pck);
     serde_json::json!({
-        "weights": weights, "network": description, "pairs": images, "cells": pck.cells,
+        "file": file, "weights": opening::fields(net, &size), "pairs": images, "cells": pck.cells,
         "pck_1": one, "pck_2": two, "mutual_pck_1": mutual_one, "mutual_pck_2": mutual_two, "mutual": mutual,
         "chance_1": chance_one, "chance_2": chance_two,
     })

@@ -11,7 +11,7 @@ use ocelli::train::config::resolve;
 use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
 
 use super::DeviceArgs;
-use super::attention::{Attended, attend, normalisation, write_sheet};
+use super::attention::{Attended, attend, write_sheet};
 use super::images::Input;
 use super::pretrain::{Run, Start};
 use super::progress::{self, Progress};
@@ -24,9 +24,12 @@ pub struct DemoArgs {
     /// Folder of images instead of the built-in scenes
     #[arg(long, default_value = "scenes:2000")]
     data: String,
-    /// Folder of the run (replaced if it is there)
+    /// Folder of the run
     #[arg(long, default_value = "runs/demo")]
     out: PathBuf,
+    /// Replace a run that is in the folder
+    #[arg(long)]
+    overwrite: bool,
     /// Epochs
     #[arg(long)]
     epochs: Option<usize>,
@@ -62,8 +65,9 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let trainer = ocelli::train::Trainer::new(&config, &device.device, &source, test.as_ref())?;
     let untrained = trainer.encoder()?;
     drop(trainer);
+    let start = if args.overwrite { Start::Overwrite } else { Start::New };
     let run = Run { config: &config, device: &device, data: &args.data, source: &source, test: test.as_ref() };
-    let (trainer, summary) = run.train(&args.out, Start::Overwrite, &mut progress)?;
+    let (trainer, summary) = run.train(&args.out, start, &mut progress)?;
     if summary.stopped {
         return Err(super::Interrupted { out: args.out.clone() }.into());
     }
@@ -83,7 +87,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES)?;
     let maps = |encoder: &AnyBackbone| -> anyhow::Result<Vec<Attended>> {
         let vit = encoder.as_vit().context("the demo looks at a Vision Transformer's attention")?;
-        let (size, statistics) = (look_px(&config), normalisation(Some(&config)));
+        let (size, statistics) = (look_px(&config), (config.views.mean, config.views.std));
         scored.iter().map(|input| attend(vit, input, size, statistics, &device.device)).collect()
     };
     let (before, after) = (maps(&untrained)?, maps(&trained)?);

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use burn::tensor::{Tensor, TensorData};
 use clap::{Args, ValueEnum};
-use ocelli::data::{EvalBatches, EvalConfig, EvalTransform, Source as _};
+use ocelli::data::{EvalBatches, EvalConfig, Source as _};
 use ocelli::eval::features::{FeatureTable, Pooling, TableFormat, encode, names_txt};
-use ocelli::train::{eval_transform, load_dense};
+use ocelli::models::weights::preprocessing::Preprocessing;
+use ocelli::train::{Loading, eval_transform};
 
 use super::DeviceArgs;
-use super::attention::normalisation;
 use super::images::{self, Named};
+use super::opening::{self, NormaliseArgs, SizeArgs};
 
 /// Images through the network at once.
 const BATCH: usize = 32;
@@ -35,9 +36,10 @@ pub struct EmbedArgs {
     /// Which features
     #[arg(long, value_enum, default_value_t = Features::Cls)]
     features: Features,
-    /// Side of the square input (default: as the run evaluates, else 224 after resizing to 256)
-    #[arg(long)]
-    size: Option<u32>,
+    #[command(flatten)]
+    size: SizeArgs,
+    #[command(flatten)]
+    normalise: NormaliseArgs,
     /// Heads, where the weights do not tell
     #[arg(long)]
     heads: Option<usize>,
@@ -62,13 +64,17 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     };
     let inputs = Arc::new(Named::list(&args.images, 0)?);
     let device = args.device.open()?;
-    let backbone = load_dense(&args.weights, None, args.heads, 0, &device.device)?;
+    let given = Preprocessing { size: args.size.given(), ..args.normalise.given()? };
+    let loading = Loading { heads: args.heads, given, ..Loading::default() };
+    let mut backbone = loading.open(&args.weights, &device.device)?;
+    args.size.apply(&mut backbone.size);
+    println!("{}", opening::lines(&backbone, &device.name, &backbone.size.to_string()));
     let pooling = match args.features {
         Features::Cls => Pooling::Cls,
         Features::MeanPatch => Pooling::MeanPatch,
         Features::Patches => Pooling::Patches,
     };
-    let transform = transform(args, backbone.run.as_ref());
+    let transform = eval_transform(&backbone.eval_config());
     let config = EvalConfig { transform, batch_size: BATCH, threads: 0 };
     let mut batches = EvalBatches::all(inputs.clone(), config)?;
     let mut table: Option<FeatureTable> = None;
@@ -103,13 +109,4 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     }
     println!("{:?} features of {} images: {}", table.shape(), inputs.len(), args.out.display());
     Ok(())
-}
-
-fn transform(args: &EmbedArgs, run: Option<&ocelli::train::RunConfig>) -> EvalTransform {
-    let (mean, std) = normalisation(run);
-    let base = run.map_or_else(EvalTransform::default, eval_transform);
-    match args.size {
-        Some(px) => EvalTransform { resize_short_px: Some(px), crop_px: Some(px), max_side_px: None, mean, std },
-        None => EvalTransform { mean, std, ..base },
-    }
 }

@@ -7,9 +7,12 @@ use anyhow::{Context as _, bail};
 use burn::module::Module as _;
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
+use ocelli::models::AnyBackbone;
+use ocelli::models::weights::preprocessing::Preprocessing;
 use ocelli::models::weights::{Dtype, Family, Network, Part, StateDict, Weights, write_pth, write_safetensors_as};
-use ocelli::train::{load_backbone_part, resolve_weights, write_atomically};
+use ocelli::train::{Loading, preprocessing_of, resolve_weights, write_atomically};
 
+use super::opening::{NormaliseArgs, SizeArgs};
 use super::weights::{arch_of, file_size, image_side_px, thousands};
 
 /// Write a network's weights for other programs, in PyTorch's names and layout.
@@ -35,6 +38,10 @@ pub struct ExportArgs {
     /// Heads, where the weights do not tell (only for bpk)
     #[arg(long)]
     heads: Option<usize>,
+    #[command(flatten)]
+    normalise: NormaliseArgs,
+    #[command(flatten)]
+    size: SizeArgs,
     /// Replace the file if there is one
     #[arg(long)]
     overwrite: bool,
@@ -87,6 +94,13 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let is_head = matches!(args.what, What::Head | What::StudentHead);
     let mut state = if is_head { head(&weights, &network)? } else { weights.backbone(&network)? };
     state.metadata = describe(&weights, &network, is_head);
+    let given = Preprocessing { size: args.size.given(), ..args.normalise.given()? };
+    let (statistics, mut size) = preprocessing_of(&given, &source, &weights, &network)?;
+    args.size.apply(&mut size);
+    let input = Preprocessing { statistics: Some(statistics.clone()), size: Some(size.clone()) };
+    if !is_head {
+        input.write(&mut state.metadata);
+    }
     let dtype = if args.dtype == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
     let file = match args.format {
         Format::Safetensors => write_safetensors_as(&state, dtype)?,
@@ -109,6 +123,15 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         thousands(state.num_values()),
         file_size(file.len())
     );
+    if !is_head {
+        println!("normalisation: {statistics}; size: {size}");
+        let flags = input.flags();
+        match args.format {
+            Format::Safetensors => println!("both are in the file's metadata"),
+            Format::PthLayout => println!("a .pth does not hold them; when you use it, give {flags}"),
+            Format::Bpk => println!("a burnpack does not hold them; normalise its pictures as {flags} says"),
+        }
+    }
     let is_vit = matches!(network.family, Family::Vit { .. });
     if !is_head && is_vit && args.format == Format::PthLayout && arch_of(&network.family).is_none() {
         println!("a .pth does not hold the number of heads; read it again with --heads");
@@ -174,8 +197,10 @@ fn describe(
 
 /// A record of the network as burn writes it.
 fn burnpack(args: &ExportArgs, part: Option<Part>) -> anyhow::Result<Vec<u8>> {
-    let backbone = load_backbone_part(&args.source, part, args.heads, &Device::flex())?;
-    let bytes =
-        backbone.vit.into_record().into_bytes().map_err(|e| anyhow::anyhow!("cannot write a burnpack: {e}"))?;
+    let loading = Loading { part, heads: args.heads, only_vit: true, ..Loading::default() };
+    let AnyBackbone::Vit(vit) = loading.open(&args.source, &Device::flex())?.encoder else {
+        bail!("--format bpk: expected a Vision Transformer");
+    };
+    let bytes = vit.into_record().into_bytes().map_err(|e| anyhow::anyhow!("cannot write a burnpack: {e}"))?;
     Ok(bytes.to_vec())
 }

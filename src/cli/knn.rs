@@ -6,15 +6,17 @@ use anyhow::bail;
 use clap::Args;
 use ocelli::data::{Split, open_source, open_split};
 use ocelli::eval::knn::{KnnConfig, knn};
-use ocelli::train::{Labelled, RunConfig, extract_features, load_dense};
+use ocelli::models::weights::preprocessing::Preprocessing;
+use ocelli::train::{Labelled, Loading, extract_features};
 
 use super::DeviceArgs;
+use super::opening::{self, NormaliseArgs, SizeArgs};
 
 /// Weighted k-NN classification of frozen features: the class token, or a ResNet's mean over its cells (DINO's protocol:
 /// votes exp(similarity/0.07)).
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli eval knn --data imagenette --weights runs/first\n  ocelli eval knn --data scenes --weights runs/demo --k 5 20"
+    after_help = "Examples:\n  ocelli eval knn --data imagenette --weights runs/first\n  ocelli eval knn --data scenes --weights runs/demo --k 5 20\n  ocelli eval knn --data photos --weights vit.pth --normalise half --size 0   # images as they are"
 )]
 pub struct KnnArgs {
     /// Labelled images: a folder with train/ and val/, a folder of class folders, CIFAR records, or `scenes`
@@ -29,12 +31,10 @@ pub struct KnnArgs {
     /// Temperature of the votes
     #[arg(long, default_value_t = 0.07)]
     temperature: f64,
-    /// Short side after resizing, 0 for none (default: as the run evaluates, else 256)
-    #[arg(long)]
-    resize: Option<usize>,
-    /// Side of the centre crop, 0 for none (default: as the run evaluates, else 224)
-    #[arg(long)]
-    crop: Option<usize>,
+    #[command(flatten)]
+    size: SizeArgs,
+    #[command(flatten)]
+    normalise: NormaliseArgs,
     /// Heads, where the weights do not tell
     #[arg(long)]
     heads: Option<usize>,
@@ -49,11 +49,12 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
     let source = open_source(&args.data)?;
     let test = open_split(&args.data, Split::Val)?;
     let device = args.device.open()?;
-    let backbone = load_dense(&args.weights, None, args.heads, 0, &device.device)?;
-    let mut config: RunConfig = backbone.run.clone().unwrap_or_default();
+    let given = Preprocessing { size: args.size.given(), ..args.normalise.given()? };
+    let loading = Loading { heads: args.heads, given, ..Loading::default() };
+    let mut backbone = loading.open(&args.weights, &device.device)?;
+    args.size.apply(&mut backbone.size);
+    let mut config = backbone.eval_config();
     (config.eval.max_train, config.eval.max_test) = (0, 0);
-    config.eval.resize_px = args.resize.unwrap_or(config.eval.resize_px);
-    config.eval.crop_px = args.crop.unwrap_or(config.eval.crop_px);
     let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) else {
         bail!(
             "{}: expected labelled images (a folder per class); found {} without labels",
@@ -61,6 +62,9 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
             source.len()
         );
     };
+    if !args.json {
+        println!("{}", opening::lines(&backbone, &device.name, &backbone.size.to_string()));
+    }
     let train = extract_features(&backbone.encoder, &labelled.train, &config, &device.device)?;
     let test = extract_features(&backbone.encoder, &labelled.test, &config, &device.device)?;
     let knn_config = KnnConfig { ks: args.k.clone(), temperature: args.temperature, ..KnnConfig::default() };
@@ -73,12 +77,11 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
             .collect();
         println!(
             "{}",
-            serde_json::json!({ "weights": backbone.description, "train": report.train_rows, "test": report.test_rows,
+            serde_json::json!({ "weights": opening::fields(&backbone, &backbone.size), "train": report.train_rows, "test": report.test_rows,
                 "classes": report.classes, "temperature": report.temperature, "results": rows })
         );
         return Ok(());
     }
-    println!("{} on {}", backbone.description, device.name);
     println!("{} neighbours, {} queries, {} classes", report.train_rows, report.test_rows, report.classes);
     for r in &report.results {
         let top5 = r.top5.map(|t| format!("  top-5 {t:5.1} %")).unwrap_or_default();

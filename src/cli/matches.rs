@@ -8,11 +8,12 @@ use clap::Args;
 use ocelli::data::{Image, MocoViews, Rng, ViewPlan, normalise_into};
 use ocelli::eval::correspondence::{Match, MatchPicture, nearest};
 use ocelli::eval::picture::Picture;
-use ocelli::train::{DenseNet, load_dense};
+use ocelli::models::{AnyBackbone, Backbone as _, Mode};
+use ocelli::train::Loading;
 
 use super::DeviceArgs;
-use super::attention::normalisation;
 use super::images::{self, Named};
+use super::opening::{self, NormaliseArgs};
 
 /// Nearest neighbours of dense features between two images, or an image and an augmented view of it: lines coloured by
 /// their place in the first image, and the features' three leading components side by side.
@@ -50,6 +51,8 @@ pub struct MatchArgs {
     #[arg(long)]
     heads: Option<usize>,
     #[command(flatten)]
+    normalise: NormaliseArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -62,9 +65,9 @@ struct Cells {
 }
 
 /// Features of the cells of a normalised image `[3, height, width]`.
-fn cells_of(net: &DenseNet, pixels: Vec<f32>, [height, width]: [usize; 2], device: &Device) -> Cells {
+fn cells_of(net: &AnyBackbone, pixels: Vec<f32>, [height, width]: [usize; 2], device: &Device) -> Cells {
     let images = Tensor::from_data(TensorData::new(pixels, [1, 3, height, width]), device);
-    let map = net.feature_map(images);
+    let map = net.feature_map(images, Mode::Eval);
     let [_, dim, rows, cols] = map.dims();
     Cells { rows: map.reshape([dim, rows * cols]).transpose(), grid: [rows, cols] }
 }
@@ -80,14 +83,16 @@ pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
     let names: Vec<String> = std::iter::once(&args.first).chain(&args.second).cloned().collect();
     let inputs = Named::list(&names, 1)?;
     let device = args.device.open()?;
-    let net = load_dense(&args.weights, None, args.heads, args.stride, &device.device)?;
-    println!("{} on {}", net.description, device.name);
-    let (mean, std) = normalisation(net.run.as_ref());
+    let given = args.normalise.given()?;
+    let loading = Loading { heads: args.heads, stride_px: args.stride, given, ..Loading::default() };
+    let net = loading.open(&args.weights, &device.device)?;
+    println!("{}", opening::lines(&net, &device.name, &opening::long_side(args.size)));
+    let (mean, std) = (net.statistics.value.mean, net.statistics.value.std);
     let side = |image: Image| -> anyhow::Result<Side> {
         let (w, h) = (image.width as usize, image.height as usize);
         let mut pixels = vec![0.0; 3 * w * h];
         normalise_into(&image, mean, std, &mut pixels);
-        let cells = cells_of(&net, pixels, [h, w], &device.device);
+        let cells = cells_of(&net.encoder, pixels, [h, w], &device.device);
         let values = cells.rows.clone().into_data().try_to_vec::<f32>();
         let values = values.map_err(|e| anyhow::anyhow!("cannot read the features back: {e:?}"))?;
         Ok(Side { picture: Picture::new(w, h, image.data)?, cells, values })

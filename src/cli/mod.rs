@@ -9,6 +9,7 @@ mod export;
 mod images;
 mod knn;
 mod matches;
+mod opening;
 mod plan;
 mod presets;
 mod pretrain;
@@ -23,9 +24,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use ocelli::data::DataError;
 use ocelli::kernels::{Mode, set_mode};
-use ocelli::train::TrainError;
 use ocelli::train::device::{self, Chosen, DeviceChoice};
+use ocelli::train::{TrainError, catch_panics, record_panics};
 
 /// Self-supervised vision models, trained on any GPU or none.
 #[derive(Parser)]
@@ -33,7 +35,7 @@ use ocelli::train::device::{self, Chosen, DeviceChoice};
     name = "ocelli",
     version,
     about,
-    after_help = "Start here:\n  ocelli demo\n  ocelli pretrain --preset laptop --data photos --out runs/first\n  ocelli attention photo.jpg --weights runs/first"
+    after_help = "Start here:\n  ocelli demo\n  ocelli pretrain --preset laptop --data photos --out runs/first\n  ocelli attention photo.jpg --weights runs/first\n\nExit codes: 0 done; 2 bad input; 3 a run that went wrong by itself; 70 a fault in ocelli; 130 stopped by Ctrl-C"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -69,6 +71,9 @@ enum Command {
     Devices(DeviceArgs),
     /// List the recipes
     Presets(presets::PresetsArgs),
+    /// For tests: a fault of ours, to see how it is told
+    #[command(hide = true)]
+    Fault,
 }
 
 #[derive(Subcommand)]
@@ -109,19 +114,18 @@ impl DeviceArgs {
 const EXIT_BAD_INPUT: u8 = 2;
 /// A run that went wrong by itself.
 const EXIT_RUN_FAILED: u8 = 3;
+/// A fault of ours, not the user's (EX_SOFTWARE of sysexits.h).
+const EXIT_FAULT: u8 = 70;
 /// A run that was asked to stop: as a shell has it after Ctrl-C.
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Parses, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // A failing device panics in the tensor library; the fences around it say so in words. What none of them catches is a
-    // mistake of ours and ends with a message of its own.
+    // A failing device panics in the tensor library, a mistake of ours anywhere; what either says is told below, once.
     std::panic::set_hook(Box::new(|_| ()));
-    let done = std::panic::catch_unwind(|| run(cli.command)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(anyhow::anyhow!("this is a fault in ocelli, please report it: {}", text.unwrap_or("no message")))
-    });
+    record_panics();
+    let done = catch_panics(|| run(cli.command)).unwrap_or_else(|error| Err(error.into()));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -130,9 +134,33 @@ pub fn main() -> ExitCode {
                 Some(interrupted) => eprintln!("{interrupted}"),
                 None => eprintln!("error: {error:#}"),
             }
-            ExitCode::from(exit_code(&error))
+            let code = exit_code(&error);
+            #[allow(clippy::print_stderr)]
+            if code == EXIT_FAULT {
+                let command: Vec<String> = std::env::args().collect();
+                eprintln!("{}", report_of_fault(&command.join(" ")));
+            }
+            ExitCode::from(code)
         }
     }
+}
+
+/// Reads past the end of a list, as a mistake of ours would.
+fn fault() -> anyhow::Result<()> {
+    let empty: Vec<u32> = std::env::args().skip(usize::MAX).map(|a| a.len() as u32).collect();
+    let first = empty[0];
+    anyhow::bail!("expected a panic, found {first}")
+}
+
+/// What to attach to a report.
+fn report_of_fault(command: &str) -> String {
+    format!(
+        "Please report it, with the lines above and these: ocelli {}, {} on {}; command: {command}\nSet RUST_BACKTRACE=1 and \
+         run it again for more, and attach what `ocelli devices` prints.",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    )
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
@@ -151,6 +179,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Presets(args) => presets::run(&args),
+        Command::Fault => fault(),
     }
 }
 
@@ -213,11 +242,15 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() {
         return EXIT_INTERRUPTED;
     }
+    if let Some(DataError::Panic { .. }) = error.downcast_ref::<DataError>() {
+        return EXIT_FAULT;
+    }
     let cause = match error.downcast_ref::<Failed>() {
         Some(failed) => Some(&failed.error),
         None => error.downcast_ref::<TrainError>(),
     };
     match cause {
+        Some(TrainError::Fault { .. }) => EXIT_FAULT,
         Some(TrainError::NotFinite { .. } | TrainError::Collapsed { .. } | TrainError::DeviceLost { .. }) => {
             EXIT_RUN_FAILED
         }

@@ -214,7 +214,7 @@ impl Run<'_> {
             Start::Resume => RunDir::reopen(out)?,
         };
         let warnings = if start == Start::Resume { trainer.resume(&dir)? } else { Vec::new() };
-        dir.write_description(self.config, &self.device.name, self.data)?;
+        dir.write_description(self.config, &self.device.name, self.data, serde_json::Value::Null)?;
         stop_on_signals(&trainer.stop_flag())?;
         if start == Start::Resume && trainer.steps_done() == 0 {
             progress.note("no checkpoint to go on from; the run begins anew");

@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use ocelli::models::Arch;
+use ocelli::models::weights::preprocessing::Preprocessing;
 use ocelli::models::weights::{Entry, Family, Layout, Network, Part, Weights};
-use ocelli::train::resolve_weights;
+use ocelli::train::{preprocessing_of, resolve_weights};
 use serde_json::{Value, json};
+
+use super::opening;
 
 /// Longest list of tensors that is shown without grouping.
 const SHORT: usize = 40;
@@ -39,9 +42,21 @@ pub fn run(args: &WeightsArgs) -> anyhow::Result<()> {
     let weights = Weights::open(&bytes).with_context(|| file.display().to_string())?;
     let layout = weights.layout();
     let name = file.display().to_string();
+    let input = layout
+        .networks
+        .first()
+        .map(|network| preprocessing_of(&Preprocessing::default(), &file, &weights, network));
+    let input = match input {
+        Some(Ok((statistics, size))) => Input {
+            words: format!("Its pictures: normalisation {statistics}; size {size}."),
+            fields: opening::fields_of(&statistics, &size),
+        },
+        Some(Err(error)) => Input { words: format!("Its pictures: {error}."), fields: Value::Null },
+        None => Input { words: String::new(), fields: Value::Null },
+    };
     let text = match args.json {
-        true => format!("{:#}\n", report(&name, bytes.len(), &weights, &layout)),
-        false => words(&name, bytes.len(), &weights, &layout, args.all),
+        true => format!("{:#}\n", report(&name, bytes.len(), &weights, &layout, &input)),
+        false => words(&name, bytes.len(), &weights, &layout, &input, args.all),
     };
     // A reader that has seen enough (`| head`) is no error.
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -50,10 +65,19 @@ pub fn run(args: &WeightsArgs) -> anyhow::Result<()> {
     }
 }
 
-fn words(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout, all: bool) -> String {
+/// What the network to use wants done to its pictures.
+struct Input {
+    words: String,
+    fields: Value,
+}
+
+fn words(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout, input: &Input, all: bool) -> String {
     let mut lines = vec![sentence(file, size, weights, layout)];
     lines.extend(layout.networks.iter().map(|n| format!("  {}", describe(n))));
     lines.push(fits(weights, layout));
+    if !input.words.is_empty() {
+        lines.push(input.words.clone());
+    }
     if !weights.metadata().is_empty() {
         lines.push("\nIt says of itself:".into());
     }
@@ -186,7 +210,7 @@ fn grouped(entries: &[Entry]) -> Vec<(String, &Entry, usize)> {
     rows.into_iter().map(|(name, e, n)| if n == 1 { (e.name.clone(), e, 1) } else { (name, e, n) }).collect()
 }
 
-fn report(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout) -> Value {
+fn report(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout, input: &Input) -> Value {
     let networks: Vec<Value> = layout
         .networks
         .iter()
@@ -214,6 +238,7 @@ fn report(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout) -> Va
         "layout": layout.name,
         "networks": networks,
         "epochs": epochs(weights),
+        "input": input.fields,
         "metadata": weights.metadata(),
         "tensors": tensors,
     })

@@ -25,6 +25,9 @@ fn bad_input_is_refused_in_words() {
     fs::write(folder.path().join("texts/a.txt"), "no picture").unwrap();
     run(&at("texts"), &[], &["a.txt"]);
     run("scenes:64", &["--arch", "resnet51"], &["unknown architecture", "18, 34, 50"]);
+    for name in ["resnet-18é", "resnet18é", "vit-é/16", "é"] {
+        run("scenes:64", &["--arch", name], &["unknown architecture", name]);
+    }
     run("scenes:64", &["--method", "moco", "--arch", "vit-s/16"], &["arch: expected a ResNet", "vit-s/16"]);
     let contrast = |set: &str, words: &[&str]| {
         let small = ["--preset", "densecl-laptop", "--set", "moco.queue=32", "--set"];
@@ -239,4 +242,31 @@ fn a_full_disk_loses_nothing() {
     let text = stdout(&ocelli(&["pretrain", "--resume", "--out", &out, "--device", "cpu"]));
     assert!(text.contains("going on from checkpoints/epoch-0002.safetensors"), "{text}");
     assert!(run.join("checkpoints/epoch-0004.safetensors").exists());
+}
+
+/// A fault of ours is no bad input: it says so, where it is, and what to attach to a report.
+#[test]
+fn a_fault_of_ours_says_where_it_is() {
+    let output = ocelli(&["fault"]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(70), "{message}");
+    for words in ["fault", "src/cli/mod.rs:", "report", "RUST_BACKTRACE=1", env!("CARGO_PKG_VERSION")] {
+        assert!(message.contains(words), "expected \"{words}\" in: {message}");
+    }
+    assert!(!message.contains("the device failed"), "{message}");
+}
+
+/// The demo replaces no run unless it is asked to.
+#[test]
+fn the_demo_replaces_nothing_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let small = ["--data", "scenes:32", "--epochs", "1", "--device", "cpu", "--set", "batch_size=16", "--set"];
+    let small = [&small[..], &["arch=vit-32x2x2/8", "--set", "dino.head.out_dim=64"]].concat();
+    stdout(&ocelli(&[&["demo", "--out", &out], &small[..]].concat()));
+    let rows = || fs::read(folder.path().join("metrics.jsonl")).unwrap();
+    let before = rows();
+    refused(&[&["demo", "--out", &out], &small[..]].concat(), &["there is a run here already", "--overwrite"]);
+    assert_eq!(rows(), before, "the run is as it was");
+    stdout(&ocelli(&[&["demo", "--overwrite", "--out", &out], &small[..]].concat()));
 }

@@ -136,7 +136,10 @@ fn from_images_to_matches() {
     let cpu = ["--device", "cpu"];
     let knn = ["eval", "knn", "--data", "scenes:64", "--weights", &run, "--k", "5", "--json"];
     let knn: serde_json::Value = serde_json::from_str(&stdout(&ocelli(&[&knn[..], &cpu].concat()))).unwrap();
-    assert!(knn["weights"].as_str().unwrap().contains("resnet-18c4 after 2 epochs"), "{knn}");
+    assert!(knn["weights"]["description"].as_str().unwrap().contains("resnet-18c4 after 2 epochs"), "{knn}");
+    assert_eq!(knn["weights"]["normalisation_source"], "the run's", "{knn}");
+    assert_eq!((&knn["weights"]["resize_px"], &knn["weights"]["crop_px"]), (&32.into(), &32.into()), "{knn}");
+    assert_eq!(knn["weights"]["mean"].as_array().unwrap().len(), 3, "{knn}");
     for (features, width) in [("cls", 32), ("mean-patch", 32), ("patches", 16 * 32)] {
         let out = at(&format!("{features}.npy"));
         let embed = ["embed", "scenes:3", "--weights", &run, "--features", features, "--out", &out];

@@ -55,6 +55,8 @@ fn correspondence_of_several_networks_on_the_same_views() {
         // Even a random convolution knows colours: it beats guessing.
         assert!(share("pck_2") > share("chance_2"), "{row}");
     }
+    assert_eq!(rows[0]["weights"]["normalisation_source"], "the usual one, for random weights");
+    assert_eq!((&rows[0]["weights"]["crop_px"], &rows[0]["file"]), (&128.into(), &"random:vit-32x2x2/16".into()));
     assert_ne!(args("4")["rows"][1], rows[1], "another seed is other views");
 }
 
@@ -66,6 +68,9 @@ fn bad_input_of_matching_is_refused() {
     refused(&of(&["--weights", "random:resnet-51"]), &["resnet-51", "18, 34, 50, 101, 152, 200"]);
     refused(&of(&["--weights", "random:resnet-18c8", "--stride", "7"]), &["output_stride", "8, 16 or 32", "7"]);
     refused(&of(&["--weights", "random:vit-32x2x2/16", "--stride", "8"]), &["stride of 16 px", "found 8"]);
+    for name in ["random:resnet-18é", "random:resnet-é", "random:vit-é/16", "random:é"] {
+        refused(&of(&["--weights", name]), &["unknown architecture", "é"]);
+    }
     refused(&of(&["--weights", "nothing-here"]), &["nothing-here"]);
     assert!(!out.exists(), "nothing is written");
     let odd = ["eval", "correspondence", "--data", "scenes", "--weights", "random:resnet-18c8", "--size", "100"];

@@ -7,8 +7,8 @@ use ocelli::methods::{DenseCl, DenseClConfig, Method as _, Moco, MocoConfig};
 use ocelli::models::weights::{
     Dtype, HostTensor, ModuleState as _, Part, StateDict, write_pth, write_safetensors,
 };
-use ocelli::models::{Init, Mode, ResNetArch, ResNetConfig};
-use ocelli::train::{load_backbone, load_resnet};
+use ocelli::models::{Backbone as _, BackboneConfig, Init, Mode, ResNetArch, ResNetConfig};
+use ocelli::train::{Loaded, Loading, TrainError};
 
 use crate::support::{device, formula_tensor, values};
 
@@ -39,6 +39,10 @@ fn write(folder: &Path, name: &str, state: &StateDict) -> std::path::PathBuf {
     };
     std::fs::write(&path, bytes).unwrap();
     path
+}
+
+fn load(path: &Path, part: Option<Part>) -> Result<Loaded, TrainError> {
+    Loading { part, ..Loading::default() }.open(path, &device())
 }
 
 #[test]
@@ -101,19 +105,19 @@ fn resnets_of_every_layout() {
         ("extracted.pth", &extracted, None, &of_query, "backbone resnet-50c4"),
     ] {
         let path = write(folder.path(), name, state);
-        let loaded = load_resnet(&path, part, &device()).unwrap();
+        let loaded = load(&path, part).unwrap();
         assert!(loaded.description.starts_with(words), "{name}: {}", loaded.description);
-        assert_eq!(loaded.config, config, "{name}");
-        assert_eq!(&values(loaded.net.forward(images(), Mode::Eval)), expected, "{name}");
+        assert_eq!(loaded.config, BackboneConfig::ResNet(config), "{name}");
+        assert_eq!(&values(loaded.encoder.features(images(), Mode::Eval)), expected, "{name}");
         // Commands for Vision Transformers say what this is.
-        let message = load_backbone(&path, None, &device()).unwrap_err().to_string();
+        let message =
+            Loading { only_vit: true, ..Loading::default() }.open(&path, &device()).unwrap_err().to_string();
         assert!(message.contains("expected the weights of a Vision Transformer, found"), "{message}");
     }
     // A tensor too few is named.
     let mut broken = query.clone();
     broken.tensors.retain(|(n, _)| n != "layer3.2.bn2.bias");
-    let message =
-        load_resnet(&write(folder.path(), "broken.pth", &broken), None, &device()).unwrap_err().to_string();
+    let message = load(&write(folder.path(), "broken.pth", &broken), None).unwrap_err().to_string();
     assert!(message.contains("layer3.2.bn2.bias"), "{message}");
     // Few tensors cannot ask for a large network.
     let mut greedy = StateDict::default();
@@ -123,8 +127,7 @@ fn resnets_of_every_layout() {
             extra(&mut greedy, &format!("layer{stage}.0.{name}"), &[4096, 1]);
         }
     }
-    let message =
-        load_resnet(&write(folder.path(), "greedy.pth", &greedy), None, &device()).unwrap_err().to_string();
+    let message = load(&write(folder.path(), "greedy.pth", &greedy), None).unwrap_err().to_string();
     assert!(message.contains("parameters, and there are"), "{message}");
 }
 
@@ -147,7 +150,7 @@ fn states_are_checkpoints_of_the_published_layouts() {
     }
     assert_eq!(dense.get("encoder_q.1.mlp2.2.weight").unwrap().shape, [4, 8, 1, 1]);
     for (name, state) in [("moco.pth", moco), ("dense.safetensors", dense)] {
-        let loaded = load_resnet(&write(folder.path(), name, &state), None, &device()).unwrap();
+        let loaded = load(&write(folder.path(), name, &state), None).unwrap();
         assert!(loaded.description.starts_with("query encoder's backbone resnet-18c4"), "{}", loaded.description);
     }
 }

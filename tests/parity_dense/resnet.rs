@@ -147,9 +147,19 @@ fn parameter_counts() {
             assert_eq!(found.arch, config.arch, "{name}");
         }
     }
-    for wrong in
-        ["resnet-51", "resnet-50x0", "resnet-18-sk", "wide-resnet-18", "resnet-50y2", "resnet-50x99999", ""]
-    {
+    for wrong in [
+        "resnet-51",
+        "resnet-50x0",
+        "resnet-18-sk",
+        "wide-resnet-18",
+        "resnet-50y2",
+        "resnet-50x99999",
+        "",
+        "resnet-18é",
+        "resnet-é",
+        "resnet-18cé",
+        "é",
+    ] {
         assert!(wrong.parse::<ResNetArch>().is_err(), "{wrong}");
     }
 }

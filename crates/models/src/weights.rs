@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 pub use ocelli_weights::{
     Dtype, Entry, Family, HostTensor, Layout, Mismatch, Network, Part, StateDict, Weights, WeightsError,
-    read_safetensors, write_pth, write_safetensors, write_safetensors_as,
+    preprocessing, read_safetensors, write_pth, write_safetensors, write_safetensors_as,
 };
 
 use crate::params::{self, FlatParam};

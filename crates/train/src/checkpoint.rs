@@ -15,10 +15,11 @@ use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
-use crate::config::Change;
+use crate::atomic::temporary_in;
+use crate::config::ViewsOn;
 use crate::event::Best;
+use crate::fence::of_panic;
 use crate::means::Means;
-use crate::run_dir::temporary_in;
 use crate::watch::Watch;
 
 const FORMAT: &str = "ocelli-checkpoint-2";
@@ -43,9 +44,6 @@ pub(crate) struct Position {
     /// Of which training waited for checkpoints, seconds.
     #[serde(default)]
     pub waited_s: f64,
-    /// Where views are rendered; absent in checkpoints of earlier versions.
-    #[serde(default)]
-    pub views_on: Option<String>,
     /// Best accuracy so far.
     pub best: Option<Best>,
     /// Whether pixels and untrained network have been evaluated.
@@ -60,14 +58,9 @@ pub(crate) struct Position {
     pub images: usize,
     /// CRC-32 of their names.
     pub names_crc32: u32,
-}
-
-impl Position {
-    /// Whether views would be rendered elsewhere from now on: their levels differ, and so would the run.
-    pub fn views_changed(&self, now: &Self) -> Option<Change> {
-        let (before, after) = (self.views_on.clone()?, now.views_on.clone()?);
-        (before != after).then(|| Change { key: "loader.views".into(), before, after, is_harmless: false })
-    }
+    /// Where the views were rendered, whatever `loader.views` left open: `cpu` or `gpu`. Older checkpoints do not say.
+    #[serde(default)]
+    pub views: Option<ViewsOn>,
 }
 
 /// A run at one moment, in host memory.
@@ -236,7 +229,7 @@ impl Writer {
         let Some((what, job)) = self.running.take() else { return Ok(None) };
         match job.join() {
             Ok(result) => result.map(|()| Some(what)),
-            Err(_) => Err(TrainError::Device("writing a checkpoint panicked".into())),
+            Err(panic) => Err(of_panic(panic.as_ref())),
         }
     }
 }

@@ -16,7 +16,7 @@ mod presets;
 mod resolve;
 
 pub use about::annotated;
-pub(crate) use changes::changes_of;
+pub(crate) use changes::continued_of;
 pub use changes::{Change, changes};
 pub use kinds::ViewsOn;
 pub use method::MethodChoice;

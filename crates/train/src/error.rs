@@ -86,6 +86,14 @@ pub enum TrainError {
     /// The device.
     #[error("{0}")]
     Device(String),
+    /// A panic in code of ours, or one that our code caused.
+    #[error("this is a fault in Ocelli, not in its input: {message} (at {location})")]
+    Fault {
+        /// What the panic said.
+        message: String,
+        /// File and line.
+        location: String,
+    },
 }
 
 impl TrainError {

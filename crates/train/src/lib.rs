@@ -2,10 +2,11 @@
 //! which shows a run listens to.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-mod backbone;
+mod atomic;
 mod checkpoint;
+mod checkpoint_files;
 pub mod config;
-mod dense;
+mod correspondence;
 pub mod device;
 mod error;
 mod event;
@@ -16,22 +17,24 @@ pub mod gpu_views;
 mod means;
 mod pictures;
 mod pretraining;
-mod resnet;
+mod replace;
 mod run_dir;
 mod task;
 mod trainer;
 mod watch;
+mod weights;
 
-pub use backbone::{Backbone, load_backbone, load_backbone_into, load_backbone_part, load_into, resolve_weights};
+pub use atomic::write_atomically;
 pub use config::RunConfig;
-pub use dense::{DenseNet, correspondence, load_dense};
+pub use correspondence::correspondence;
 pub use error::TrainError;
 pub use event::{Best, EpochFigures, Event, Figures, KnnFigures, RunShape, StepFigures};
 pub use features::{Labelled, eval_transform, extract_features, knn_of, knn_of_pixels, to_tensor};
+pub use fence::{catch_panics, of_data, record_panics};
 pub use pictures::Pictures;
 pub use pretraining::Pretraining;
-pub use resnet::{LoadedResNet, load_resnet, load_resnet_into};
-pub use run_dir::{RunDir, Stored, write_atomically};
+pub use run_dir::{RunDir, Stored};
 pub use task::{Cadence, Declared, Rates, Scores, Size, Task};
 pub use trainer::{Listen, Measured, Summary, Trainer};
 pub use watch::{OnCollapse, WatchConfig};
+pub use weights::{Loaded, Loading, load_into, preprocessing_of, resolve_weights};

@@ -19,8 +19,8 @@ use ocelli_eval::picture::{Filter, Picture};
 use ocelli_eval::sheet::{AttentionExample, AttentionSheet, Sheet, SheetCell, SheetRow, SheetStyle};
 use ocelli_models::{AnyBackbone, Backbone as _, BackboneKind, Mode, Vit};
 
+use crate::atomic::write_atomically;
 use crate::features::eval_transform;
-use crate::run_dir::write_atomically;
 use crate::{RunConfig, TrainError};
 
 /// Images that are followed, and samples whose views are shown.

@@ -9,6 +9,7 @@ use ocelli_data::{BadFile, EpochIter, Loader, LoaderConfig, Source, ViewBatch, V
 use ocelli_methods::optim::{Optimizer, StepRates};
 use ocelli_methods::schedule::{Cosine, LrSchedule};
 use ocelli_methods::{Batch, Method, StepClock, count, train_step};
+use ocelli_models::weights::preprocessing::Statistics;
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, BackboneConfig, Init};
 use toml::Table;
@@ -201,8 +202,8 @@ impl Task for Pretraining {
         names_crc32(self.loader.source().as_ref())
     }
 
-    fn views_on(&self) -> &'static str {
-        if self.loader.config().render { "cpu" } else { "gpu" }
+    fn views_on(&self) -> ViewsOn {
+        if self.loader.config().render { ViewsOn::Cpu } else { ViewsOn::Gpu }
     }
 
     fn begin_epoch(&mut self, epoch: usize, step_in_epoch: usize) {
@@ -265,7 +266,9 @@ impl Task for Pretraining {
             return Ok(None);
         }
         let path = Path::new(&self.config.init_from);
-        let (encoder, words) = crate::load_into(path, &self.backbone, &self.device)?;
+        let views = &self.config.views;
+        let statistics = Statistics { mean: views.mean, std: views.std };
+        let (encoder, words) = crate::load_into(path, &self.backbone, statistics, &self.device)?;
         let mut state = StateDict::default();
         state.add_module("", &encoder)?;
         self.method.start_from(&state)?;

@@ -1,12 +1,15 @@
 //! The folder of a run. Files appear whole: they are written under a temporary name and renamed. One process at a time.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::atomic::{remove_if_there, write_atomically};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint_files::{CHECKPOINTS, CheckpointFile};
+use crate::replace::{self, CONFIG, Found, MANIFEST, METRICS};
 use crate::{RunConfig, TrainError};
 
 /// A run's folder: `config.toml`, `manifest.json`, `metrics.jsonl`, `checkpoints/`. Locked while this exists.
@@ -29,6 +32,33 @@ struct Manifest {
     data: String,
     started_unix_s: u64,
     command: Vec<String>,
+    /// What was made of data and weights.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    understood: serde_json::Value,
+    /// The later parts of a run that was continued.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    resumed: Vec<Part>,
+}
+
+/// One process that went on with a run.
+#[derive(Debug, Serialize, Deserialize)]
+struct Part {
+    ocelli: String,
+    device: String,
+    unix_s: u64,
+    command: Vec<String>,
+}
+
+impl Part {
+    fn now(device: &str) -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self {
+            ocelli: env!("CARGO_PKG_VERSION").into(),
+            device: device.into(),
+            unix_s: now.map_or(0, |d| d.as_secs()),
+            command: std::env::args().collect(),
+        }
+    }
 }
 
 /// What a run folder says of the run in it.
@@ -40,45 +70,25 @@ pub struct Stored {
     pub data: Option<String>,
 }
 
-const METRICS: &str = "metrics.jsonl";
-const CONFIG: &str = "config.toml";
-const MANIFEST: &str = "manifest.json";
-/// What earlier versions of a run leave behind, beside `checkpoints`.
-const REPLACED: [&str; 4] = [CONFIG, MANIFEST, METRICS, "report.html"];
-const REPLACED_FOLDERS: [&str; 3] = ["checkpoints", "pictures", "tensorboard"];
-/// Start of the names of files that are not whole yet.
-const TEMPORARY: &str = ".ocelli-";
-
 impl RunDir {
-    /// Creates the folder, or takes an empty one.
+    /// Creates the folder, or takes one that has no run. What a killed process left half-removed is removed.
     ///
     /// # Errors
-    /// When a run is there already and `overwrite` is false, when another process trains into the folder, or when it
-    /// cannot be written.
+    /// When a run is there already and `overwrite` is false, when files are there that a run would write over and that are
+    /// no run's, when another process trains into the folder, or when it cannot be written.
     pub fn create(root: &Path, overwrite: bool) -> Result<Self, TrainError> {
-        let is_run = root.join(CONFIG).exists() || root.join(METRICS).exists();
-        if is_run && !overwrite {
-            return Err(TrainError::File {
-                path: root.to_owned(),
-                reason:
-                    "there is a run here already; --resume to go on with it, --overwrite to replace it, or choose \
-                         another --out"
-                        .into(),
-            });
+        // Before anything is written. What is half-removed is looked at again when the rest of it is gone.
+        if !replace::is_unfinished(root) {
+            check_free(root, overwrite)?;
         }
         fs::create_dir_all(root).map_err(|e| TrainError::io(root, "create the folder", &e))?;
         let lock = lock(root)?;
-        if is_run {
-            for name in REPLACED {
-                remove_if_there(&root.join(name))?;
-            }
-            for name in REPLACED_FOLDERS {
-                let folder = root.join(name);
-                if folder.exists() {
-                    fs::remove_dir_all(&folder)
-                        .map_err(|e| TrainError::io(&folder, "remove the old run's", &e))?;
-                }
-            }
+        replace::finish(root)?;
+        check_free(root, overwrite)?;
+        match replace::look(root) {
+            Found::Run => replace::remove_run(root)?,
+            // Of a start that was killed before it was a run.
+            Found::Nothing | Found::Other(_) => remove_if_there(&root.join(MANIFEST))?,
         }
         Self::open(root, lock)
     }
@@ -89,20 +99,13 @@ impl RunDir {
     /// When there is no run, when another process trains into the folder, or when it cannot be written.
     pub fn reopen(root: &Path) -> Result<Self, TrainError> {
         Self::stored(root)?;
-        let dir = Self::open(root, lock(root)?)?;
-        for folder in [root.to_owned(), dir.checkpoints()] {
-            let entries = fs::read_dir(&folder).map_err(|e| TrainError::io(&folder, "list the folder", &e))?;
-            for entry in entries.filter_map(Result::ok) {
-                if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                    remove_if_there(&entry.path())?;
-                }
-            }
-        }
-        Ok(dir)
+        let lock = lock(root)?;
+        replace::finish(root)?;
+        Self::open(root, lock)
     }
 
     fn open(root: &Path, lock: File) -> Result<Self, TrainError> {
-        let checkpoints = root.join("checkpoints");
+        let checkpoints = root.join(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).map_err(|e| TrainError::io(&checkpoints, "create the folder", &e))?;
         let path = root.join(METRICS);
         let metrics = OpenOptions::new()
@@ -132,9 +135,7 @@ impl RunDir {
             Err(e) => return Err(TrainError::io(&path, "read the configuration", &e)),
         };
         let config = crate::config::stored(&text, &path.display().to_string())?;
-        let manifest = fs::read(root.join(MANIFEST)).ok();
-        let manifest: Option<Manifest> = manifest.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Ok(Stored { config, data: manifest.map(|m| m.data) })
+        Ok(Stored { config, data: manifest_in(root).map(|m| m.data) })
     }
 
     /// The folder.
@@ -142,34 +143,52 @@ impl RunDir {
         &self.root
     }
 
-    fn checkpoints(&self) -> PathBuf {
-        self.root.join("checkpoints")
-    }
-
-    /// Writes `config.toml` (every value resolved) and `manifest.json`.
+    /// Writes `config.toml` (every value resolved) and `manifest.json`. `understood` says what was made of data and
+    /// weights: layout, classes, normalisation, what was left out. Of a run that goes on, the manifest keeps when, with what
+    /// and by which command it began, and lists the later parts; device, data and `understood` are those of the last part.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn write_description(&self, config: &RunConfig, device: &str, data: &str) -> Result<(), TrainError> {
+    pub fn write_description(
+        &self,
+        config: &RunConfig,
+        device: &str,
+        data: &str,
+        understood: serde_json::Value,
+    ) -> Result<(), TrainError> {
         let toml = toml::to_string_pretty(config).map_err(|e| TrainError::File {
             path: self.root.join(CONFIG),
             reason: format!("cannot write the configuration: {e}"),
         })?;
-        let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let manifest = Manifest {
-            ocelli: env!("CARGO_PKG_VERSION").into(),
-            burn: "0.22.1".into(),
-            os: std::env::consts::OS.into(),
-            arch: std::env::consts::ARCH.into(),
-            device: device.into(),
-            data: data.into(),
-            started_unix_s: started.map_or(0, |d| d.as_secs()),
-            command: std::env::args().collect(),
+        let now = Part::now(device);
+        // A new run has none: its folder was cleared.
+        let mut manifest = match self.manifest() {
+            Some(mut begun) => {
+                begun.resumed.push(now);
+                begun
+            }
+            None => Manifest {
+                ocelli: now.ocelli,
+                burn: "0.22.1".into(),
+                os: std::env::consts::OS.into(),
+                arch: std::env::consts::ARCH.into(),
+                device: String::new(),
+                data: String::new(),
+                started_unix_s: now.unix_s,
+                command: now.command,
+                understood: serde_json::Value::Null,
+                resumed: Vec::new(),
+            },
         };
+        (manifest.device, manifest.data, manifest.understood) = (device.into(), data.into(), understood);
         let json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
         write_atomically(&self.root.join(MANIFEST), &json)?;
         // Last: a folder with a configuration is a run, and has everything a run has.
         write_atomically(&self.root.join(CONFIG), toml.as_bytes())
+    }
+
+    fn manifest(&self) -> Option<Manifest> {
+        manifest_in(&self.root)
     }
 
     /// Appends one line to `metrics.jsonl`, with the time in a field `unix_s`; returns the row as written.
@@ -220,7 +239,7 @@ impl RunDir {
                 Ok(checkpoint) => return Ok(Some((self.relative(&found.path), checkpoint))),
                 Err(error) => {
                     warnings.push(format!("{error}; trying the one before"));
-                    rename_aside(&found.path, "damaged")?;
+                    found.set_aside("damaged")?;
                 }
             }
         }
@@ -242,88 +261,39 @@ impl RunDir {
 
     /// Where the checkpoint after so many epochs, and so many steps more, goes.
     pub(crate) fn checkpoint_path(&self, epochs_done: usize, step_in_epoch: usize) -> PathBuf {
-        let more = if step_in_epoch > 0 { format!("_step-{step_in_epoch:06}") } else { String::new() };
-        self.checkpoints().join(format!("epoch-{epochs_done:04}{more}.safetensors"))
+        CheckpointFile::path_in(&self.root, epochs_done, step_in_epoch)
     }
 
     /// Renames the checkpoints made after `steps` (with `steps_per_epoch`), so that nothing goes on from them.
     pub(crate) fn set_aside_after(&self, steps: usize, steps_per_epoch: usize) -> Result<(), TrainError> {
         for found in CheckpointFile::all(&self.root)? {
             if found.steps(steps_per_epoch) > steps {
-                rename_aside(&found.path, "collapsed")?;
+                found.set_aside("collapsed")?;
             }
         }
         Ok(())
     }
 }
 
-/// Which checkpoints stay.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Keep {
-    /// So many of the newest.
-    pub newest: usize,
-    /// Every one whose epochs are a multiple of this; 0 is none.
-    pub every_epochs: usize,
-    /// The newest within these steps, while the run looks unhealthy.
-    pub healthy_until: Option<usize>,
-    /// Optimizer steps per epoch.
-    pub steps_per_epoch: usize,
-}
-
-/// Removes the checkpoints of the run in `root` that need not stay.
-pub(crate) fn prune(root: &Path, keep: Keep) -> Result<(), TrainError> {
-    let all = CheckpointFile::all(root)?;
-    let newest_of = |epochs_only: bool| -> Vec<&CheckpointFile> {
-        all.iter().rev().filter(|c| !epochs_only || c.step_in_epoch == 0).take(keep.newest).collect()
-    };
-    let (newest, newest_epochs) = (newest_of(false), newest_of(true));
-    let healthy = keep.healthy_until.and_then(|h| all.iter().rfind(|c| c.steps(keep.steps_per_epoch) <= h));
-    for file in &all {
-        let periodic = keep.every_epochs > 0
-            && file.step_in_epoch == 0
-            && file.epochs > 0
-            && file.epochs.is_multiple_of(keep.every_epochs);
-        let stays = periodic || newest.contains(&file) || newest_epochs.contains(&file) || healthy == Some(file);
-        if !stays {
-            remove_if_there(&file.path)?;
+/// Refuses a folder with something in it that must not be replaced.
+fn check_free(root: &Path, overwrite: bool) -> Result<(), TrainError> {
+    let reason = match replace::look(root) {
+        Found::Run if !overwrite => {
+            "there is a run here already; --overwrite replaces it, `ocelli pretrain --resume` goes \
+                                     on with it, or choose another --out"
+                .to_owned()
         }
-    }
-    Ok(())
+        Found::Other(name) => {
+            format!("expected a folder without a run, found a {name} that no run wrote; choose another --out")
+        }
+        Found::Run | Found::Nothing => return Ok(()),
+    };
+    Err(TrainError::File { path: root.to_owned(), reason })
 }
 
-/// A checkpoint by its name: `epoch-0007.safetensors`, or `epoch-0007_step-000123.safetensors` within the next epoch.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct CheckpointFile {
-    epochs: usize,
-    step_in_epoch: usize,
-    path: PathBuf,
-}
-
-impl CheckpointFile {
-    fn of(path: PathBuf) -> Option<Self> {
-        let name = path.file_name()?.to_str()?.strip_prefix("epoch-")?.strip_suffix(".safetensors")?;
-        let (epochs, step) = name.split_once("_step-").unwrap_or((name, "0"));
-        let (epochs, step_in_epoch) = (epochs.parse().ok()?, step.parse().ok()?);
-        Some(Self { epochs, step_in_epoch, path })
-    }
-
-    /// All of a run, oldest first.
-    fn all(root: &Path) -> Result<Vec<Self>, TrainError> {
-        let folder = root.join("checkpoints");
-        let entries = fs::read_dir(&folder).map_err(|e| TrainError::io(&folder, "list the checkpoints", &e))?;
-        let mut found: Vec<Self> = entries.filter_map(|e| Self::of(e.ok()?.path())).collect();
-        found.sort();
-        Ok(found)
-    }
-
-    fn steps(&self, steps_per_epoch: usize) -> usize {
-        self.epochs * steps_per_epoch + self.step_in_epoch
-    }
-}
-
-/// Checkpoints of a run, oldest first.
-pub(crate) fn checkpoints_in(root: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    Ok(CheckpointFile::all(root)?.into_iter().map(|c| c.path).collect())
+/// The manifest, where it is there and whole.
+fn manifest_in(root: &Path) -> Option<Manifest> {
+    serde_json::from_slice(&fs::read(root.join(MANIFEST)).ok()?).ok()
 }
 
 /// Takes the folder for this process alone.
@@ -342,79 +312,9 @@ fn lock(root: &Path) -> Result<File, TrainError> {
     }
 }
 
-/// Writes a file under a temporary name beside it, syncs, and renames: readers see the old file or the whole new one.
-///
-/// # Errors
-/// When it cannot be written; the temporary file is removed.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = temporary_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().map_err(|e| TrainError::io(path, "write the file", &e))
-}
-
-/// A file under a name that shows it is not whole yet, readable by whoever may read what the user writes.
-pub(crate) fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    #[cfg(unix)]
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    // Less the user's mask.
-    #[cfg(unix)]
-    builder.permissions(permissions);
-    builder.tempfile_in(folder)
-}
-
-/// Gives a checkpoint an ending nothing looks for.
-fn rename_aside(path: &Path, why: &str) -> Result<(), TrainError> {
-    let aside = path.with_extension(format!("safetensors.{why}"));
-    fs::rename(path, aside).map_err(|e| TrainError::io(path, "rename the checkpoint", &e))
-}
-
-fn remove_if_there(path: &Path) -> Result<(), TrainError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(TrainError::io(path, "remove the old file", &e)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn old_checkpoints_go_and_the_ones_to_fall_back_on_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = RunDir::create(folder.path(), false).unwrap();
-        let names = || -> Vec<String> {
-            checkpoints_in(folder.path())
-                .unwrap()
-                .iter()
-                .map(|p| p.file_stem().unwrap().to_str().unwrap().replace("epoch-", "").replace("_step-", "+"))
-                .collect()
-        };
-        for (epochs, step) in [(1, 0), (2, 0), (2, 7), (10, 0), (11, 0), (11, 3), (11, 12), (9999, 0), (10000, 0)]
-        {
-            fs::write(dir.checkpoint_path(epochs, step), b"x").unwrap();
-        }
-        fs::write(dir.checkpoints().join("notes.txt"), b"x").unwrap();
-        let keep = Keep { newest: 2, every_epochs: 10, healthy_until: Some(2 * 20 + 8), steps_per_epoch: 20 };
-        fs::remove_file(dir.checkpoint_path(9999, 0)).unwrap();
-        fs::remove_file(dir.checkpoint_path(10000, 0)).unwrap();
-        prune(folder.path(), keep).unwrap();
-        assert_eq!(names(), ["0002+000007", "0010", "0011", "0011+000003", "0011+000012"]);
-        dir.set_aside_after(220, 20).unwrap();
-        assert_eq!(dir.last_checkpoint().unwrap().as_deref(), Some("checkpoints/epoch-0011.safetensors"));
-        assert_eq!(names(), ["0002+000007", "0010", "0011"]);
-        prune(folder.path(), Keep { newest: 1, every_epochs: 0, healthy_until: None, ..keep }).unwrap();
-        assert_eq!(names(), ["0011"]);
-    }
 
     #[test]
     fn the_metrics_are_cut_at_a_whole_line() {
@@ -445,5 +345,38 @@ mod tests {
         assert!(message.contains("another process"), "{message}");
         drop(first);
         RunDir::create(folder.path(), true).unwrap();
+    }
+
+    /// The first start stays what it was; later ones are listed.
+    #[test]
+    fn the_manifest_remembers_how_the_run_began() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = || -> serde_json::Value {
+            serde_json::from_slice(&fs::read(folder.path().join(MANIFEST)).unwrap()).unwrap()
+        };
+        let dir = RunDir::create(folder.path(), false).unwrap();
+        dir.write_description(&RunConfig::default(), "cpu", "photos", serde_json::json!({ "classes": 3 }))
+            .unwrap();
+        let begun = read();
+        assert_eq!(begun["understood"]["classes"], 3);
+        assert!(begun.get("resumed").is_none(), "{begun}");
+        // As if it had begun long ago, with another command.
+        let mut old = begun;
+        (old["started_unix_s"], old["command"]) = (7.into(), serde_json::json!(["ocelli", "pretrain"]));
+        fs::write(folder.path().join(MANIFEST), old.to_string()).unwrap();
+        drop(dir);
+        let dir = RunDir::reopen(folder.path()).unwrap();
+        dir.write_description(&RunConfig::default(), "gpu", "moved", serde_json::Value::Null).unwrap();
+        let now = read();
+        assert_eq!((&now["started_unix_s"], &now["command"]), (&old["started_unix_s"], &old["command"]));
+        assert_eq!((&now["device"], &now["data"]), (&"gpu".into(), &"moved".into()));
+        assert_eq!(now["resumed"].as_array().unwrap().len(), 1);
+        assert!(now["resumed"][0]["unix_s"].as_u64() > Some(7) && now["resumed"][0]["command"].is_array());
+        assert_eq!(RunDir::stored(folder.path()).unwrap().data.as_deref(), Some("moved"));
+        // Replaced it is another run.
+        drop(dir);
+        let dir = RunDir::create(folder.path(), true).unwrap();
+        dir.write_description(&RunConfig::default(), "cpu", "photos", serde_json::Value::Null).unwrap();
+        assert!(read().get("resumed").is_none() && read()["started_unix_s"].as_u64() > Some(7));
     }
 }

@@ -13,7 +13,7 @@ use ocelli_models::weights::StateDict;
 use serde::Serialize;
 use toml::Table;
 
-use crate::config::LogConfig;
+use crate::config::{LogConfig, ViewsOn};
 use crate::watch::WatchConfig;
 use crate::{Event, Figures, KnnFigures, TrainError};
 
@@ -123,8 +123,8 @@ pub trait Task {
     /// A number by which the data set is known again.
     fn names_crc32(&self) -> u32;
 
-    /// Where views are rendered: `cpu` or `gpu`.
-    fn views_on(&self) -> &'static str;
+    /// Where views are rendered, whatever the configuration leaves open: on the CPU or the GPU.
+    fn views_on(&self) -> ViewsOn;
 
     /// Takes up an epoch at one of its steps.
     fn begin_epoch(&mut self, epoch: usize, step_in_epoch: usize);
@@ -139,7 +139,7 @@ pub trait Task {
     /// The schedules' values at a step.
     fn rates(&self, iteration: usize) -> Rates;
 
-    /// Largest gradient norm of each parameter; 0 is off.
+    /// Steps of the start whose figures say nothing yet.
     fn unsettled_steps(&self) -> usize;
 
     /// The first epoch in which everything is trained.

@@ -80,7 +80,7 @@ impl<T: Task> Trainer<T> {
         let position = Position {
             images: size.images,
             names_crc32: task.names_crc32(),
-            views_on: Some(task.views_on().to_owned()),
+            views: Some(task.views_on()),
             ..Position::default()
         };
         Self {

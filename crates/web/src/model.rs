@@ -1,9 +1,10 @@
 //! A backbone out of a file's bytes.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ocelli_data::{IMAGENET_MEAN, IMAGENET_STD};
+use ocelli_models::weights::preprocessing::{Preprocessing, Statistics, Told};
 use ocelli_models::weights::{Family, ModuleState as _, StateDict, Weights};
 use ocelli_models::{Arch, Init, Vit, VitConfig};
 use serde_json::json;
@@ -34,12 +35,14 @@ pub struct Model {
     config: VitConfig,
     format: String,
     parameters: usize,
+    normalisation: String,
 }
 
 #[wasm_bindgen]
 impl Model {
     /// Reads weights: safetensors, or PyTorch's `.pth`, in DINO's or timm's names. `heads` where the file does not tell (a
-    /// width that is no multiple of 64); `mean` and `std` of the pixels in 0..1, ImageNet's if left out.
+    /// width that is no multiple of 64); `mean` and `std` of the pixels in 0..1, if left out what the file says, else
+    /// ImageNet's.
     ///
     /// # Errors
     /// `weights` when the bytes are none, hold another network, or contradict themselves; nothing in them is run.
@@ -54,14 +57,12 @@ impl Model {
         let (config, state) = backbone_of(&weights, heads)?;
         let vit = config.init(&mut Init::blank(&engine.device))?;
         let vit = state.load_into(vit)?;
-        let network = Network {
-            vit,
-            device: engine.device.clone(),
-            mean: channels("mean", mean, IMAGENET_MEAN)?,
-            std: channels("std", std, IMAGENET_STD)?,
-        };
+        let statistics = statistics(weights.metadata(), mean, std)?;
+        let Statistics { mean, std } = statistics.value;
+        let network = Network { vit, device: engine.device.clone(), mean, std };
         let parameters = config.num_parameters();
-        Ok(Self { network: Rc::new(network), config, format: weights.format().to_owned(), parameters })
+        let format = weights.format().to_owned();
+        Ok(Self { network: Rc::new(network), config, format, parameters, normalisation: statistics.to_string() })
     }
 
     /// The network's numbers, as JSON.
@@ -71,6 +72,7 @@ impl Model {
             "arch": Arch { dim, depth, heads, patch_size_px }.to_string(),
             "dim": dim, "depth": depth, "heads": heads, "patch": patch_size_px, "imageSize": image_size_px,
             "parameters": self.parameters, "format": self.format,
+            "mean": self.network.mean, "std": self.network.std, "normalisation": self.normalisation,
         })
         .to_string()
     }
@@ -137,6 +139,24 @@ pub(crate) fn backbone_of(
 fn heads_of_run(config: &str) -> Option<usize> {
     let line = config.lines().find_map(|l| l.strip_prefix("arch = \"")?.strip_suffix('"'))?;
     line.parse::<Arch>().ok().map(|arch| arch.heads)
+}
+
+/// The normalisation that is given, else the file's, else ImageNet's.
+fn statistics(
+    metadata: &BTreeMap<String, String>,
+    mean: Option<Vec<f32>>,
+    std: Option<Vec<f32>>,
+) -> Result<Told<Statistics>, WebError> {
+    if mean.is_some() && std.is_some() {
+        let usual = Statistics::IMAGENET;
+        let (mean, std) = (channels("mean", mean, usual.mean)?, channels("std", std, usual.std)?);
+        return Ok(Told::new(Statistics { mean, std }, "as given"));
+    }
+    let told = Preprocessing::of_metadata(metadata).map_err(WebError::Weights)?.statistics;
+    let told = told.unwrap_or_else(|| Told::guess(Statistics::IMAGENET, "the file does not say"));
+    let value =
+        Statistics { mean: channels("mean", mean, told.value.mean)?, std: channels("std", std, told.value.std)? };
+    Ok(Told { value, ..told })
 }
 
 fn channels(what: &'static str, given: Option<Vec<f32>>, default: [f32; 3]) -> Result<[f32; 3], WebError> {

@@ -8,6 +8,7 @@ use ocelli_data::{DinoViews, Image, Rng, SceneConfig, SceneSource, Scratch, View
 use ocelli_methods::optim::{OptimConfig, Optimizer, StepRates};
 use ocelli_methods::schedule::Cosine;
 use ocelli_methods::{Batch, Dino, DinoConfig, Method as _, StepClock, train_step};
+use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{StateDict, in_file_layout, read_safetensors, write_safetensors};
 use ocelli_models::{Arch, VitConfig, params};
 use serde::{Deserialize, Serialize};
@@ -283,10 +284,17 @@ impl Session {
     /// `device` when reading fails.
     pub async fn weights(&self) -> Result<Vec<u8>, WebError> {
         // The heads cannot be told from the tensors; the native program reads them from its configuration.
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("steps_done".to_owned(), self.step.to_string()),
             ("config".to_owned(), format!("arch = \"{}\"\n", self.config.arch)),
         ]);
+        let statistics = Statistics { mean: self.plan.mean, std: self.plan.std };
+        let side = self.config.views.global_size_px as usize;
+        let pictures = Preprocessing {
+            statistics: Some(Told::new(statistics, "")),
+            size: Some(Told::new(EvalSize::for_side(side), "")),
+        };
+        pictures.write(&mut metadata);
         let mut state = StateDict { tensors: Vec::new(), metadata };
         for param in params::collect(&self.method.teacher().backbone) {
             let values = read(param.values.clone()).await?;

@@ -4,6 +4,8 @@
 //! its tensors; values are decoded one tensor at a time. A pickle is read as data by a machine that can call nothing.
 //! Whatever the bytes, reading neither panics nor takes more memory than twice the file and 64 MB.
 //!
+//! [`preprocessing`] has what a network wants done to its pictures, as far as files and names tell.
+//!
 //! Nothing here touches files or knows of tensors on devices; the crate compiles to wasm unchanged.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -12,6 +14,7 @@ mod entry;
 mod error;
 mod layout;
 mod pickle;
+pub mod preprocessing;
 mod safetensors;
 mod state;
 mod torch;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::prefetch::{Prefetch, worker_pool};
-use super::samples::{BadFile, fenced};
+use super::samples::{BadFile, panic_as_error};
 use crate::{DataError, EvalTransform, Image, Source};
 
 /// What a function made of each image, in the order of the indices. See [`map_images`].
@@ -41,7 +41,7 @@ where
                 return None;
             }
             let name = || source.name(index);
-            Some(fenced(name, || source.load(index).map(|image| f(index, image))))
+            Some(panic_as_error(name, || source.load(index).map(|image| f(index, image))))
         };
         let done: Option<Vec<_>> = pool.install(|| now.par_iter().map(one).collect());
         done.map(Ok)

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::prefetch::{Prefetch, worker_pool};
-use super::samples::{BadFile, Samples, fenced};
+use super::samples::{BadFile, Samples, panic_as_error};
 use crate::views::resized_crop;
 use crate::{CropBox, DataError, Image, Rng, Scratch, Source, ViewParams, ViewPlace, ViewPlan, ViewSpec};
 
@@ -255,8 +255,11 @@ impl Shared {
                     if stop.load(Ordering::Relaxed) {
                         return Ok(None);
                     }
-                    fenced(|| self.samples.source().name(index), || self.sample(epoch, index, scratch, outs))
-                        .map(Some)
+                    panic_as_error(
+                        || self.samples.source().name(index),
+                        || self.sample(epoch, index, scratch, outs),
+                    )
+                    .map(Some)
                 })
                 .collect::<Vec<_>>()
         };

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::samples::fenced;
+use super::samples::panic_as_error;
 use crate::DataError;
 
 type Item<T> = Result<T, DataError>;
@@ -30,7 +30,7 @@ impl<T: Send + 'static> Prefetch<T> {
         let flag = Arc::clone(&stop);
         let produce = move || {
             while !flag.load(Ordering::Relaxed) {
-                let item = fenced(|| "loader".to_owned(), || Ok(make(&flag)));
+                let item = panic_as_error(|| "loader".to_owned(), || Ok(make(&flag)));
                 let Some(item) = item.unwrap_or_else(|error| Some(Err(error))) else { return };
                 let last = item.is_err();
                 // Sending fails when the consumer is gone.
@@ -65,7 +65,7 @@ impl<T> Drop for Prefetch<T> {
         // A producer waiting for room wakes up when the receiver goes.
         self.items = None;
         if let Some(producer) = self.producer.take() {
-            // Panics are fenced; there is nothing left to report.
+            // Panics become errors; there is nothing left to report.
             let _ = producer.join();
         }
     }

@@ -141,7 +141,7 @@ impl BadFile {
 }
 
 /// Runs `work`, turning a panic into an error that names what was being worked on.
-pub(super) fn fenced<T>(
+pub(super) fn panic_as_error<T>(
     what: impl FnOnce() -> String,
     work: impl FnOnce() -> Result<T, DataError>,
 ) -> Result<T, DataError> {

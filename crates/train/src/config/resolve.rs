@@ -97,7 +97,8 @@ pub(crate) fn table_of(config: &RunConfig) -> Result<Table, ConfigError> {
 
 fn parse(text: &str, name: &str) -> Result<Table, ConfigError> {
     text.parse().map_err(|e: toml::de::Error| {
-        let line = e.span().map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count());
+        let before = |at: usize| text.bytes().take(at).filter(|b| *b == b'\n').count();
+        let line = e.span().map(|s| 1 + before(s.start));
         let at = line.map(|l| format!("line {l}: ")).unwrap_or_default();
         ConfigError::Toml { source_name: name.to_owned(), reason: format!("{at}{}", e.message()) }
     })

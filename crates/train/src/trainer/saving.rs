@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{Listen, Summary, Trainer};
-use crate::checkpoint::{Checkpoint, Written};
-use crate::config::changes_of;
-use crate::run_dir::{Keep, prune};
+use crate::checkpoint::{Checkpoint, Position, Written};
+use crate::checkpoint_files::{Keep, prune};
+use crate::config::continued_of;
 use crate::task::Task;
 use crate::{EpochFigures, Event, RunDir, TrainError};
 
@@ -45,10 +45,9 @@ impl<T: Task> Trainer<T> {
         if then.names_crc32 != now.names_crc32 {
             return Err(differs("data", "the images of the first part".into(), "as many with other names".into()));
         }
-        if let Some(change) = then.views_changed(now) {
-            return Err(differs(&change.key, change.before, change.after));
-        }
-        let changed = changes_of(&self.task.stored_config(&checkpoint.config)?, &self.task.config()?);
+        let views = now.views;
+        let (before, after) = (self.task.stored_config(&checkpoint.config)?, self.task.config()?);
+        let changed = continued_of(&before, &after, [then.views, views]);
         if let Some(change) = changed.into_iter().find(|c| !c.is_harmless) {
             return Err(differs(&change.key, change.before, change.after));
         }
@@ -58,9 +57,7 @@ impl<T: Task> Trainer<T> {
             self.init()?;
         }
         self.task.load(&checkpoint.state)?;
-        let views_on = self.position.views_on.take();
-        self.position = checkpoint.position;
-        self.position.views_on = self.position.views_on.take().or(views_on);
+        self.position = Position { views, ..checkpoint.position };
         self.task.add_bad(&self.position.bad);
         dir.rewind_metrics(self.position.metrics_bytes)?;
         self.resumed_from = Some(name);

@@ -57,6 +57,9 @@ mod tests {
         assert_eq!(raw_unicode("caf\\u00e9 \\d").as_deref(), Some("café \\d"));
         assert_eq!(raw_unicode("\\u12"), None);
         assert_eq!(raw_unicode("\\ud800"), None);
+        // An escape that ends within a character.
+        assert_eq!(raw_unicode("\\u00eé"), None);
+        assert_eq!(raw_unicode("é\\é\\u00e9é").as_deref(), Some("é\\ééé"));
         assert_eq!(quoted(r"'a\n\x41\\'").as_deref(), Some("a\nA\\"));
         assert_eq!(quoted("'"), None);
         assert_eq!(quoted(""), None);

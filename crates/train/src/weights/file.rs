@@ -1,0 +1,98 @@
+//! One network's tensors out of a file, and what the file says of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ocelli_models::weights::{Family, Network, Part, StateDict, Weights};
+use ocelli_models::{BackboneConfig, ResNetConfig, VitConfig};
+
+use crate::checkpoint_files::checkpoints_in;
+use crate::{RunConfig, TrainError};
+
+/// A backbone's tensors and where they came from.
+pub(super) struct Found {
+    pub file: PathBuf,
+    /// What the file is, in words.
+    pub layout: String,
+    pub network: Network,
+    pub state: StateDict,
+}
+
+impl Found {
+    /// The tensors of the network to use, or of the one of a pair that is asked for.
+    pub fn read(path: &Path, part: Option<Part>) -> Result<Self, TrainError> {
+        let file = resolve_weights(path)?;
+        let bytes = fs::read(&file).map_err(|e| TrainError::io(&file, "read the weights", &e))?;
+        let fail = |reason: String| TrainError::File { path: file.clone(), reason };
+        let weights = Weights::open(&bytes).map_err(|e| fail(e.to_string()))?;
+        let network = weights.network(part).map_err(|e| fail(e.to_string()))?;
+        let state = weights.backbone(&network).map_err(|e| fail(e.to_string()))?;
+        let layout = weights.layout().name;
+        Ok(Self { file, layout, network, state })
+    }
+
+    /// The configuration of the run it comes from, where the file tells.
+    pub fn run(&self) -> Option<RunConfig> {
+        self.state.metadata.get("config").and_then(|c| crate::config::stored(c, "config").ok())
+    }
+
+    /// The network's shape.
+    pub fn config(&self, heads: Option<usize>, run: Option<&RunConfig>) -> Result<BackboneConfig, TrainError> {
+        match self.network.family {
+            Family::Vit { .. } => {
+                let heads = heads.or(run.and_then(|r| r.arch.heads()));
+                let config = VitConfig::of_weights(&self.state, heads).map_err(|reason| self.fail(reason))?;
+                Ok(BackboneConfig::Vit(config))
+            }
+            Family::ResNet { .. } => {
+                let config = ResNetConfig::of(&self.state).map_err(|e| self.fail(e.to_string()))?;
+                Ok(BackboneConfig::ResNet(config))
+            }
+        }
+    }
+
+    pub fn fail(&self, reason: String) -> TrainError {
+        TrainError::File { path: self.file.clone(), reason }
+    }
+
+    /// The error that it holds another kind of network.
+    pub fn expected(&self, what: &str) -> TrainError {
+        self.fail(format!("expected the weights of {what}, found {} ({})", self.layout, self.network.family))
+    }
+
+    /// Which network of which file, after how much training.
+    pub fn describe(&self, arch: &str) -> String {
+        let what = match (self.network.part, self.network.prefix.contains("encoder_")) {
+            (Some(Part::Teacher), true) => "key encoder's backbone",
+            (Some(Part::Student), true) => "query encoder's backbone",
+            (Some(Part::Teacher), false) => "teacher backbone",
+            (Some(Part::Student), false) => "student backbone",
+            (None, _) => "backbone",
+        };
+        let told = |key: &str| self.state.metadata.get(key);
+        let epochs = told("epochs_done").or_else(|| told("epoch"));
+        let epochs = epochs.map(|e| format!(" after {e} epochs")).unwrap_or_default();
+        format!("{what} {arch}{epochs} of {}", self.file.display())
+    }
+}
+
+/// The file `path` means: of a run folder its newest checkpoint.
+///
+/// # Errors
+/// When there is nothing there, or a folder without checkpoints.
+pub fn resolve_weights(path: &Path) -> Result<PathBuf, TrainError> {
+    let missing = |reason: &str| TrainError::File { path: path.to_owned(), reason: reason.to_owned() };
+    if path.is_dir() {
+        let found = if path.join("checkpoints").is_dir() { checkpoints_in(path)? } else { Vec::new() };
+        return found
+            .last()
+            .cloned()
+            .ok_or_else(|| missing("expected weights; this folder has no checkpoints/*.safetensors"));
+    }
+    match path.exists() {
+        true => Ok(path.to_owned()),
+        false => Err(missing(
+            "expected weights (a run folder, a .safetensors file, or a .pth of PyTorch), found nothing there",
+        )),
+    }
+}
