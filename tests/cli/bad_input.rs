@@ -53,7 +53,7 @@ fn bad_input_is_refused_in_words() {
     run("scenes:64", &["--set", "views.global_scale=[0.4,1.5]"], &["views.global_scale"]);
     run("scenes:64", &["--set", "views.local_size_px=8"], &["one patch"]);
     // A softmax over one prototype is 1 whatever comes in: a loss of 0 from the first step on.
-    run("scenes:64", &["--set", "dino.head.out_dim=1"], &["dino.head.out_dim", "at least 2"]);
+    run("scenes:64", &["--set", "dino.head.out_dim=1"], &["dino.head.out_dim", "2 or more, found 1"]);
     // A character of several bytes where one of one byte is expected.
     for name in ["resnet-18é", "resnet-é", "vit-sé/16", "vit-s/1６", "é"] {
         run("scenes:64", &["--arch", name], &["arch", name]);

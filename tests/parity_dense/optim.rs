@@ -51,13 +51,14 @@ fn every_optimizer_by_its_configuration() {
         let config = config_of(name, recipe);
         config.check().unwrap();
         let (factor, learning_rates) = rates(&f, recipe);
+        assert!(learning_rates.len() >= f.usize("steps"), "{name}: a rate for every step");
         let (mut module, names) = Parameters::of(&f, &device);
         let mut optimizer = Optimizer::new(&config);
-        for step in 0..f.usize("steps") {
+        for (step, lr) in learning_rates.iter().enumerate().take(f.usize("steps")) {
             let gradients = given_gradients(&f, &names, step, &device);
             let decay_of_step = || f64::from(f.get("wd.adamw").values[step]);
             let weight_decay = recipe["weight_decay"].as_f64().unwrap_or_else(decay_of_step);
-            let lr = f64::from(learning_rates[step]) * factor;
+            let lr = f64::from(*lr) * factor;
             let rates = StepRates { lr, weight_decay, clip: config.clip_grad };
             // Every step from a state that was stored: it is all there is to an optimizer.
             let mut restored = Optimizer::new(&config);

@@ -8,8 +8,9 @@ mod support;
 #[path = "../../../tests/support/fuzz.rs"]
 mod bounds;
 
-use bounds::{bounded, fuzz, settings};
+use bounds::{bounded, fuzz, fuzz_text, settings};
 use ocelli_weights::Weights;
+use ocelli_weights::preprocessing::{by_name, read_json};
 use support::{Lies, PTH, fixture, header, pth, safetensors, tensor, zip};
 
 /// Opcodes that build.
@@ -104,4 +105,28 @@ fn mutated_files_neither_panic_nor_hang_nor_swell() {
             .then(|| [&((end - 7) as u64).to_le_bytes()[..], &bytes[8..]].concat())
     };
     fuzz("safetensors", &safetensors(), OPCODES, often, &honest, &read);
+    preprocessing(often);
+}
+
+/// What files beside the weights, and names, say of pictures.
+fn preprocessing(often: (usize, u64)) {
+    let files = [
+        r#"{"architecture":"vit_tiny_patch16_224","pretrained_cfg":{"tag":"augreg","input_size":[3,224,224],"crop_pct":0.9,"interpolation":"bicubic","mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5]}}"#,
+        r#"{"do_normalize":true,"do_resize":true,"do_center_crop":true,"image_mean":[0.485,0.456,0.406],"image_std":[0.229,0.224,0.225],"size":{"shortest_edge":256},"crop_size":{"height":224,"width":224}}"#,
+        r#"{"do_normalize":false,"do_rescale":true,"size":224}"#,
+    ]
+    .map(str::to_owned);
+    let letters = ["{", "}", "[", "]", ",", ":", "\"", "-", "0", "9", "1e400", "null", "true", ".", "\\u0041"];
+    fuzz_text("config.json", &files, &letters, often, &|text| match read_json("config.json", text) {
+        Ok(found) => found.is_some(),
+        Err(error) => {
+            assert!(error.starts_with("config.json"), "{error}");
+            false
+        }
+    });
+    let names =
+        ["vit_tiny_patch16_224.augreg_in21k_ft_in1k", "dino_deitsmall16_pretrain.pth", "timm/resnet50-0676ba61"]
+            .map(str::to_owned);
+    let letters = ["_", ".", "/", ":", "-", "224", "18446744073709551615", "patch", "pth", "A", "\u{1b}"];
+    fuzz_text("names of weights", &names, &letters, often, &|name| by_name(name, "as it is called").is_some());
 }
