@@ -21,9 +21,9 @@ pub mod views;
 pub use error::DataError;
 #[cfg(feature = "files")]
 pub use files::{
-    BadFile, CifarSource, DecodeLimits, DrawnView, EpochIter, EvalBatch, EvalBatches, EvalConfig, FolderSource,
-    Loader, LoaderConfig, MapImages, ViewBatch, ViewGroup, decode_bytes, decode_file, map_images, open_source,
-    open_split,
+    BadFile, CifarSource, DataSet, DecodeLimits, DrawnView, EpochIter, EvalBatch, EvalBatches, EvalConfig,
+    FolderSource, Loader, LoaderConfig, MapImages, Understood, ViewBatch, ViewGroup, decode_bytes, decode_file,
+    map_images, open_data, open_source, open_split,
 };
 pub use raster::{Image, Mask};
 pub use rng::{Rng, hash_words};

@@ -19,13 +19,17 @@ pub trait Source: Send + Sync {
     fn load(&self, index: usize) -> Result<Image, DataError>;
 
     /// The class of a sample, an index into [`class_names`](Self::class_names); `None` when unlabelled.
-    fn label(&self, index: usize) -> Option<u32>;
+    fn label(&self, _index: usize) -> Option<u32> {
+        None
+    }
 
     /// A name for messages and tables: the path relative to the root, or `scene-000012`.
     fn name(&self, index: usize) -> String;
 
     /// The classes in label order; empty when unlabelled.
-    fn class_names(&self) -> &[String];
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
 
     /// The exact object mask of a sample, where the source knows it.
     fn mask(&self, _index: usize) -> Option<Mask> {

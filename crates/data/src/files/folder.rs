@@ -1,16 +1,15 @@
 //! A folder of image files, flat or nested.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use walkdir::WalkDir;
-
-use super::decode::{DecodeLimits, EXTENSIONS, decode_file};
+use super::decode::{DecodeLimits, decode_file};
+use super::layout::{self, Classes};
+use super::listing::Listing;
 use crate::{DataError, Image, Source};
 
-/// All images below a folder, in the byte order of their paths (with `/` between parts), so the numbering is the same
-/// on every system. When every image sits in a subfolder and there are at least two of those, the first-level subfolder
-/// is the class; otherwise the images are unlabelled.
+/// Images below a folder, in the byte order of their paths (with `/` between parts), so the numbering is the same on every
+/// system. What tools leave behind (hidden folders, thumbnails) is passed over. When the images sit in at least two subfolders, the
+/// first-level subfolder is the class; otherwise the images are unlabelled.
 #[derive(Debug, Clone)]
 pub struct FolderSource {
     root: PathBuf,
@@ -20,6 +19,59 @@ pub struct FolderSource {
     labels: Option<Vec<u32>>,
     classes: Vec<String>,
     limits: DecodeLimits,
+}
+
+/// Images of a part of a data set, before their classes have numbers.
+pub(super) struct Part {
+    /// Name below the root and file of each.
+    pub images: Vec<(String, PathBuf)>,
+    /// Their classes, where they have any.
+    pub classes: Option<Vec<String>>,
+    /// Images beside the classes, left out.
+    pub strays: Vec<String>,
+    /// Why there are no classes, where one might expect some.
+    pub note: Option<String>,
+}
+
+impl Part {
+    /// The images below `prefix` (empty, or ending in `/`), with the folders there as classes where there are at least `fewest`.
+    pub fn of(listing: &Listing, prefix: &str, fewest: usize) -> Self {
+        let below: Vec<&(String, PathBuf)> =
+            listing.images.iter().filter(|(name, _)| name.starts_with(prefix)).collect();
+        let names: Vec<&str> = below.iter().map(|(name, _)| &name[prefix.len()..]).collect();
+        let Classes { of, strays, note } = layout::classes(&names, fewest);
+        let left_out = if of.is_some() { strays } else { Vec::new() };
+        let kept = (0..below.len()).filter(|i| !left_out.contains(i));
+        Self {
+            images: kept.map(|i| below[i].clone()).collect(),
+            strays: left_out.iter().map(|i| below[*i].0.clone()).collect(),
+            classes: of,
+            note,
+        }
+    }
+
+    /// Its classes, each once, sorted.
+    pub fn class_names(&self) -> Vec<String> {
+        let mut names = self.classes.clone().unwrap_or_default();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The source, its names and files below `folder` (empty, or ending in `/`) of `root`; classes are numbered as in
+    /// `classes`, which has them all.
+    pub fn source(self, root: &Path, folder: &str, classes: &[String], limits: DecodeLimits) -> FolderSource {
+        let (names, files): (Vec<String>, Vec<PathBuf>) = self.images.into_iter().unzip();
+        let number = |class: &String| classes.iter().position(|c| c == class).unwrap_or_default() as u32;
+        FolderSource {
+            root: root.to_path_buf(),
+            names: names.into_iter().map(|n| n.strip_prefix(folder).map(str::to_owned).unwrap_or(n)).collect(),
+            files,
+            labels: self.classes.as_ref().map(|all| all.iter().map(number).collect()),
+            classes: if self.classes.is_some() { classes.to_vec() } else { Vec::new() },
+            limits,
+        }
+    }
 }
 
 impl FolderSource {
@@ -37,39 +89,13 @@ impl FolderSource {
     /// When the folder is missing, is a file, cannot be read, or holds no file with a known image extension.
     pub fn open_with(folder: impl AsRef<Path>, limits: DecodeLimits) -> Result<Self, DataError> {
         let root = folder.as_ref();
-        let shown = root.display().to_string();
-        if !root.exists() {
-            return Err(DataError::NotFound { path: shown });
+        let listing = Listing::of(root)?;
+        if listing.images.is_empty() {
+            return Err(listing.no_images(root));
         }
-        if !root.is_dir() {
-            return Err(DataError::NotAFolder { path: shown, found: "a file".to_owned() });
-        }
-        let mut found = Vec::new();
-        let mut others = Vec::new();
-        for entry in WalkDir::new(root).follow_links(true) {
-            let entry = entry.map_err(|e| DataError::Io { path: shown.clone(), reason: e.to_string() })?;
-            if !entry.file_type().is_file() {
-                continue;
-            }
-            let relative = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_path_buf();
-            let name = portable_name(&relative);
-            // macOS leaves files such as `._photo.jpg` on foreign disks: metadata, not photos.
-            let hidden = entry.file_name().to_string_lossy().starts_with("._");
-            if !hidden && is_image(&relative) {
-                found.push((name, relative));
-            } else {
-                others.push(name);
-            }
-        }
-        if found.is_empty() {
-            others.sort();
-            let found = describe(&others);
-            return Err(DataError::NoImages { path: shown, expected: EXTENSIONS.join(", "), found });
-        }
-        found.sort();
-        let (names, files): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-        let (classes, labels) = classes_of(&names);
-        Ok(Self { root: root.to_path_buf(), files, names, labels, classes, limits })
+        let part = Part::of(&listing, "", 2);
+        let classes = part.class_names();
+        Ok(part.source(root, "", &classes, limits))
     }
 
     /// The folder.
@@ -100,40 +126,4 @@ impl Source for FolderSource {
     fn class_names(&self) -> &[String] {
         &self.classes
     }
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
-}
-
-fn portable_name(path: &Path) -> String {
-    let parts: Vec<_> = path.components().map(|c| c.as_os_str().to_string_lossy()).collect();
-    parts.join("/")
-}
-
-fn describe(others: &[String]) -> String {
-    const SHOWN: usize = 5;
-    match others {
-        [] => "an empty folder".to_owned(),
-        [only] => format!("1 file, not with a known image extension: {only}"),
-        _ => format!(
-            "{} files, none with a known image extension: {}{}",
-            others.len(),
-            others[..others.len().min(SHOWN)].join(", "),
-            if others.len() > SHOWN { ", …" } else { "" }
-        ),
-    }
-}
-
-fn classes_of(names: &[String]) -> (Vec<String>, Option<Vec<u32>>) {
-    let folders: Option<Vec<&str>> =
-        names.iter().map(|name| name.split_once('/').map(|(folder, _)| folder)).collect();
-    let Some(folders) = folders else { return (Vec::new(), None) };
-    let classes: Vec<&str> = folders.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    if classes.len() < 2 {
-        return (Vec::new(), None);
-    }
-    let labels = folders.iter().map(|f| classes.binary_search(f).unwrap_or_default() as u32).collect();
-    (classes.into_iter().map(str::to_owned).collect(), Some(labels))
 }

@@ -1,0 +1,136 @@
+//! What lies in a folder: pictures, other files, and what is passed over because a tool left it there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use super::decode::EXTENSIONS;
+use crate::DataError;
+
+/// Folders and files that operating systems and tools leave behind, in lower case. Names that begin with a dot, `@`, `$` or `#`
+/// are passed over too.
+const LEFT_BY_TOOLS: [&str; 5] =
+    ["__macosx", "system volume information", "lost+found", "thumbs.db", "desktop.ini"];
+
+/// A folder's contents. Names have `/` between their parts on every system, and are sorted by their bytes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listing {
+    /// Pictures by their ending: name and path below the root.
+    pub images: Vec<(String, PathBuf)>,
+    /// Folders.
+    pub folders: Vec<String>,
+    /// Other files.
+    pub others: Vec<String>,
+    /// What was passed over with everything in it.
+    pub hidden: Vec<String>,
+    /// Links that lead nowhere or in a circle, folders that cannot be read: in words.
+    pub problems: Vec<String>,
+}
+
+impl Listing {
+    /// Lists a folder with everything below it; links are followed.
+    pub fn of(root: &Path) -> Result<Self, DataError> {
+        let shown = root.display().to_string();
+        if !root.exists() {
+            return Err(DataError::NotFound { path: shown });
+        }
+        if !root.is_dir() {
+            return Err(DataError::NotAFolder { path: shown, found: "a file".to_owned() });
+        }
+        let mut listing = Self::default();
+        let mut hidden = Vec::new();
+        let walk = WalkDir::new(root).follow_links(true).into_iter().filter_entry(|entry| {
+            let is_hidden = entry.depth() > 0 && is_left_by_a_tool(&entry.file_name().to_string_lossy());
+            if is_hidden {
+                hidden.push(portable_name(entry.path().strip_prefix(root).unwrap_or(entry.path())));
+            }
+            !is_hidden
+        });
+        for entry in walk {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(e) if e.depth() == 0 => {
+                    return Err(DataError::Io { path: shown, reason: e.to_string() });
+                }
+                Err(e) => {
+                    listing.problems.push(problem(root, &e));
+                    continue;
+                }
+            };
+            let relative = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_path_buf();
+            let name = portable_name(&relative);
+            match entry.file_type() {
+                _ if entry.depth() == 0 => {}
+                kind if kind.is_dir() => listing.folders.push(name),
+                kind if kind.is_file() && is_image(&relative) => listing.images.push((name, relative)),
+                _ => listing.others.push(name),
+            }
+        }
+        listing.hidden = hidden;
+        listing.images.sort();
+        for names in [&mut listing.folders, &mut listing.others, &mut listing.hidden, &mut listing.problems] {
+            names.sort();
+        }
+        Ok(listing)
+    }
+
+    /// The error that there is no picture.
+    pub fn no_images(&self, path: &Path) -> DataError {
+        DataError::NoImages {
+            path: path.display().to_string(),
+            expected: EXTENSIONS.join(", "),
+            found: describe(&self.others),
+        }
+    }
+
+    /// Other files by their ending, `.txt` say, with how many there are.
+    pub fn endings(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for name in &self.others {
+            let ending = Path::new(name).extension().map(|e| format!(".{}", e.to_string_lossy().to_lowercase()));
+            *counts.entry(ending.unwrap_or_else(|| "without an ending".to_owned())).or_default() += 1;
+        }
+        counts
+    }
+}
+
+fn is_left_by_a_tool(name: &str) -> bool {
+    name.starts_with(['.', '@', '$', '#']) || LEFT_BY_TOOLS.contains(&name.to_lowercase().as_str())
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+}
+
+fn portable_name(path: &Path) -> String {
+    let parts: Vec<_> = path.components().map(|c| c.as_os_str().to_string_lossy()).collect();
+    parts.join("/")
+}
+
+fn problem(root: &Path, error: &walkdir::Error) -> String {
+    let name = error.path().map(|p| portable_name(p.strip_prefix(root).unwrap_or(p))).unwrap_or_default();
+    if error.loop_ancestor().is_some() {
+        return format!("{name} (a link to a folder it lies in)");
+    }
+    match error.io_error().map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::NotFound) => format!("{name} (a link that leads nowhere)"),
+        Some(std::io::ErrorKind::PermissionDenied) => format!("{name} (not readable)"),
+        _ => format!("{name} ({error})"),
+    }
+}
+
+fn describe(others: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match others {
+        [] => "an empty folder".to_owned(),
+        [only] => format!("1 file, not with a known image extension: {only}"),
+        _ => format!(
+            "{} files, none with a known image extension: {}{}",
+            others.len(),
+            others[..others.len().min(SHOWN)].join(", "),
+            if others.len() > SHOWN { ", …" } else { "" }
+        ),
+    }
+}
