@@ -281,6 +281,7 @@ fn links_are_followed_or_listed_and_end_nothing() {
     pictures(folder.path(), "elsewhere", 2);
     symlink("..", root.join("a/up")).unwrap();
     symlink("/nowhere/photo.png", root.join("b/gone.png")).unwrap();
+    symlink("/nowhere/lock", root.join(".lock")).unwrap();
     symlink(folder.path().join("elsewhere"), root.join("linked")).unwrap();
     let set = open(&root);
     assert_eq!(counts(&set), (8, 0, 3));
@@ -288,6 +289,7 @@ fn links_are_followed_or_listed_and_end_nothing() {
     says(
         &set,
         &[
+            "1 hidden file (.lock)",
             "2 unreadable entries (",
             "a/up (a link to a folder it lies in)",
             "b/gone.png (a link that leads nowhere)",
@@ -336,5 +338,6 @@ fn the_built_in_scenes_say_what_they_are() {
     assert_eq!((set.understood.spec.as_str(), set.understood.train.images), ("scenes:20:32", 20));
     assert_eq!(set.understood.classes, set.train.class_names());
     assert!(set.understood.train.labelled && set.understood.notes.is_empty());
-    says(&set, &["data: train 20 images, val 20 images"]);
+    let held_out = set.val.as_ref().unwrap().len();
+    says(&set, &[&format!("data: train 20 images, val {held_out} images, 10 classes (")]);
 }

@@ -55,6 +55,17 @@ impl Listing {
                 Err(e) if e.depth() == 0 => {
                     return Err(DataError::Io { path: shown, reason: e.to_string() });
                 }
+                // A link that leads nowhere has no entry for the filter to see.
+                Err(e)
+                    if e.path()
+                        .and_then(Path::file_name)
+                        .is_some_and(|n| is_left_by_a_tool(&n.to_string_lossy())) =>
+                {
+                    listing
+                        .hidden_files
+                        .push(portable_name(e.path().map_or(root, |p| p.strip_prefix(root).unwrap_or(p))));
+                    continue;
+                }
                 Err(e) => {
                     listing.problems.push(problem(root, &e));
                     continue;
@@ -69,7 +80,8 @@ impl Listing {
                 _ => listing.others.push(name),
             }
         }
-        (listing.hidden_folders, listing.hidden_files) = (hidden_folders, hidden_files);
+        listing.hidden_folders = hidden_folders;
+        listing.hidden_files.append(&mut hidden_files);
         listing.images.sort();
         for names in [
             &mut listing.folders,

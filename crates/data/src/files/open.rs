@@ -208,13 +208,8 @@ impl Opening<'_> {
     /// Parts with their names and the folders that the names of images begin below.
     fn set(self, train: (&str, Part, &str), val: Option<(&str, Part, &str)>) -> DataSet {
         let Self { path, mut understood, .. } = self;
-        let info = |(name, part, _): &(&str, Part, &str)| PartInfo {
-            folder: (*name).to_owned(),
-            images: part.images.len(),
-            labelled: part.classes.is_some(),
-        };
-        understood.train = info(&train);
-        understood.val = val.as_ref().map(info);
+        understood.train = part_info(train.0, &train.1);
+        understood.val = val.as_ref().map(|(name, part, _)| part_info(name, part));
         understood.classes = train.1.class_names();
         if let Some((name, part, _)) = &val {
             match_classes(&mut understood, train.0, name, part);
@@ -225,6 +220,10 @@ impl Opening<'_> {
         };
         DataSet { val: val.map(source), train: source(train), understood }
     }
+}
+
+fn part_info(name: &str, part: &Part) -> PartInfo {
+    PartInfo { folder: name.to_owned(), images: part.images.len(), labelled: part.classes.is_some() }
 }
 
 /// Numbers the held-out classes by name behind those of the training part, and says where they differ.
@@ -243,7 +242,7 @@ fn match_classes(understood: &mut Understood, train: &str, val: &str, part: &Par
     }
     let missing: Vec<&String> = known.iter().filter(|class| !counts.contains_key(class)).collect();
     let mut only_val = counts.clone();
-    known.iter().for_each(|class| drop(only_val.remove(class)));
+    only_val.retain(|class, _| known.binary_search(class).is_err());
     understood.val_only_classes = only_val.iter().map(|(class, n)| ((*class).clone(), *n)).collect();
     understood.classes = known.iter().chain(only_val.keys().copied()).cloned().collect();
     if !understood.train.labelled {
