@@ -147,7 +147,7 @@ fn parts_are_known_by_many_names() {
     }
     let set = open(folder.path());
     assert_eq!((counts(&set), set.understood.val.as_ref().unwrap().folder.as_str()), ((6, 6, 2), "val"));
-    says(&set, &["1 more held-out folder (test, 6 images)"]);
+    says(&set, &["1 more held-out folder (test: 6 images)"]);
 }
 
 #[test]

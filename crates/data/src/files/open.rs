@@ -160,7 +160,7 @@ impl Opening<'_> {
         self.leave_out_the_rest(|_| false);
         let counted = |name: &str| {
             let images = self.tree.images_below(&format!("{root}{name}/")).len();
-            format!("{name}, {}", count(images, "image", "images"))
+            format!("{name}: {}", count(images, "image", "images"))
         };
         let unused: Vec<String> = splits.unused.iter().map(|f| counted(f)).collect();
         let taken = |f: &&&str| {
