@@ -22,8 +22,8 @@ pub use error::DataError;
 #[cfg(feature = "files")]
 pub use files::{
     BadFile, CifarSource, DataSet, DecodeLimits, DrawnView, EpochIter, EvalBatch, EvalBatches, EvalConfig,
-    FolderSource, Loader, LoaderConfig, MapImages, Understood, ViewBatch, ViewGroup, decode_bytes, decode_file,
-    map_images, open_data, open_source, open_split,
+    FolderSource, LeftOut, Loader, LoaderConfig, MapImages, PartInfo, Understood, ViewBatch, ViewGroup,
+    decode_bytes, decode_file, map_images, open_data, open_source, open_split,
 };
 pub use raster::{Image, Mask};
 pub use rng::{Rng, hash_words};

@@ -51,10 +51,6 @@ impl Source for Flat {
     fn name(&self, index: usize) -> String {
         format!("flat-{index}")
     }
-
-    fn class_names(&self) -> &[String] {
-        &[]
-    }
 }
 
 fn plan() -> ViewPlan {
@@ -82,14 +78,8 @@ impl Source for Photograph {
         let data = (0..width * height * 3).map(|i| (i * 31 % 251) as u8).collect();
         Image::new(width, height, data)
     }
-    fn label(&self, _: usize) -> Option<u32> {
-        None
-    }
     fn name(&self, index: usize) -> String {
         index.to_string()
-    }
-    fn class_names(&self) -> &[String] {
-        &[]
     }
 }
 

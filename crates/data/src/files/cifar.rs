@@ -17,6 +17,9 @@ const PIXELS: usize = SIDE * SIDE;
 const CIFAR10_CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
+/// Files that list the names of the classes, of CIFAR-10 and of CIFAR-100.
+pub(super) const CLASS_LISTS: [&str; 2] = ["batches.meta.txt", "fine_label_names.txt"];
+
 /// Memory for unpacking beside twice the file's size, bytes. `xz -9` wants 64 MB, which a file of 1 MB gets.
 const XZ_MEMORY: usize = 125 << 19;
 /// What any file may unpack to, beside four times its size: photographs hardly compress.
@@ -144,8 +147,27 @@ impl Source for CifarSource {
 
 /// True for a name this source can read.
 pub(super) fn is_record_file(path: &Path) -> bool {
-    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
-    name.ends_with(".bin") || name.ends_with(".bin.xz")
+    path.file_name().is_some_and(|n| is_record_name(&n.to_string_lossy()))
+}
+
+/// The same of a file's name.
+pub(super) fn is_record_name(name: &str) -> bool {
+    stem(&name.to_lowercase()).is_some()
+}
+
+/// Whether a file is called as record files usually are: `data_batch_1.bin`, `test_batch.bin`, `train.bin.xz`. Other programs'
+/// files, such as `training_args.bin`, are not.
+pub(super) fn is_named_as_records(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let Some(stem) = stem(&name) else { return false };
+    let is_number = |rest: &str| rest.replace("batch", "").chars().all(|c| !c.is_alphabetic());
+    ["data_batch", "test_batch", "cifar"].iter().any(|start| stem.starts_with(start))
+        || ["train", "test", "val"].iter().any(|start| stem.strip_prefix(start).is_some_and(is_number))
+}
+
+/// A record file's name without its ending.
+fn stem(name: &str) -> Option<&str> {
+    name.strip_suffix(".bin").or_else(|| name.strip_suffix(".bin.xz"))
 }
 
 /// Whether a file is called as the data set's own files are.
@@ -253,8 +275,8 @@ fn check_labels(path: &str, kind: Kind, bytes: &[u8]) -> Result<(), DataError> {
 /// From the list that comes with the data set where it is there.
 fn class_names(kind: Kind, folder: Option<&Path>) -> Vec<String> {
     let list = match kind {
-        Kind::Ten => "batches.meta.txt",
-        Kind::Hundred => "fine_label_names.txt",
+        Kind::Ten => CLASS_LISTS[0],
+        Kind::Hundred => CLASS_LISTS[1],
     };
     let text = folder.and_then(|f| fs::read_to_string(f.join(list)).ok()).unwrap_or_default();
     let names: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();

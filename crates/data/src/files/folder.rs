@@ -1,5 +1,6 @@
 //! A folder of image files, flat or nested.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::decode::{DecodeLimits, decode_file};
@@ -41,7 +42,7 @@ impl Part {
         let names: Vec<&str> = below.iter().map(|(name, _)| &name[prefix.len()..]).collect();
         let Classes { of, strays, note } = layout::classes(&names, fewest);
         let left_out = if of.is_some() { strays } else { Vec::new() };
-        let kept = (0..below.len()).filter(|i| !left_out.contains(i));
+        let kept = (0..below.len()).filter(|i| left_out.binary_search(i).is_err());
         Self {
             images: kept.map(|i| below[i].clone()).collect(),
             strays: left_out.iter().map(|i| below[*i].0.clone()).collect(),
@@ -52,17 +53,16 @@ impl Part {
 
     /// Its classes, each once, sorted.
     pub fn class_names(&self) -> Vec<String> {
-        let mut names = self.classes.clone().unwrap_or_default();
-        names.sort();
-        names.dedup();
-        names
+        let names: BTreeSet<&String> = self.classes.iter().flatten().collect();
+        names.into_iter().cloned().collect()
     }
 
     /// The source, its names and files below `folder` (empty, or ending in `/`) of `root`; classes are numbered as in
     /// `classes`, which has them all.
     pub fn source(self, root: &Path, folder: &str, classes: &[String], limits: DecodeLimits) -> FolderSource {
         let (names, files): (Vec<String>, Vec<PathBuf>) = self.images.into_iter().unzip();
-        let number = |class: &String| classes.iter().position(|c| c == class).unwrap_or_default() as u32;
+        let numbers: BTreeMap<&String, u32> = classes.iter().zip(0..).collect();
+        let number = |class: &String| numbers.get(class).copied().unwrap_or_default();
         FolderSource {
             root: root.to_path_buf(),
             names: names.into_iter().map(|n| n.strip_prefix(folder).map(str::to_owned).unwrap_or(n)).collect(),

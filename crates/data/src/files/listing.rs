@@ -1,6 +1,5 @@
 //! What lies in a folder: pictures, other files, and what is passed over because a tool left it there.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
@@ -22,8 +21,10 @@ pub(super) struct Listing {
     pub folders: Vec<String>,
     /// Other files.
     pub others: Vec<String>,
-    /// What was passed over with everything in it.
-    pub hidden: Vec<String>,
+    /// Folders that were passed over with everything in them.
+    pub hidden_folders: Vec<String>,
+    /// Files that were passed over.
+    pub hidden_files: Vec<String>,
     /// Links that lead nowhere or in a circle, folders that cannot be read: in words.
     pub problems: Vec<String>,
 }
@@ -39,11 +40,12 @@ impl Listing {
             return Err(DataError::NotAFolder { path: shown, found: "a file".to_owned() });
         }
         let mut listing = Self::default();
-        let mut hidden = Vec::new();
+        let (mut hidden_folders, mut hidden_files) = (Vec::new(), Vec::new());
         let walk = WalkDir::new(root).follow_links(true).into_iter().filter_entry(|entry| {
             let is_hidden = entry.depth() > 0 && is_left_by_a_tool(&entry.file_name().to_string_lossy());
             if is_hidden {
-                hidden.push(portable_name(entry.path().strip_prefix(root).unwrap_or(entry.path())));
+                let name = portable_name(entry.path().strip_prefix(root).unwrap_or(entry.path()));
+                if entry.file_type().is_dir() { hidden_folders.push(name) } else { hidden_files.push(name) }
             }
             !is_hidden
         });
@@ -52,6 +54,17 @@ impl Listing {
                 Ok(entry) => entry,
                 Err(e) if e.depth() == 0 => {
                     return Err(DataError::Io { path: shown, reason: e.to_string() });
+                }
+                // A link that leads nowhere has no entry for the filter to see.
+                Err(e)
+                    if e.path()
+                        .and_then(Path::file_name)
+                        .is_some_and(|n| is_left_by_a_tool(&n.to_string_lossy())) =>
+                {
+                    listing
+                        .hidden_files
+                        .push(portable_name(e.path().map_or(root, |p| p.strip_prefix(root).unwrap_or(p))));
+                    continue;
                 }
                 Err(e) => {
                     listing.problems.push(problem(root, &e));
@@ -67,9 +80,16 @@ impl Listing {
                 _ => listing.others.push(name),
             }
         }
-        listing.hidden = hidden;
+        listing.hidden_folders = hidden_folders;
+        listing.hidden_files.append(&mut hidden_files);
         listing.images.sort();
-        for names in [&mut listing.folders, &mut listing.others, &mut listing.hidden, &mut listing.problems] {
+        for names in [
+            &mut listing.folders,
+            &mut listing.others,
+            &mut listing.hidden_folders,
+            &mut listing.hidden_files,
+            &mut listing.problems,
+        ] {
             names.sort();
         }
         Ok(listing)
@@ -80,18 +100,26 @@ impl Listing {
         DataError::NoImages {
             path: path.display().to_string(),
             expected: EXTENSIONS.join(", "),
-            found: describe(&self.others),
+            found: self.describe(),
         }
     }
 
-    /// Other files by their ending, `.txt` say, with how many there are.
-    pub fn endings(&self) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for name in &self.others {
-            let ending = Path::new(name).extension().map(|e| format!(".{}", e.to_string_lossy().to_lowercase()));
-            *counts.entry(ending.unwrap_or_else(|| "without an ending".to_owned())).or_default() += 1;
+    /// What is there instead of images.
+    fn describe(&self) -> String {
+        const SHOWN: usize = 5;
+        let some = |names: &[String]| {
+            let more = if names.len() > SHOWN { ", …" } else { "" };
+            format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
+        };
+        let hidden = [self.hidden_folders.as_slice(), &self.hidden_files].concat();
+        match self.others.as_slice() {
+            [only] => format!("1 file, not with a known image extension: {only}"),
+            [] if !hidden.is_empty() => format!("only what is passed over: {}", some(&hidden)),
+            [] if !self.problems.is_empty() => format!("only {}", some(&self.problems)),
+            [] if !self.folders.is_empty() => format!("only empty folders: {}", some(&self.folders)),
+            [] => "an empty folder".to_owned(),
+            others => format!("{} files, none with a known image extension: {}", others.len(), some(others)),
         }
-        counts
     }
 }
 
@@ -118,19 +146,5 @@ fn problem(root: &Path, error: &walkdir::Error) -> String {
         Some(std::io::ErrorKind::NotFound) => format!("{name} (a link that leads nowhere)"),
         Some(std::io::ErrorKind::PermissionDenied) => format!("{name} (not readable)"),
         _ => format!("{name} ({error})"),
-    }
-}
-
-fn describe(others: &[String]) -> String {
-    const SHOWN: usize = 5;
-    match others {
-        [] => "an empty folder".to_owned(),
-        [only] => format!("1 file, not with a known image extension: {only}"),
-        _ => format!(
-            "{} files, none with a known image extension: {}{}",
-            others.len(),
-            others[..others.len().min(SHOWN)].join(", "),
-            if others.len() > SHOWN { ", …" } else { "" }
-        ),
     }
 }

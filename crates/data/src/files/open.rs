@@ -1,14 +1,15 @@
 //! From what a user writes after `--data` to a source.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::DecodeLimits;
-use super::cifar::{CifarSource, is_named_as_records, is_record_file, record_files, split_of};
+use super::cifar::{CLASS_LISTS, CifarSource, is_record_file, split_of};
 use super::folder::Part;
-use super::layout::{PartName, children, descend, split_of as part_name};
+use super::layout::{Kind, Layout, Splits, Tree};
 use super::listing::Listing;
-use super::understood::{LeftOut, PartInfo, Understood};
+use super::understood::{PartInfo, Understood, count, some_of};
 use crate::scenes::SceneConfig;
 use crate::{DataError, SceneSource, Source, Split};
 
@@ -26,8 +27,8 @@ pub struct DataSet {
 /// Opens a data set: `scenes`, `scenes:COUNT` or `scenes:COUNT:SIZE` (the built-in one), a folder of images, a folder
 /// with CIFAR records, or a record file.
 ///
-/// A folder may hold `train` (or `training`) and `val` (`valid`, `validation`, `dev`, `test`, `testing`), in any case, or classes, or
-/// images; single folders around all of it are gone through.
+/// A folder may hold `train` (or `training`) and `val` (`valid`, `validation`, `dev`, `test`, `testing`), in any case, or
+/// classes, or images; single folders around all of it are gone through.
 ///
 /// # Errors
 /// When the text is no known data set, or the data set cannot be read.
@@ -36,7 +37,8 @@ pub fn open_data(spec: &str) -> Result<DataSet, DataError> {
         let part = |split: Split| -> Result<Arc<dyn Source>, DataError> {
             Ok(Arc::new(SceneSource::new(config.split(split))?))
         };
-        return Ok(of_parts(spec, part(Split::Train)?, Some(part(Split::Val)?)));
+        let understood = Understood { spec: spec.to_owned(), ..Understood::default() };
+        return Ok(of_parts(understood, ("train", part(Split::Train)?), Some(part(Split::Val)?)));
     }
     let path = Path::new(spec);
     if path.is_file() {
@@ -46,17 +48,26 @@ pub fn open_data(spec: &str) -> Result<DataSet, DataError> {
                 found: "a file that does not end in .bin or .bin.xz".to_owned(),
             });
         }
-        return Ok(of_parts(spec, Arc::new(CifarSource::open(path)?), None));
+        let root = spec.to_owned();
+        let understood = Understood { spec: root.clone(), root, ..Understood::default() };
+        return Ok(of_parts(understood, ("", Arc::new(CifarSource::open(path)?)), None));
     }
     let listing = Listing::of(path)?;
-    let records = record_files(path)?;
-    // Beside pictures only the data set's own names are records: many programs call a file something.bin.
-    let known: Vec<PathBuf> = records.iter().filter(|file| is_named_as_records(file)).cloned().collect();
-    match (listing.images.is_empty(), records.is_empty(), known.is_empty()) {
-        (true, true, _) => Err(listing.no_images(path)),
-        (true, false, _) => of_records(spec, &records, &listing),
-        (false, _, false) => of_records(spec, &known, &listing),
-        (false, _, true) => Ok(of_folder(spec, path, &listing)),
+    let images: Vec<&str> = listing.images.iter().map(|(name, _)| name.as_str()).collect();
+    let folders: Vec<&str> = listing.folders.iter().map(String::as_str).collect();
+    let others: Vec<&str> = listing.others.iter().map(String::as_str).collect();
+    let tree = Tree { images: &images, folders: &folders, others: &others };
+    let Layout { root, kind } = tree.layout();
+    let mut understood = Understood { spec: spec.to_owned(), root: spec.to_owned(), ..Understood::default() };
+    if !root.is_empty() {
+        understood.root = format!("{}/{}", spec.trim_end_matches('/'), root.trim_end_matches('/'));
+    }
+    let opening = Opening { path, listing: &listing, tree, root, understood };
+    match kind {
+        Kind::Records(files) => opening.records(&files),
+        _ if images.is_empty() => Err(listing.no_images(path)),
+        Kind::Split(splits) => Ok(opening.splits(&splits)),
+        Kind::Whole => Ok(opening.whole()),
     }
 }
 
@@ -81,148 +92,180 @@ pub fn open_split(spec: &str, split: Split) -> Result<Option<Arc<dyn Source>>, D
 }
 
 /// A set whose parts are known, and have the same classes.
-fn of_parts(spec: &str, train: Arc<dyn Source>, val: Option<Arc<dyn Source>>) -> DataSet {
+fn of_parts(
+    understood: Understood,
+    (train_name, train): (&str, Arc<dyn Source>),
+    val: Option<Arc<dyn Source>>,
+) -> DataSet {
     let info = |folder: &str, source: &dyn Source| PartInfo {
         folder: folder.to_owned(),
         images: source.len(),
         labelled: !source.class_names().is_empty(),
     };
     let understood = Understood {
-        spec: spec.to_owned(),
-        train: info("train", train.as_ref()),
-        val: val.as_ref().map(|val| info("held out", val.as_ref())),
+        train: info(train_name, train.as_ref()),
+        val: val.as_ref().map(|val| info("val", val.as_ref())),
         classes: train.class_names().to_vec(),
-        ..Understood::default()
+        ..understood
     };
     DataSet { train, val, understood }
 }
 
-fn of_records(spec: &str, files: &[PathBuf], listing: &Listing) -> Result<DataSet, DataError> {
-    let (train, val): (Vec<PathBuf>, Vec<PathBuf>) =
-        files.iter().cloned().partition(|f| split_of(f) == Split::Train);
-    let open = |files: &[PathBuf]| -> Result<Arc<dyn Source>, DataError> {
-        Ok(Arc::new(CifarSource::open_files(files)?))
-    };
-    let mut set = match (train.is_empty(), val.is_empty()) {
-        (false, false) => of_parts(spec, open(&train)?, Some(open(&val)?)),
-        _ => of_parts(spec, open(files)?, None),
-    };
-    let images: Vec<String> = listing.images.iter().map(|(name, _)| name.clone()).collect();
-    set.understood.leave_out("pictures beside CIFAR records", &images);
-    Ok(set)
+/// A folder whose layout is known.
+struct Opening<'a> {
+    path: &'a Path,
+    listing: &'a Listing,
+    tree: Tree<'a>,
+    root: String,
+    understood: Understood,
 }
 
-fn of_folder(spec: &str, path: &Path, listing: &Listing) -> DataSet {
-    let mut understood = Understood { spec: spec.to_owned(), ..Understood::default() };
-    understood.leave_out("hidden or a system's own", &listing.hidden);
-    let other: Vec<String> = listing.endings().iter().map(|(ending, n)| format!("{n} {ending}")).collect();
-    if !other.is_empty() {
-        understood.left_out.push(LeftOut {
-            what: if listing.others.len() == 1 { "other file" } else { "other files" }.to_owned(),
-            count: listing.others.len(),
-            examples: other,
-        });
+impl Opening<'_> {
+    /// Leaves out what no layout takes.
+    fn leave_out_the_rest(&mut self, is_taken: impl Fn(&String) -> bool) {
+        let Listing { hidden_folders, hidden_files, problems, others, .. } = self.listing;
+        self.understood.leave_out("hidden folder", "hidden folders", hidden_folders);
+        self.understood.leave_out("hidden file", "hidden files", hidden_files);
+        self.understood.leave_out_files(others.iter().filter(|name| !is_taken(name)));
+        self.understood.leave_out("unreadable entry", "unreadable entries", problems);
     }
-    understood.leave_out("unreadable or leading nowhere", &listing.problems);
 
-    let images: Vec<&str> = listing.images.iter().map(|(name, _)| name.as_str()).collect();
-    let root = descend(&images, String::new());
-    understood.root = root.trim_end_matches('/').to_owned();
-    let (train, val, folders) = parts(listing, &root, &mut understood);
-
-    for part in [Some(&train), val.as_ref()].into_iter().flatten() {
-        understood.leave_out("images beside the class folders", &part.strays);
-        understood.notes.extend(part.note.clone());
-    }
-    let train_classes = train.class_names();
-    let mut classes = train_classes.clone();
-    if let Some(of) = val.as_ref().and_then(|val| val.classes.as_ref()) {
-        let all = val.as_ref().map(Part::class_names).unwrap_or_default();
-        for class in all.iter().filter(|c| !train_classes.contains(c)) {
-            understood.only_held_out.push((class.clone(), of.iter().filter(|c| *c == class).count()));
-            classes.push(class.clone());
+    fn records(mut self, names: &[String]) -> Result<DataSet, DataError> {
+        let lists = CLASS_LISTS.map(|list| format!("{}{list}", self.root));
+        self.leave_out_the_rest(|name| names.contains(name) || lists.contains(name));
+        let images: Vec<String> = self.tree.images.iter().map(|name| (*name).to_owned()).collect();
+        self.understood.leave_out("image beside the records", "images beside the records", &images);
+        let files: Vec<PathBuf> = names.iter().map(|name| self.path.join(name)).collect();
+        let (train, val): (Vec<PathBuf>, Vec<PathBuf>) =
+            files.iter().cloned().partition(|f| split_of(f) == Split::Train);
+        let open = |files: &[PathBuf]| -> Result<Arc<dyn Source>, DataError> {
+            Ok(Arc::new(CifarSource::open_files(files)?))
+        };
+        if train.is_empty() || val.is_empty() {
+            return Ok(of_parts(self.understood, ("", open(&files)?), None));
         }
-        understood.not_held_out = train_classes.iter().filter(|c| !all.contains(c)).count();
+        Ok(of_parts(self.understood, ("train", open(&train)?), Some(open(&val)?)))
     }
-    let info = |folder: &str, part: &Part| PartInfo {
-        folder: folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned(),
-        images: part.images.len(),
-        labelled: part.classes.is_some(),
+
+    fn whole(mut self) -> DataSet {
+        self.leave_out_the_rest(|_| false);
+        let part = Part::of(self.listing, &self.root, 2);
+        self.left_out_of(&part, &self.root.clone());
+        // Images keep the names they have from where the set was named, so that these are paths a person can follow.
+        self.set(("", part, ""), None)
+    }
+
+    fn splits(mut self, splits: &Splits) -> DataSet {
+        let root = self.root.clone();
+        self.leave_out_the_rest(|_| false);
+        let counted = |name: &str| {
+            let images = self.tree.images_below(&format!("{root}{name}/")).len();
+            format!("{name}: {}", count(images, "image", "images"))
+        };
+        let unused: Vec<String> = splits.unused.iter().map(|f| counted(f)).collect();
+        let taken = |f: &&&str| {
+            **f == splits.train || splits.val.as_deref() == Some(**f) || splits.unused.iter().any(|u| u == **f)
+        };
+        let (with, without) = self.tree.folders_in(&root);
+        let beside: Vec<String> = with.iter().filter(|f| !taken(f)).map(|f| counted(f)).collect();
+        let empty: Vec<String> =
+            without.iter().filter(|f| !splits.empty.iter().any(|e| e == **f)).map(|f| (*f).to_owned()).collect();
+        let loose: Vec<String> = self.tree.images_in(&root).into_iter().map(str::to_owned).collect();
+        self.understood.leave_out("more held-out folder", "more held-out folders", &unused);
+        self.understood.leave_out("folder beside the parts", "folders beside the parts", &beside);
+        self.understood.leave_out("folder without images", "folders without images", &empty);
+        self.understood.leave_out("image beside the parts", "images beside the parts", &loose);
+        let notes = splits.empty.iter().map(|name| format!("{name} holds no image: it counts as absent"));
+        self.understood.notes.extend(notes);
+
+        let folder = |name: &str| format!("{root}{name}/");
+        let train_folder = folder(&splits.train);
+        let inside = self.tree.inside_part(&train_folder, &[]);
+        let train = Part::of(self.listing, &inside, 2);
+        self.left_out_of(&train, &inside);
+        let Some(val_name) = &splits.val else {
+            return self.set((&splits.train, train, &train_folder), None);
+        };
+        let val_folder = folder(val_name);
+        let known = train.class_names();
+        let inside = self.tree.inside_part(&val_folder, &known);
+        let knows_one = self.tree.folders_in(&inside).0.iter().any(|f| known.iter().any(|k| k == f));
+        // A held-out part may have one class of several alone.
+        let val = Part::of(self.listing, &inside, if knows_one { 1 } else { 2 });
+        self.left_out_of(&val, &inside);
+        self.set((&splits.train, train, &train_folder), Some((val_name, val, &val_folder)))
+    }
+
+    /// Leaves out what lies beside the classes of a part.
+    fn left_out_of(&mut self, part: &Part, folder: &str) {
+        self.understood.leave_out("image beside the classes", "images beside the classes", &part.strays);
+        self.understood.notes.extend(part.note.clone());
+        let empty = self.tree.folders_in(folder).1;
+        let empty: Vec<String> = empty.into_iter().map(|name| format!("{folder}{name}")).collect();
+        self.understood.leave_out("folder without images", "folders without images", &empty);
+    }
+
+    /// Parts with their names and the folders that the names of images begin below.
+    fn set(self, train: (&str, Part, &str), val: Option<(&str, Part, &str)>) -> DataSet {
+        let Self { path, mut understood, .. } = self;
+        understood.train = part_info(train.0, &train.1);
+        understood.val = val.as_ref().map(|(name, part, _)| part_info(name, part));
+        understood.classes = train.1.class_names();
+        if let Some((name, part, _)) = &val {
+            match_classes(&mut understood, train.0, name, part);
+        }
+        let classes = understood.classes.clone();
+        let source = |(_, part, folder): (&str, Part, &str)| -> Arc<dyn Source> {
+            Arc::new(part.source(path, folder, &classes, DecodeLimits::default()))
+        };
+        DataSet { val: val.map(source), train: source(train), understood }
+    }
+}
+
+fn part_info(name: &str, part: &Part) -> PartInfo {
+    PartInfo { folder: name.to_owned(), images: part.images.len(), labelled: part.classes.is_some() }
+}
+
+/// Numbers the held-out classes by name behind those of the training part, and says where they differ.
+fn match_classes(understood: &mut Understood, train: &str, val: &str, part: &Part) {
+    let without_labels = |name: &str| format!("{name} has no class folders, so its images have no labels");
+    let Some(of) = &part.classes else {
+        if understood.train.labelled {
+            understood.notes.push(format!("{}: k-NN holds out a tenth of {train}", without_labels(val)));
+        }
+        return;
     };
-    understood.train = info(&folders[0], &train);
-    understood.val = val.as_ref().map(|val| info(&folders[1], val));
-    if let (Some(val), true) = (&understood.val, train.classes.is_some())
-        && !val.labelled
-    {
+    let known = std::mem::take(&mut understood.classes);
+    let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+    for class in of {
+        *counts.entry(class).or_default() += 1;
+    }
+    let missing: Vec<&String> = known.iter().filter(|class| !counts.contains_key(class)).collect();
+    let mut only_val = counts.clone();
+    only_val.retain(|class, _| known.binary_search(class).is_err());
+    understood.val_only_classes = only_val.iter().map(|(class, n)| ((*class).clone(), *n)).collect();
+    understood.classes = known.iter().chain(only_val.keys().copied()).cloned().collect();
+    if !understood.train.labelled {
+        understood.notes.push(format!("{}: no k-NN", without_labels(train)));
+        return;
+    }
+    if !missing.is_empty() {
+        let (n, is) = (missing.len(), if missing.len() == 1 { "is" } else { "are" });
+        let classes = count(n, "class", "classes");
+        understood.notes.push(format!("{classes} of {train} {is} not in {val}: {}", some_of(&missing)));
+    }
+    if !only_val.is_empty() {
+        let (n, is, them) = match only_val.len() {
+            1 => (1, "is", "it"),
+            n => (n, "are", "them"),
+        };
+        let named: Vec<String> =
+            only_val.iter().map(|(class, n)| format!("{class} ({})", count(*n, "image", "images"))).collect();
+        let classes = count(n, "class", "classes");
         understood.notes.push(format!(
-            "{} has no class folders, so its images have no labels: k-NN holds out a tenth of the training images",
-            val.folder
+            "{classes} of {val} {is} not in {train}: {}: k-NN cannot get {them} right",
+            some_of(&named)
         ));
-    }
-    understood.classes.clone_from(&classes);
-    let limits = DecodeLimits::default();
-    // Of a set without splits names begin where it was named, so that they stay the same if folders around it change hands.
-    DataSet {
-        val: val.map(|val| Arc::new(val.source(path, &folders[1], &classes, limits)) as Arc<dyn Source>),
-        train: Arc::new(train.source(path, &folders[0], &classes, limits)),
-        understood,
-    }
-}
-
-/// The training part and the held-out one below `root`, with their folders.
-fn parts(listing: &Listing, root: &str, understood: &mut Understood) -> (Part, Option<Part>, [String; 2]) {
-    let folders = children(listing.folders.iter().map(String::as_str).chain([""]), root);
-    let direct =
-        listing.folders.iter().filter_map(|f| f.strip_prefix(root)).filter(|f| !f.is_empty() && !f.contains('/'));
-    let mut named: Vec<(PartName, &str)> =
-        folders.into_iter().chain(direct).filter_map(|f| Some((part_name(f)?, f))).collect();
-    named.sort();
-    named.dedup();
-    let holds = |folder: &str| {
-        let prefix = format!("{root}{folder}/");
-        listing.images.iter().any(|(name, _)| name.starts_with(&prefix))
-    };
-    let train = named.iter().find(|(part, folder)| *part == PartName::Train && holds(folder));
-    let Some((_, train)) = train else {
-        return (Part::of(listing, root, 2), None, [String::new(), String::new()]);
-    };
-    let mut held_out: Vec<&str> = Vec::new();
-    for (_, folder) in named.iter().filter(|(part, _)| *part != PartName::Train) {
-        if holds(folder) {
-            held_out.push(folder);
-        } else {
-            understood.notes.push(format!("{folder} holds no image: it counts as absent"));
-        }
-    }
-    let images: Vec<&str> = listing.images.iter().map(|(name, _)| name.as_str()).collect();
-    let part = |folder: &str| {
-        let folder = format!("{root}{folder}/");
-        let below: Vec<&str> = images.iter().copied().filter(|n| n.starts_with(&folder)).collect();
-        (Part::of(listing, &descend(&below, folder.clone()), 2), folder)
-    };
-    let (train_part, train_folder) = part(train);
-    let known = train_part.class_names();
-    let taken: Vec<&str> = std::iter::once(*train).chain(held_out.first().copied()).collect();
-    let beside: Vec<String> = images
-        .iter()
-        .filter(|n| {
-            let rest = n.strip_prefix(root).unwrap_or(n);
-            !taken.iter().any(|t| rest.strip_prefix(t).is_some_and(|r| r.starts_with('/')))
-        })
-        .map(|n| (*n).to_owned())
-        .collect();
-    understood.leave_out(&format!("images beside {}", taken.join(" and ")), &beside);
-    // A held-out part may have one class of several alone.
-    let held_out_part = |name: &&str| {
-        let folder = format!("{root}{name}/");
-        match children(images.iter().copied(), &folder).iter().any(|c| known.iter().any(|k| k == c)) {
-            true => (Part::of(listing, &folder, 1), folder),
-            false => part(name),
-        }
-    };
-    match held_out.first().map(held_out_part) {
-        Some((val, folder)) => (train_part, Some(val), [train_folder, folder]),
-        None => (train_part, None, [train_folder, String::new()]),
     }
 }
 

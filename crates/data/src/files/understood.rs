@@ -1,11 +1,14 @@
 //! What was made of a data set: said at the start of every command that opens one.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde::Serialize;
 
 /// A part of a data set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PartInfo {
-    /// Its folder or files, as they are called.
+    /// Its folder, as it is called; empty where it is the whole of what was named.
     pub folder: String,
     /// Images.
     pub images: usize,
@@ -16,11 +19,11 @@ pub struct PartInfo {
 /// Files or folders that were left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// What they are.
+    /// What they are, in the number that goes with `count`: `hidden folders`.
     pub what: String,
     /// How many.
     pub count: usize,
-    /// The first of them.
+    /// At most three of them; of other files the most frequent endings.
     pub examples: Vec<String>,
 }
 
@@ -29,18 +32,16 @@ pub struct LeftOut {
 pub struct Understood {
     /// As it was named.
     pub spec: String,
-    /// The folder within it that was taken, where that is another; empty otherwise.
+    /// The folder that was taken: within the one named where folders only wrap it.
     pub root: String,
     /// What is learnt from.
     pub train: PartInfo,
     /// What is held out.
     pub val: Option<PartInfo>,
-    /// Classes: those of the training part, then those that only the held-out part has.
+    /// Classes in the order of their numbers: those of the training part, then those that only the held-out part has.
     pub classes: Vec<String>,
     /// Classes that only the held-out part has, with their images.
-    pub only_held_out: Vec<(String, usize)>,
-    /// Classes of the training part that the held-out part lacks.
-    pub not_held_out: usize,
+    pub val_only_classes: Vec<(String, usize)>,
     /// What was left out.
     pub left_out: Vec<LeftOut>,
     /// What a person should know besides.
@@ -55,61 +56,74 @@ pub(super) fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
+/// The first names, and whether there are more.
+pub(super) fn some_of<S: AsRef<str>>(names: &[S]) -> String {
+    let shown: Vec<&str> = names.iter().take(SHOWN_CLASSES).map(AsRef::as_ref).collect();
+    format!("{}{}", shown.join(", "), if names.len() > SHOWN_CLASSES { ", …" } else { "" })
+}
+
 impl Understood {
-    /// Leaves something out.
-    pub(super) fn leave_out(&mut self, what: &str, names: &[String]) {
+    /// Leaves something out; nothing where there are no names.
+    pub(super) fn leave_out(&mut self, one: &str, many: &str, names: &[String]) {
         if !names.is_empty() {
+            let what = if names.len() == 1 { one } else { many }.to_owned();
             let examples = names.iter().take(SHOWN_EXAMPLES).cloned().collect();
-            self.left_out.push(LeftOut { what: what.to_owned(), count: names.len(), examples });
+            self.left_out.push(LeftOut { what, count: names.len(), examples });
         }
+    }
+
+    /// Leaves files out, which are known by their endings.
+    pub(super) fn leave_out_files<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
+        let mut endings: BTreeMap<String, usize> = BTreeMap::new();
+        for name in names {
+            let ending = Path::new(name).extension().map(|e| format!(".{}", e.to_string_lossy().to_lowercase()));
+            *endings.entry(ending.unwrap_or_else(|| "without an ending".to_owned())).or_default() += 1;
+        }
+        let total: usize = endings.values().sum();
+        if total == 0 {
+            return;
+        }
+        let mut endings: Vec<(String, usize)> = endings.into_iter().collect();
+        endings.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        let alone = endings.len() == 1;
+        let text = |(ending, n): &(String, usize)| if alone { ending.clone() } else { format!("{n} {ending}") };
+        let mut examples: Vec<String> = endings.iter().map(text).collect();
+        if endings.len() > SHOWN_EXAMPLES {
+            let rest: usize = endings.iter().skip(SHOWN_EXAMPLES - 1).map(|(_, n)| n).sum();
+            examples.truncate(SHOWN_EXAMPLES - 1);
+            examples.push(format!("{rest} others"));
+        }
+        let what = if total == 1 { "file" } else { "files" }.to_owned();
+        self.left_out.push(LeftOut { what, count: total, examples });
     }
 
     /// In a few lines: parts and classes; what was left out; what else to know.
     pub fn lines(&self) -> Vec<String> {
-        let images = |part: &PartInfo| count(part.images, "image", "images");
-        let root = if self.root.is_empty() { String::new() } else { format!(" (in {})", self.root) };
-        let mut first = match &self.val {
-            Some(val) => {
-                format!(
-                    "data: {}{root}: {} {}, {} {}",
-                    self.spec,
-                    self.train.folder,
-                    images(&self.train),
-                    val.folder,
-                    images(val)
-                )
-            }
-            None => format!("data: {}{root}: {}", self.spec, images(&self.train)),
+        let part = |part: &PartInfo| {
+            let space = if part.folder.is_empty() { "" } else { " " };
+            format!("{}{space}{}", part.folder, count(part.images, "image", "images"))
         };
+        let mut first = format!("data: {}", part(&self.train));
+        if let Some(val) = &self.val {
+            first += &format!(", {}", part(val));
+        }
         first += &match self.classes.len() {
             0 => ", no classes".to_owned(),
-            n => {
-                let names =
-                    self.classes.iter().take(SHOWN_CLASSES).map(String::as_str).collect::<Vec<_>>().join(", ");
-                let more = if n > SHOWN_CLASSES { ", …" } else { "" };
-                format!(", {} ({names}{more})", count(n, "class", "classes"))
-            }
+            n => format!(", {} ({})", count(n, "class", "classes"), some_of(&self.classes)),
         };
+        if !self.root.is_empty() && self.root != self.spec {
+            first += &format!(", in {}", self.root);
+        }
         let mut lines = vec![first];
         if !self.left_out.is_empty() {
-            let parts = self.left_out.iter().map(|l| {
-                let more = if l.count > l.examples.len() { ", …" } else { "" };
+            let text = |l: &LeftOut| {
+                // Endings stand for all files.
+                let listed_all = l.count <= l.examples.len() || l.what == "files";
+                let more = if listed_all { "" } else { ", …" };
                 format!("{} {} ({}{more})", l.count, l.what, l.examples.join(", "))
-            });
-            lines.push(format!("left out: {}", parts.collect::<Vec<_>>().join("; ")));
-        }
-        if !self.only_held_out.is_empty() {
-            let named = self.only_held_out.iter().take(SHOWN_CLASSES);
-            let named: Vec<String> =
-                named.map(|(name, n)| format!("{name}, {}", count(*n, "image", "images"))).collect();
-            let n = self.only_held_out.len();
-            lines.push(format!(
-                "{} of the held-out images {} not among the training images ({}): no neighbour can have {}",
-                count(n, "class", "classes"),
-                if n == 1 { "is" } else { "are" },
-                named.join("; "),
-                if n == 1 { "it" } else { "them" }
-            ));
+            };
+            let parts: Vec<String> = self.left_out.iter().map(text).collect();
+            lines.push(format!("left out: {}", parts.join(", ")));
         }
         lines.extend(self.notes.iter().cloned());
         lines
