@@ -170,8 +170,13 @@ fn the_command_line_normalises_as_the_weights_want() {
     let (wrong, said) = embedded(&pictures, &nameless, &as_they_are);
     assert!(said.contains("ImageNet's mean and std (a guess: the file does not say; --normalise half"), "{said}");
     let dim = want.len() / 2;
-    for (a, b) in wrong.chunks(dim).zip(want.chunks(dim)) {
-        assert!(cosine(a, b) < 0.9, "the wrong normalisation gives other features: {}", cosine(a, b));
+    for ((wrong, right), want) in wrong.chunks(dim).zip(half.chunks(dim)).zip(want.chunks(dim)) {
+        assert!(cosine(right, want) > 0.9999, "{}", cosine(right, want));
+        assert!(
+            cosine(wrong, want) < 0.99,
+            "the wrong normalisation gives other features: {}",
+            cosine(wrong, want)
+        );
     }
     // A config.json beside it tells.
     let config = r#"{"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5],
