@@ -226,6 +226,15 @@ fn normalisation_travels_with_exports() {
     assert_ne!(guessed, own);
     assert_eq!(embedded(&[&picture], &bare, &flags).0, own);
 
+    // Keys of another version of Ocelli do not hide the ones that matter.
+    let other = format!("key_of_another_version = 1\n{}", toml::to_string(&run).unwrap());
+    state.metadata.insert("config".into(), other);
+    let newer = at("newer.safetensors");
+    fs::write(&newer, write_safetensors(&state).unwrap()).unwrap();
+    let (known, said) = embedded(&[&picture], &newer, &[]);
+    assert_eq!(known, own);
+    assert!(said.contains("(the run's)") && said.contains("(as the run evaluates)"), "{said}");
+
     // From the .pth on, the flags say it once and for all; the run's configuration is not needed.
     let whole = at("whole.safetensors");
     assert!(export(&bare, "safetensors", &whole, &flags).contains("both are in the file's metadata"));
