@@ -170,12 +170,6 @@ fn stem(name: &str) -> Option<&str> {
     name.strip_suffix(".bin").or_else(|| name.strip_suffix(".bin.xz"))
 }
 
-/// Whether a file is called as the data set's own files are.
-pub(super) fn is_named_as_records(path: &Path) -> bool {
-    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
-    is_record_file(path) && ["data_batch", "test_batch", "cifar"].iter().any(|start| name.starts_with(start))
-}
-
 /// The record files directly inside a folder, sorted by name.
 pub(super) fn record_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let io = |e: std::io::Error| DataError::Io { path: folder.display().to_string(), reason: e.to_string() };

@@ -1,10 +1,11 @@
 //! One network's tensors out of a file, and what the file says of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ocelli_models::weights::{Family, Network, Part, StateDict, Weights};
-use ocelli_models::{BackboneConfig, ResNetConfig, VitConfig};
+use ocelli_models::{BackboneArch, BackboneConfig, ResNetConfig, VitConfig};
 
 use crate::checkpoint_files::checkpoints_in;
 use crate::{RunConfig, TrainError};
@@ -40,7 +41,7 @@ impl Found {
     pub fn config(&self, heads: Option<usize>, run: Option<&RunConfig>) -> Result<BackboneConfig, TrainError> {
         match self.network.family {
             Family::Vit { .. } => {
-                let heads = heads.or(run.and_then(|r| r.arch.heads()));
+                let heads = heads.or(run.and_then(|r| r.arch.heads())).or_else(|| self.heads_of_table());
                 let config = VitConfig::of_weights(&self.state, heads).map_err(|reason| self.fail(reason))?;
                 Ok(BackboneConfig::Vit(config))
             }
@@ -49,6 +50,11 @@ impl Found {
                 Ok(BackboneConfig::ResNet(config))
             }
         }
+    }
+
+    /// Heads out of the configuration of a version of Ocelli that has other keys.
+    fn heads_of_table(&self) -> Option<usize> {
+        table(&self.state.metadata)?.get("arch")?.as_str()?.parse::<BackboneArch>().ok()?.heads()
     }
 
     pub fn fail(&self, reason: String) -> TrainError {
@@ -74,6 +80,11 @@ impl Found {
         let epochs = epochs.map(|e| format!(" after {e} epochs")).unwrap_or_default();
         format!("{what} {arch}{epochs} of {}", self.file.display())
     }
+}
+
+/// A run's configuration as it is written, whatever keys its version of Ocelli had.
+pub(super) fn table(metadata: &BTreeMap<String, String>) -> Option<toml::Table> {
+    metadata.get("config")?.parse().ok()
 }
 
 /// The file `path` means: of a run folder its newest checkpoint.

@@ -8,7 +8,7 @@ use std::path::Path;
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told, by_name, read_json};
 use ocelli_models::weights::{Family, Network, StateDict};
 
-use super::file::Found;
+use super::file::{Found, table};
 use crate::{RunConfig, TrainError};
 
 /// Files beside the weights that may tell.
@@ -55,7 +55,8 @@ fn resolve_parts(
             reason: format!("{reason}. Give --mean and --std, or --normalise"),
         };
         told = told.or(Preprocessing::of_metadata(&state.metadata).map_err(wrong)?);
-        told = told.or(run.map(of_run).transpose().map_err(wrong)?.unwrap_or_default());
+        let run = run.map(of_run).or_else(|| table(&state.metadata).map(|t| of_table(&t)));
+        told = told.or(run.transpose().map_err(wrong)?.unwrap_or_default());
         for name in BESIDE {
             let beside = file.parent().map(|folder| folder.join(name)).and_then(|path| read(&path));
             if let Some(text) = beside {
@@ -101,6 +102,24 @@ fn of_run(run: &RunConfig) -> Result<Preprocessing, String> {
     Ok(Preprocessing {
         statistics: Some(Told::new(statistics, "the run's")),
         size: Some(Told::new(size, "as the run evaluates")),
+    })
+}
+
+/// The same of a configuration whose other keys this version does not know.
+fn of_table(config: &toml::Table) -> Result<Preprocessing, String> {
+    let key = |section: &str, key: &str| config.get(section).and_then(|s| s.get(key));
+    let three = |name: &str| -> Option<[f32; 3]> {
+        let number = |v: &toml::Value| v.as_float().or(v.as_integer().map(|i| i as f64)).map(|v| v as f32);
+        let all: Option<Vec<f32>> = key("views", name)?.as_array()?.iter().map(number).collect();
+        all?.try_into().ok()
+    };
+    let px = |name: &str| key("eval", name)?.as_integer().and_then(|v| usize::try_from(v).ok());
+    let statistics =
+        three("mean").zip(three("std")).map(|(mean, std)| Statistics::checked(mean, std)).transpose()?;
+    let size = px("resize_px").zip(px("crop_px")).map(|(resize_px, crop_px)| EvalSize { resize_px, crop_px });
+    Ok(Preprocessing {
+        statistics: statistics.map(|s| Told::new(s, "the run's")),
+        size: size.map(|s| Told::new(s, "as the run evaluates")),
     })
 }
 
