@@ -161,17 +161,8 @@ fn colour_operations_match_the_fixture() {
 fn flip_and_normalise_match_the_fixture() {
     let golden = Golden::open();
     let base = golden.image("base48");
-    let flipped = ViewSpec { size_px: base.width, ..ViewSpec::default() }.render(
-        &base,
-        &ViewParams {
-            crop: CropBox::whole(&base),
-            flip: true,
-            jitter: None,
-            grayscale: false,
-            blur: None,
-            solarize: false,
-        },
-    );
+    let flipped = ViewSpec { size_px: base.width, ..ViewSpec::default() }
+        .render(&base, &ViewParams { flip: true, ..ViewParams::plain(CropBox::whole(&base)) });
     assert_same("flip", &flipped, &golden.image("flip"));
     let atol = golden.json["tolerance"]["normalised"]["atol"].as_f64().unwrap() as f32;
     let mut ours = vec![0.0; base.data.len()];
@@ -205,13 +196,14 @@ fn pipelines_match_the_fixture() {
                 }
             })
             .collect();
+        let crop = CropBox { top: corners[0], left: corners[1], height: corners[2], width: corners[3] };
         let params = ViewParams {
-            crop: CropBox { top: corners[0], left: corners[1], height: corners[2], width: corners[3] },
             flip: entry["flip"].as_bool().unwrap(),
             jitter: (!steps.is_empty()).then_some(steps),
             grayscale: entry["grayscale"].as_bool().unwrap(),
             blur: entry["blur"].as_f64(),
             solarize: !entry["solarize"].is_null(),
+            ..ViewParams::plain(crop)
         };
         let spec = ViewSpec {
             size_px: px(&entry["size"]),
