@@ -1,4 +1,5 @@
 //! Runs resume bit for bit: the views of today's plans stay what they were, draw by draw and level by level.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use ocelli_data::{DinoViews, Image, MocoViews, Rng, Scratch, ViewPlan, hash_words};
 

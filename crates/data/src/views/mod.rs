@@ -50,4 +50,10 @@ mod tests;
 #[cfg(test)]
 mod tests_draws;
 #[cfg(test)]
+mod tests_golden;
+#[cfg(test)]
+mod tests_listed;
+#[cfg(test)]
 mod tests_more;
+#[cfg(test)]
+mod tests_recipes;
