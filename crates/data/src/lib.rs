@@ -30,6 +30,8 @@ pub use rng::{Rng, hash_words};
 pub use scenes::{SceneConfig, SceneSource};
 pub use source::{Source, Split};
 pub use views::{
-    Blur, ColourJitter, CropBox, DinoViews, EvalTransform, Filter, IMAGENET_MEAN, IMAGENET_STD, JitterStep,
-    MocoViews, Scratch, ViewBox, ViewParams, ViewPlace, ViewPlan, ViewSpec, normalise_into,
+    Affine, Blur, BlurKind, Colour, ColourJitter, Crop, CropBox, DinoViews, Erase, EraseBox, EvalTransform,
+    Filter, FloatBrightness, Grid, IMAGENET_MEAN, IMAGENET_STD, Interpolation, InterpolationChoice, JitterStep,
+    Mix, MixDraw, MocoViews, RandAugment, RandStep, Scratch, ViewBox, ViewParams, ViewPlace, ViewPlan, ViewSpec,
+    ViewStep, Window, normalise_into,
 };

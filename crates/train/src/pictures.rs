@@ -115,8 +115,7 @@ impl Pictures {
             .map(|(index, image)| {
                 let mut rng = Rng::for_sample(self.config.seed, 0, index as u64);
                 // Every view is drawn, shown or not: the generator walks on as the loader's does.
-                let params: Vec<_> =
-                    plan.views.iter().map(|v| v.sample(image.width, image.height, &mut rng)).collect();
+                let params = plan.draw_all(&image, &mut rng);
                 let views = plan.views.iter().zip(&params).take(shown).map(|(v, p)| v.render(&image, p));
                 let mut cells = vec![SheetCell::new(picture(&image)?)];
                 for view in views {

@@ -320,12 +320,13 @@ impl Session {
             Rng::from_words(&[ORDER_STREAM, self.config.seed, round as u64]).shuffle(&mut order);
             let mut rng = Rng::for_sample(self.config.seed, round as u64, order[place] as u64);
             let image = &self.images[order[place]];
+            let drawn = self.plan.draw_all(image, &mut rng);
             for ((side, range), data) in groups.iter().zip(&mut data) {
                 let size = 3 * (side * side) as usize;
-                for (i, view) in self.plan.views[range.clone()].iter().enumerate() {
-                    let params = view.sample(image.width, image.height, &mut rng);
+                let views = self.plan.views[range.clone()].iter().zip(&drawn[range.clone()]);
+                for (i, (view, params)) in views.enumerate() {
                     let out = &mut data[(i * batch + slot) * size..][..size];
-                    view.render_into(image, &params, self.plan.mean, self.plan.std, &mut scratch, out);
+                    view.render_into(image, params, self.plan.mean, self.plan.std, &mut scratch, out);
                 }
             }
         }

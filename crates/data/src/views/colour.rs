@@ -9,12 +9,12 @@ fn grey_level(r: u8, g: u8, b: u8) -> u8 {
     ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 32768) >> 16) as u8
 }
 
-fn blend(base: f32, value: f32, factor: f32) -> u8 {
+pub(super) fn blend(base: f32, value: f32, factor: f32) -> u8 {
     // Conversion to u8 truncates and clips.
     (base + factor * (value - base)) as u8
 }
 
-fn apply_table(planes: &mut Planes, level: impl Fn(u8) -> u8) {
+pub(super) fn apply_table(planes: &mut Planes, level: impl Fn(u8) -> u8) {
     let table: [u8; 256] = std::array::from_fn(|i| level(i as u8));
     for value in &mut planes.data {
         *value = table[usize::from(*value)];

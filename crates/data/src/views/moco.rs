@@ -31,11 +31,11 @@ impl ViewPlan {
             scale: config.scale,
             jitter: Some(ColourJitter { prob: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }),
             grayscale_prob: 0.2,
-            blur: config.blur_sigma.map(|[sigma_min, sigma_max]| Blur { prob: 0.5, sigma_min, sigma_max }),
+            blur: config.blur_sigma.map(|sigma| Blur::pil(0.5, sigma)),
             filter: Filter::Bilinear,
             ..ViewSpec::default()
         };
-        let views = ["query", "key"].map(|title| ViewSpec { title: title.into(), ..view.clone() });
+        let views = ["query", "key"].map(|title| ViewSpec { title: title.to_owned(), ..view.clone() });
         Self { views: views.to_vec(), mean: IMAGENET_MEAN, std: IMAGENET_STD }
     }
 }
@@ -51,6 +51,7 @@ pub struct ViewPlace {
 
 impl From<&ViewParams> for ViewPlace {
     fn from(params: &ViewParams) -> Self {
-        Self { crop: params.crop, flip: params.flip }
+        let crop = params.window.map_or(params.crop, |window| window.of(params.crop, params.flip));
+        Self { crop, flip: params.flip }
     }
 }

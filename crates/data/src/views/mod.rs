@@ -1,32 +1,59 @@
-//! Views: which crop of an image, which colour changes, and the 8-bit arithmetic that makes them.
+//! Views: which part of an image, which colour changes, and the arithmetic that makes them. Any method's.
 //!
 //! A [`ViewSpec`] says with what probabilities; [`ViewSpec::sample`] draws a [`ViewParams`], in which nothing is random
-//! any more; [`ViewSpec::render`] applies it. The order is crop and resize, flip, colour jitter, greyscale, blur,
-//! solarize, normalise. Formulas: PIL 11 and torchvision, matched to the level.
+//! any more; [`ViewSpec::render`] applies it. The order is crop and resize, flip, the view's [`ViewSpec::order`] (usually
+//! colour jitter, greyscale, blur, solarize, RandAugment), normalise, erase. Formulas on 8 bits: PIL and torchvision, matched
+//! to the level. SimCLR and BYOL change colours on floats: [`Colour::Floats`]. [`Mix`] mixes whole batches.
 
+mod affine;
 mod blur;
 mod colour;
+mod convolve;
+mod crop;
+mod distribution;
+mod erase;
 mod eval;
+mod floats;
 mod hue;
+mod levels;
+mod mix;
 mod moco;
 mod plan;
 mod planes;
+mod randaugment;
 mod render;
 mod resize;
 mod sample;
 mod spec;
 mod view_box;
 
+pub use affine::{Affine, Interpolation};
 pub use blur::ExtendedBox;
+pub use convolve::{blur_kernel, blur_radius, convolution_blur};
+pub use crop::{Crop, Grid, Window};
+pub use erase::{Erase, EraseBox, erase, erase_size};
 pub use eval::EvalTransform;
+pub use floats::{FloatBrightness, FloatPlanes};
 pub use hue::{hsv_table, hue_shift};
+pub use mix::{Mix, MixDraw, cutmix, cutmix_box, mixup, soft_targets};
 pub use moco::{MocoViews, ViewPlace};
 pub use plan::{DinoViews, IMAGENET_MEAN, IMAGENET_STD, ViewPlan};
+pub use randaugment::{InterpolationChoice, RandAugment, RandOp, RandStep};
 pub use render::{Scratch, normalise_into};
 pub use resize::{CropBox, Filter, Taps, resized_crop};
 pub use sample::{JitterStep, ViewParams, random_resized_crop_size};
-pub use spec::{Blur, ColourJitter, ViewSpec};
+pub use spec::{Blur, BlurKind, Colour, ColourJitter, ViewSpec, ViewStep};
 pub use view_box::ViewBox;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_draws;
+#[cfg(test)]
+mod tests_golden;
+#[cfg(test)]
+mod tests_listed;
+#[cfg(test)]
+mod tests_more;
+#[cfg(test)]
+mod tests_recipes;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blur, ColourJitter, Scratch, ViewParams, ViewSpec};
+use super::{Blur, ColourJitter, Crop, Scratch, ViewParams, ViewSpec};
 use crate::{DataError, Image, Rng};
 
 /// Channel means of ImageNet, of levels scaled to 0..1.
@@ -59,30 +59,23 @@ impl ViewPlan {
     /// 0.8, grayscale 0.2; blur 1.0 / 0.1 / 0.5 for the first, the second and the local views; solarize 0.2 for the
     /// second. ImageNet mean and standard deviation. (DINO's augmentation table.)
     pub fn dino(config: DinoViews) -> Self {
-        let view = |size_px, scale, blur_prob, solarize_prob| ViewSpec {
+        let view = |title: String, size_px, scale, blur_prob, solarize_prob| ViewSpec {
+            title,
             size_px,
             scale,
             jitter: Some(ColourJitter { prob: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.2, hue: 0.1 }),
             grayscale_prob: 0.2,
-            blur: config.blur_sigma.map(|[sigma_min, sigma_max]| Blur { prob: blur_prob, sigma_min, sigma_max }),
+            blur: config.blur_sigma.map(|sigma| Blur::pil(blur_prob, sigma)),
             solarize_prob,
             ..ViewSpec::default()
         };
         let mut views = vec![
-            view(config.global_size_px, config.global_scale, 1.0, 0.0),
-            view(config.global_size_px, config.global_scale, 0.1, 0.2),
+            view("global 1".to_owned(), config.global_size_px, config.global_scale, 1.0, 0.0),
+            view("global 2".to_owned(), config.global_size_px, config.global_scale, 0.1, 0.2),
         ];
-        let local = view(config.local_size_px, config.local_scale, 0.5, 0.0);
-        views.resize(2 + config.local_crops, local);
-        for (i, view) in views.iter_mut().enumerate() {
-            view.title = if i < 2 { format!("global {}", i + 1) } else { format!("local {}", i - 1) };
-        }
+        let local = |i| view(format!("local {i}"), config.local_size_px, config.local_scale, 0.5, 0.0);
+        views.extend((1..=config.local_crops).map(local));
         Self { views, mean: IMAGENET_MEAN, std: IMAGENET_STD }
-    }
-
-    /// Whether a GPU can render them.
-    pub fn gpu_ready(&self) -> bool {
-        true
     }
 
     /// Runs of consecutive views of one size: (side in pixels, which views). Each is one pass through a network.
@@ -97,9 +90,16 @@ impl ViewPlan {
         groups
     }
 
+    /// Whether the GPU path renders every view of the plan; otherwise views are the CPU's work.
+    pub fn gpu_ready(&self) -> bool {
+        self.views.iter().all(ViewSpec::gpu_ready)
+    }
+
     /// Draws every view of an image.
     pub fn draw_all(&self, image: &Image, rng: &mut Rng) -> Vec<ViewParams> {
-        self.views.iter().map(|view| view.sample(image.width, image.height, rng)).collect()
+        let mut canvas = None;
+        let draw = |view: &ViewSpec| view.sample_after(image.width, image.height, rng, &mut canvas);
+        self.views.iter().map(draw).collect()
     }
 
     /// Renders what [`ViewPlan::draw_all`] drew for an image; `outs` holds one `[3, size, size]` slice per view.
@@ -124,6 +124,33 @@ impl ViewPlan {
                 format!("mean {:?}, std {:?}", self.mean, self.std),
             ));
         }
-        self.views.iter().try_for_each(ViewSpec::validate)
+        self.views.iter().try_for_each(ViewSpec::validate)?;
+        self.validate_grids()
+    }
+
+    /// The patches of a grid share what the first drew: they follow each other, and crop and flip are drawn alike.
+    fn validate_grids(&self) -> Result<(), DataError> {
+        let mut before: Option<&ViewSpec> = None;
+        for (i, view) in self.views.iter().enumerate() {
+            if let Crop::Patch { grid, number } = view.crop
+                && number > 0
+            {
+                let first = |v: &&ViewSpec| {
+                    v.crop == Crop::Patch { grid, number: number - 1 }
+                        && (v.scale, v.ratio, v.flip_prob) == (view.scale, view.ratio, view.flip_prob)
+                };
+                if before.filter(first).is_none() {
+                    let expected =
+                        format!("patch {} of the same grid, scale, ratio and flip before it", number - 1);
+                    return Err(DataError::config(
+                        format!("view {} of the plan, patch {number}", i + 1),
+                        expected,
+                        before.map_or("no view".to_owned(), |v| format!("{:?}", v.crop)),
+                    ));
+                }
+            }
+            before = Some(view);
+        }
+        Ok(())
     }
 }

@@ -48,7 +48,6 @@ impl Planes {
         Image { width: self.width as u32, height: self.height as u32, data }
     }
 
-    #[cfg(test)]
     pub fn from_image(image: &Image) -> Self {
         let mut planes = Self::default();
         planes.set_size(image.width as usize, image.height as usize);

@@ -5,8 +5,11 @@
 //! normalised to sum 1 and rounded to 22 fractional bits. Columns first into 8 bits, then rows. Inputs outside the box
 //! are never touched: the box is cut out first, as `resized_crop` does.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
+use super::Window;
 use super::planes::Planes;
 use crate::Image;
 
@@ -91,11 +94,12 @@ impl Taps {
     /// From `input` to `output` pixels, both at least 1.
     pub fn new(input: usize, output: usize, filter: Filter) -> Self {
         let mut taps = Self::default();
-        taps.fill(input, output, filter, &mut Vec::new());
+        taps.fill(input, output, 0..output, filter, &mut Vec::new());
         taps
     }
 
-    fn fill(&mut self, input: usize, output: usize, filter: Filter, real: &mut Vec<f64>) {
+    /// The outputs `some` of an axis from `input` to `output` pixels.
+    fn fill(&mut self, input: usize, output: usize, some: Range<usize>, filter: Filter, real: &mut Vec<f64>) {
         let scale = input as f64 / output as f64;
         let stretch = scale.max(1.0);
         let support = filter.radius() * stretch;
@@ -103,7 +107,7 @@ impl Taps {
         self.starts.clear();
         self.ends.clear();
         self.weights.clear();
-        for i in 0..output {
+        for i in some {
             let centre = (i as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
             let last = ((centre + support + 0.5) as usize).min(input);
@@ -152,20 +156,49 @@ pub(crate) fn resized_crop_into(
     out: &mut Planes,
 ) {
     let (width, height) = (out.width, out.height);
-    let (in_width, in_height) = (crop.width as usize, crop.height as usize);
-    let ResizeScratch { columns, rows, real, narrow, sums } = scratch;
-    columns.fill(in_width, width, filter, real);
-    rows.fill(in_height, height, filter, real);
+    let ResizeScratch { columns, rows, real, .. } = scratch;
+    columns.fill(crop.width as usize, width, 0..width, filter, real);
+    rows.fill(crop.height as usize, height, 0..height, filter, real);
+    resample(image, crop, flip, scratch, out);
+}
 
-    // Columns: packed pixels in, planes [3, in_height, width] out. Mirroring costs nothing here.
-    let plane = in_height * width;
+/// Cuts `crop` (inside the image) out of `image`, resizes it to the window's canvas and mirrors that if asked: the window of
+/// it, which lies within the canvas and is of the size of `out`.
+pub(crate) fn resized_window_into(
+    image: &Image,
+    crop: CropBox,
+    window: Window,
+    (filter, flip): (Filter, bool),
+    scratch: &mut ResizeScratch,
+    out: &mut Planes,
+) {
+    let [canvas_width, canvas_height] = [window.canvas_width, window.canvas_height].map(|n| n as usize);
+    let top = window.top as usize;
+    let left = if flip { canvas_width - out.width - window.left as usize } else { window.left as usize };
+    let ResizeScratch { columns, rows, real, .. } = scratch;
+    columns.fill(crop.width as usize, canvas_width, left..left + out.width, filter, real);
+    rows.fill(crop.height as usize, canvas_height, top..top + out.height, filter, real);
+    resample(image, crop, flip, scratch, out);
+}
+
+/// Makes the outputs that `scratch` has weights for.
+fn resample(image: &Image, crop: CropBox, flip: bool, scratch: &mut ResizeScratch, out: &mut Planes) {
+    let (width, height) = (out.width, out.height);
+    let in_width = crop.width as usize;
+    let ResizeScratch { columns, rows, narrow, sums, .. } = scratch;
+    // The input lines that any output needs: all of them unless the outputs are a window.
+    let first = rows.starts.first().copied().unwrap_or(0);
+    let last = rows.iter().map(|(start, weights)| start + weights.len()).max().unwrap_or(0);
+
+    // Columns: packed pixels in, planes [3, lines, width] out. Mirroring costs nothing here.
+    let plane = (last - first) * width;
     narrow.resize(plane * 3, 0);
     let stride = image.width as usize * 3;
     let (red, rest) = narrow.split_at_mut(plane);
     let (green, blue) = rest.split_at_mut(plane);
     let lines = red.chunks_exact_mut(width).zip(green.chunks_exact_mut(width));
     for (y, ((red, green), blue)) in lines.zip(blue.chunks_exact_mut(width)).enumerate() {
-        let begin = (crop.top as usize + y) * stride + crop.left as usize * 3;
+        let begin = (crop.top as usize + first + y) * stride + crop.left as usize * 3;
         let line = &image.data[begin..begin + in_width * 3];
         for (x, (start, weights)) in columns.iter().enumerate() {
             let mut sum = [HALF; 3];
@@ -185,7 +218,7 @@ pub(crate) fn resized_crop_into(
     for (plane_in, plane_out) in narrow.chunks_exact(plane).zip(out.data.chunks_exact_mut(width * height)) {
         for ((start, weights), line_out) in rows.iter().zip(plane_out.chunks_exact_mut(width)) {
             sums.fill(HALF);
-            let lines = plane_in[start * width..].chunks_exact(width);
+            let lines = plane_in[(start - first) * width..].chunks_exact(width);
             for (line, &weight) in lines.zip(weights) {
                 for (sum, &value) in sums.iter_mut().zip(line) {
                     *sum += weight * i32::from(value);

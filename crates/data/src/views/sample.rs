@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ColourJitter, CropBox, ViewSpec};
+use super::crop::Canvas;
+use super::{ColourJitter, CropBox, EraseBox, RandStep, ViewSpec, Window};
 use crate::Rng;
 
 /// One colour jitter operation with its factor.
@@ -34,6 +35,32 @@ pub struct ViewParams {
     pub blur: Option<f64>,
     /// Bright levels inverted.
     pub solarize: bool,
+    /// Operations of RandAugment in the order they apply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub randaugment: Vec<RandStep>,
+    /// Boxes filled with noise after normalisation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub erase: Vec<EraseBox>,
+    /// The part of the resized crop that the view shows; `None` for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+}
+
+impl ViewParams {
+    /// A view of this crop to which nothing else happens.
+    pub fn plain(crop: CropBox) -> Self {
+        Self {
+            crop,
+            flip: false,
+            jitter: None,
+            grayscale: false,
+            blur: None,
+            solarize: false,
+            randaugment: Vec::new(),
+            erase: Vec::new(),
+            window: None,
+        }
+    }
 }
 
 /// Width and height in pixels of a crop covering `area_fraction` of a `width`×`height` image at `aspect` = width/height,
@@ -59,7 +86,7 @@ fn centre_crop(ratio: [f64; 2], width: u32, height: u32) -> CropBox {
     CropBox { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
 }
 
-fn sample_crop(spec: &ViewSpec, width: u32, height: u32, rng: &mut Rng) -> CropBox {
+pub(super) fn random_crop(spec: &ViewSpec, width: u32, height: u32, rng: &mut Rng) -> CropBox {
     const TRIES: usize = 10;
     let scale = spec.scale.map(f64::from);
     let ratio = spec.ratio.map(f64::from);
@@ -100,10 +127,22 @@ fn sample_jitter(jitter: &ColourJitter, rng: &mut Rng) -> Vec<JitterStep> {
 }
 
 impl ViewSpec {
-    /// Draws one view of a `width`×`height` image. Depends on the generator only.
+    /// Draws one view of a `width`×`height` image. Depends on the generator only. A patch of a grid gets a crop of its own;
+    /// [`super::ViewPlan::draw_all`] draws one for all patches.
     pub fn sample(&self, width: u32, height: u32, rng: &mut Rng) -> ViewParams {
-        let crop = sample_crop(self, width.max(1), height.max(1), rng);
-        let flip = rng.chance(self.flip_prob);
+        self.sample_after(width, height, rng, &mut None)
+    }
+
+    /// Draws one view after the others of its plan. The draws of a view that has neither RandAugment nor erasing end with
+    /// solarize: runs resume bit for bit, so new kinds of draws are appended and happen only where they are asked for.
+    pub(super) fn sample_after(
+        &self,
+        width: u32,
+        height: u32,
+        rng: &mut Rng,
+        canvas: &mut Option<Canvas>,
+    ) -> ViewParams {
+        let (crop, flip, window) = self.draw_crop([width.max(1), height.max(1)], rng, canvas);
         let jitter =
             self.jitter.as_ref().and_then(|jitter| rng.chance(jitter.prob).then(|| sample_jitter(jitter, rng)));
         let grayscale = rng.chance(self.grayscale_prob);
@@ -111,6 +150,8 @@ impl ViewSpec {
             rng.chance(blur.prob).then(|| rng.uniform(f64::from(blur.sigma_min), f64::from(blur.sigma_max)))
         });
         let solarize = rng.chance(self.solarize_prob);
-        ViewParams { crop, flip, jitter, grayscale, blur, solarize }
+        let randaugment = self.randaugment.map_or_else(Vec::new, |randaugment| randaugment.draw(rng));
+        let erase = self.erase.map_or_else(Vec::new, |erase| erase.draw(self.size_px, rng));
+        ViewParams { crop, flip, jitter, grayscale, blur, solarize, randaugment, erase, window }
     }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Filter;
 use super::blur::MAX_SIGMA;
+use super::{Crop, Erase, Filter, FloatBrightness, RandAugment};
 use crate::DataError;
 
 /// Random brightness, contrast, saturation and hue, in random order.
@@ -22,6 +22,53 @@ pub struct ColourJitter {
     pub hue: f32,
 }
 
+/// How a view is blurred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlurKind {
+    /// PIL's three box filters, on levels (MoCo, DINO, SwAV, Barlow Twins).
+    #[default]
+    Pil,
+    /// A kernel of a tenth of the view, zeros beyond the border, on floats (SimCLR, BYOL).
+    Convolution,
+    /// A kernel that reaches 11 pixels, the image reflected beyond the border, on levels (InfoMin).
+    Reflect,
+}
+
+/// On what the colour operations, blur and solarize of a view work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Colour {
+    /// 8-bit levels, rounded after every operation, as PIL and torchvision do.
+    #[default]
+    Levels,
+    /// Floats in 0..1, clipped after every operation, as SimCLR and BYOL do. Crop and resize stay on levels.
+    Floats {
+        /// What a brightness factor does.
+        brightness: FloatBrightness,
+    },
+}
+
+/// An operation of a view, after crop, resize and flip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ViewStep {
+    /// Colour jitter.
+    Jitter,
+    /// Dropping colour.
+    Grayscale,
+    /// Gaussian blur.
+    Blur,
+    /// Inverting bright levels.
+    Solarize,
+    /// RandAugment.
+    Randaugment,
+}
+
+/// The order of DINO, MoCo, BYOL and most others.
+const USUAL_ORDER: [ViewStep; 5] =
+    [ViewStep::Jitter, ViewStep::Grayscale, ViewStep::Blur, ViewStep::Solarize, ViewStep::Randaugment];
+
 /// Random Gaussian blur.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,16 +79,28 @@ pub struct Blur {
     pub sigma_min: f32,
     /// Largest σ in pixels.
     pub sigma_max: f32,
+    /// How.
+    #[serde(default)]
+    pub kind: BlurKind,
+}
+
+impl Blur {
+    /// PIL's blur with this probability and range of σ in pixels.
+    pub fn pil(prob: f32, [sigma_min, sigma_max]: [f32; 2]) -> Self {
+        Self { prob, sigma_min, sigma_max, kind: BlurKind::Pil }
+    }
 }
 
 /// The distribution one view is drawn from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ViewSpec {
-    /// What the view is called where it is shown; may be empty.
+    /// What pictures call the view; may be empty.
     pub title: String,
     /// Side of the square view in pixels.
     pub size_px: u32,
+    /// Which part of the image the view shows.
+    pub crop: Crop,
     /// Smallest and largest fraction of the image area a crop covers.
     pub scale: [f32; 2],
     /// Smallest and largest aspect ratio (width / height) of a crop, drawn log-uniformly.
@@ -60,6 +119,14 @@ pub struct ViewSpec {
     pub solarize_threshold: u8,
     /// Resize kernel.
     pub filter: Filter,
+    /// On what colour operations, blur and solarize work.
+    pub colour: Colour,
+    /// RandAugment, if any.
+    pub randaugment: Option<RandAugment>,
+    /// Random erasing after normalisation, if any.
+    pub erase: Option<Erase>,
+    /// The order of the operations, each once. What is drawn does not depend on it.
+    pub order: [ViewStep; 5],
 }
 
 impl Default for ViewSpec {
@@ -68,6 +135,7 @@ impl Default for ViewSpec {
         Self {
             title: String::new(),
             size_px: 224,
+            crop: Crop::Random,
             scale: [0.08, 1.0],
             ratio: [3.0 / 4.0, 4.0 / 3.0],
             flip_prob: 0.5,
@@ -77,11 +145,25 @@ impl Default for ViewSpec {
             solarize_prob: 0.0,
             solarize_threshold: 128,
             filter: Filter::Bicubic,
+            colour: Colour::Levels,
+            randaugment: None,
+            erase: None,
+            order: USUAL_ORDER,
         }
     }
 }
 
 impl ViewSpec {
+    /// Whether the GPU path has everything the view needs.
+    pub fn gpu_ready(&self) -> bool {
+        self.crop == Crop::Random
+            && self.colour == Colour::Levels
+            && self.blur.is_none_or(|blur| blur.kind == BlurKind::Pil)
+            && self.randaugment.is_none()
+            && self.erase.is_none()
+            && self.order == USUAL_ORDER
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -127,6 +209,27 @@ impl ViewSpec {
         if let Some(blur) = self.blur {
             probability("blur probability", blur.prob)?;
             range("blur sigma", [blur.sigma_min, blur.sigma_max], 0.0, MAX_SIGMA as f32)?;
+            let floats = self.colour != Colour::Levels;
+            if floats != (blur.kind == BlurKind::Convolution) {
+                let expected = if floats {
+                    "convolution, as colours are floats"
+                } else {
+                    "pil or reflect, as colours are levels"
+                };
+                return Err(DataError::config("blur kind", expected, format!("{:?}", blur.kind)));
+            }
+        }
+        self.validate_crop()?;
+        if let Some(randaugment) = self.randaugment {
+            randaugment.validate()?;
+            if self.colour != Colour::Levels {
+                return Err(DataError::config("colour of a view with RandAugment", "levels", "floats"));
+            }
+        }
+        self.erase.map_or(Ok(()), |erase| erase.validate())?;
+        if USUAL_ORDER.iter().any(|step| !self.order.contains(step)) {
+            let expected = format!("each of {USUAL_ORDER:?} once");
+            return Err(DataError::config("order of a view's operations", expected, format!("{:?}", self.order)));
         }
         Ok(())
     }

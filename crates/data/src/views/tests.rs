@@ -171,11 +171,9 @@ fn colour_operations_match_the_fixture() {
 fn flip_and_normalise_match_the_fixture() {
     let golden = Golden::open();
     let base = golden.image("base48");
-    let mut planes = Planes::default();
-    planes.set_size(base.width as usize, base.height as usize);
-    let whole = CropBox::whole(&base);
-    resized_crop_into(&base, whole, Filter::Bicubic, true, &mut ResizeScratch::default(), &mut planes);
-    assert_same("flip", &planes.to_image(), &golden.image("flip"));
+    let flipped = ViewSpec { size_px: base.width, ..ViewSpec::default() }
+        .render(&base, &ViewParams { flip: true, ..ViewParams::plain(CropBox::whole(&base)) });
+    assert_same("flip", &flipped, &golden.image("flip"));
     let atol = golden.json["tolerance"]["normalised"]["atol"].as_f64().unwrap() as f32;
     let mut ours = vec![0.0; base.data.len()];
     normalise_into(&base, golden.triple("mean"), golden.triple("std"), &mut ours);
@@ -208,13 +206,14 @@ fn pipelines_match_the_fixture() {
                 }
             })
             .collect();
+        let crop = CropBox { top: corners[0], left: corners[1], height: corners[2], width: corners[3] };
         let params = ViewParams {
-            crop: CropBox { top: corners[0], left: corners[1], height: corners[2], width: corners[3] },
             flip: entry["flip"].as_bool().unwrap(),
             jitter: (!steps.is_empty()).then_some(steps),
             grayscale: entry["grayscale"].as_bool().unwrap(),
             blur: entry["blur"].as_f64(),
             solarize: !entry["solarize"].is_null(),
+            ..ViewParams::plain(crop)
         };
         let spec = ViewSpec {
             size_px: px(&entry["size"]),

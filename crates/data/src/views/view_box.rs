@@ -1,8 +1,8 @@
-//! What a view shows of its image, for whoever compares places.
+//! Where in its image a view looks, in numbers that two views of an image share.
 
 use super::ViewPlace;
 
-/// A part of an image, perhaps mirrored.
+/// What a view shows of its image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ViewBox {
     /// Left edge of the crop; like the others in any unit both views of an image share.
@@ -17,8 +17,8 @@ pub struct ViewBox {
     pub flip: bool,
 }
 
-/// In pixels of the image.
 impl From<&ViewPlace> for ViewBox {
+    /// In pixels of the image.
     fn from(place: &ViewPlace) -> Self {
         let crop = place.crop;
         Self {
@@ -52,5 +52,26 @@ impl ViewBox {
     /// Diagonal of a cell.
     pub fn cell_diagonal(&self, [rows, cols]: [usize; 2]) -> f32 {
         (self.width / cols as f32).hypot(self.height / rows as f32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CropBox;
+
+    #[test]
+    fn a_mirrored_view_finds_its_own_cells_where_they_are() {
+        let crop = CropBox { top: 20, left: 10, height: 40, width: 60 };
+        let grid = [2, 3];
+        let [plain, mirrored] = [false, true].map(|flip| ViewBox::from(&ViewPlace { crop, flip }));
+        assert_eq!(plain.cell_centre(0, grid), (20.0, 30.0));
+        assert_eq!(mirrored.cell_centre(0, grid), (60.0, 30.0));
+        for cell in 0..6 {
+            let (x, y) = mirrored.position_of(mirrored.cell_centre(cell, grid), grid).unwrap();
+            assert!((x - (cell % 3) as f32 - 0.5).abs() < 1e-4 && (y - (cell / 3) as f32 - 0.5).abs() < 1e-4);
+        }
+        assert_eq!(plain.position_of((9.0, 30.0), grid), None);
+        assert!((plain.cell_diagonal(grid) - 800f32.sqrt()).abs() < 1e-4);
     }
 }
