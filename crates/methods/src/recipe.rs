@@ -48,8 +48,11 @@ pub struct Recipe {
     /// What a person should know before the first step, or before deciding.
     pub notes: fn(&Facts<'_>) -> Vec<String>,
     /// Draws the networks.
-    pub build: fn(&Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method>, MethodError>,
+    pub build: Build,
 }
+
+/// How a method is built: what is known of the run, a seed, a device.
+pub type Build = fn(&Facts<'_>, u64, &Device) -> Result<Box<dyn Method>, MethodError>;
 
 /// A recipe by name: what it sets beyond the method's defaults.
 #[derive(Debug, Clone, Copy)]

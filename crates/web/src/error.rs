@@ -89,7 +89,10 @@ impl From<MethodError> for WebError {
             MethodError::Value { key, expected, found } => {
                 Self::Argument { what: key, expected: expected.into(), found }
             }
-            MethodError::Missing(what) => Self::Weights(format!("the checkpoint has no {what}")),
+            MethodError::Unreadable(_) => Self::Device(error.to_string()),
+            MethodError::Backbone(_) | MethodError::Missing(_) | MethodError::Section(..) => {
+                Self::Weights(error.to_string())
+            }
         }
     }
 }
