@@ -123,6 +123,9 @@ const EXIT_FAULT: u8 = 70;
 /// A run that was asked to stop: as a shell has it after Ctrl-C.
 const EXIT_INTERRUPTED: u8 = 130;
 
+/// Whoever read our output had enough, as in `ocelli runs | head -1`: as a shell has it after a broken pipe.
+const EXIT_CLOSED_PIPE: u8 = 141;
+
 /// Parses, runs, and turns errors into messages and exit codes.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -134,6 +137,7 @@ pub fn main() -> ExitCode {
     let done = catch_panics(|| run(cli.command)).unwrap_or_else(|error| Err(error.into())).map_err(with_place);
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(EXIT_CLOSED_PIPE),
         Err(error) => {
             #[allow(clippy::print_stderr)]
             match error.downcast_ref::<Interrupted>() {
@@ -149,6 +153,12 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// The standard library's `println!` panics where nobody reads any more.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<TrainError>(), Some(TrainError::Fault { message, .. })
+        if message.starts_with("failed printing to stdout"))
 }
 
 /// The device in use, once there is one.

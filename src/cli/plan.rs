@@ -98,7 +98,7 @@ fn data(run: &Run<'_>, source: &dyn Source) -> String {
     let measured = match Labelled::of(run.source, run.test, &run.config.eval) {
         Some(l) if run.config.eval.every_epochs > 0 => {
             format!(
-                "; k-NN of {} of {} classes every {} epochs",
+                "; k-NN with {} held out, {} classes, every {} epochs",
                 l.test.1.len(),
                 l.classes,
                 run.config.eval.every_epochs

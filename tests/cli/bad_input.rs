@@ -53,7 +53,7 @@ fn bad_input_is_refused_in_words() {
     run("scenes:64", &["--set", "views.global_scale=[0.4,1.5]"], &["views.global_scale"]);
     run("scenes:64", &["--set", "views.local_size_px=8"], &["one patch"]);
     // A softmax over one prototype is 1 whatever comes in: a loss of 0 from the first step on.
-    run("scenes:64", &["--set", "dino.head.out_dim=1"], &["dino.head.out_dim", "2 or more, found 1"]);
+    run("scenes:64", &["--set", "dino.head.out_dim=1"], &["dino.head.out_dim", "at least 2, found 1"]);
     // A character of several bytes where one of one byte is expected.
     for name in ["resnet-18é", "resnet-é", "vit-sé/16", "vit-s/1６", "é"] {
         run("scenes:64", &["--arch", name], &["arch", name]);
@@ -319,4 +319,14 @@ fn the_demo_replaces_nothing_by_itself() {
     refused(&[&["demo", "--out", &out], &small[..]].concat(), &["there is a run here already", "--overwrite"]);
     assert_eq!(rows(), before, "the run is as it was");
     stdout(&ocelli(&[&["demo", "--overwrite", "--out", &out], &small[..]].concat()));
+}
+
+/// As in `ocelli presets | head -1`: whoever read has enough, and that is nobody's fault.
+#[test]
+fn a_closed_pipe_is_no_fault() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_ocelli")).arg("presets").stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

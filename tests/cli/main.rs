@@ -4,6 +4,7 @@
 mod bad_input;
 #[path = "../support/command.rs"]
 mod command;
+mod data;
 mod matching;
 mod report;
 mod resume;
@@ -178,13 +179,17 @@ fn from_images_to_matches() {
         let (old, new) = (old.get(&format!("encoder_q.0.{name}")), new.get(&format!("encoder_q.{name}")));
         assert_eq!(old.unwrap(), new.unwrap(), "{name}");
     }
-    let text = stdout(&ocelli(&[&["pretrain", "--preset", "densecl-laptop", "--dry-run"][..], &small].concat()));
+    let text = stdout(&ocelli(
+        &[&["pretrain", "--preset", "densecl-laptop", "--dry-run"][..], &small, &geometric].concat(),
+    ));
     for words in [
-        "densecl with resnet-18c4",
-        "16 keys, turned over once in 2 steps",
+        "DenseCL (densecl) with resnet-18c4",
+        "queue of 16 keys",
+        "turned over once (2 steps)",
+        "matched by place",
         "16 cells",
-        "a query and a key",
-        "SGD",
+        "key encoder and both queues",
+        "sgd",
     ] {
         assert!(text.contains(words), "expected \"{words}\" in: {text}");
     }
