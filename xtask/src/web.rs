@@ -87,7 +87,8 @@ fn bind(module: &Path, pkg: &Path, target: &Path) -> Outcome {
     cargo(&[&own[..], &[&module, &folder]].concat(), &[])?;
     let small = pkg.join("ocelli_web_bg.wasm").display().to_string();
     let optimise =
-        [&["node_modules/binaryen/bin/wasm-opt", "-Oz", "--converge"], &FEATURES[..], &[&small, "-o", &small]].concat();
+        [&["node_modules/binaryen/bin/wasm-opt", "-Oz", "--converge"], &FEATURES[..], &[&small, "-o", &small]]
+            .concat();
     run(&root().join("web"), "node", &optimise)?;
     fs::write(&stamp_file, stamp).map_err(|e| format!("cannot write {}: {e}", stamp_file.display()))
 }
