@@ -73,7 +73,13 @@ impl Named {
 
     /// What was made of each folder, a line or two each; nothing of single files.
     pub fn lines(&self) -> Vec<String> {
-        self.understood.iter().flat_map(Understood::lines).collect()
+        let not_taken = |u: &Understood| {
+            let val = u.val.as_ref().filter(|val| val.images > 0 && !u.root.is_empty())?;
+            let of = |folder: &str| if folder.is_empty() { String::new() } else { format!(" of {folder}") };
+            let (train, val) = (of(&u.train.folder), of(&val.folder));
+            Some(format!("taken: the {} images{train}, not those{val}", u.train.images))
+        };
+        self.understood.iter().flat_map(|u| u.lines().into_iter().chain(not_taken(u))).collect()
     }
 
     /// The same as fields.

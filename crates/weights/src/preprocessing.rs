@@ -146,7 +146,7 @@ impl Preprocessing {
         Self { statistics: self.statistics.or(other.statistics), size: self.size.or(other.size) }
     }
 
-    /// What a file's metadata say: Ocelli's keys ([`Told::write`] writes them), timm's `pretrained_cfg`, the arguments of timm's
+    /// What a file's metadata say: Ocelli's keys ([`Self::write`] writes them), timm's `pretrained_cfg`, the arguments of timm's
     /// training script, or the name of a published network.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ const HARMLESS: [&str; 13] = [
 /// Levels of views rendered on the processor and on a GPU differ, and so does what is trained on them.
 const VIEWS: &str = "loader.views";
 
-/// The values that differ, by key. `loader.views` leaves open what `auto` means on this machine; [`continued_of`] knows.
+/// The values that differ, by key. `loader.views` leaves open what `auto` means on this machine; `continued_of` knows.
 ///
 /// # Errors
 /// When a configuration cannot be written as TOML.
