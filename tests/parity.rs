@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod parity_dense;
+mod parity_methods;
 mod support;
 
 use std::collections::HashMap;

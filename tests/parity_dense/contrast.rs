@@ -1,7 +1,5 @@
 //! InfoNCE, MoCo v2 and DenseCL.
 
-use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ocelli::data::ViewBox;
 use ocelli::methods::infonce::{info_nce, unit};
@@ -10,8 +8,9 @@ use ocelli::methods::{
     Batch, DenseCl, DenseClConfig, Matching, Method, Moco, MocoConfig, StepClock, Update, dense_loss,
 };
 use ocelli::models::weights::{HostTensor, StateDict};
-use ocelli::models::{Backbone, BatchNorm, Conv2d, Init, Kernel, Mode, ResNetArch, ResNetConfig, ResNetError};
+use ocelli::models::{Init, Mode, ResNetArch, ResNetConfig, ResNetError};
 
+use crate::parity_methods::Small;
 use crate::support::{Fixture, Tolerance, assert_close, device, number_after, tensor, values};
 
 #[test]
@@ -52,42 +51,6 @@ fn infonce() {
     }
 }
 
-/// The backbone of the fixture: three convolutions of stride 2.
-#[derive(Module, Debug)]
-struct Small {
-    conv1: Conv2d,
-    bn1: BatchNorm,
-    conv2: Conv2d,
-    bn2: BatchNorm,
-    conv3: Conv2d,
-    bn3: BatchNorm,
-}
-
-impl Small {
-    fn new(channels: &[usize], init: &mut Init) -> Self {
-        let mut conv = |i: usize| Conv2d::new(channels[i], channels[i + 1], Kernel::new(3, 2), init);
-        let (conv1, conv2, conv3) = (conv(0), conv(1), conv(2));
-        let mut norm = |i: usize| BatchNorm::new(channels[i + 1], init);
-        Self { conv1, bn1: norm(0), conv2, bn2: norm(1), conv3, bn3: norm(2) }
-    }
-}
-
-impl Backbone for Small {
-    fn features(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
-        ocelli::models::pool(self.feature_map(images, mode))
-    }
-
-    fn feature_map(&self, images: Tensor<4>, mode: Mode) -> Tensor<4> {
-        [(&self.conv1, &self.bn1), (&self.conv2, &self.bn2), (&self.conv3, &self.bn3)]
-            .into_iter()
-            .fold(images, |x, (conv, norm)| relu(norm.forward_maps(conv.forward(x), mode, 1)))
-    }
-
-    fn map_dim(&self) -> usize {
-        self.conv3.weight.dims()[0]
-    }
-}
-
 fn densecl(f: &Fixture, device: &Device) -> DenseCl<Small> {
     let config = DenseClConfig {
         contrast: MocoConfig {
@@ -104,7 +67,7 @@ fn densecl(f: &Fixture, device: &Device) -> DenseCl<Small> {
     // The learner's own: three convolutions of stride 2, which its text says.
     let channels: Vec<usize> =
         f.config()["chans"].as_array().unwrap().iter().map(|c| c.as_u64().unwrap() as usize).collect();
-    let build = |init: &mut Init| Ok::<_, ResNetError>(Small::new(&channels, init));
+    let build = |init: &mut Init| Ok::<_, ResNetError>(Small::new(&channels, &[2; 3], init));
     let mut method = DenseCl::new(&config, build, 3, device).unwrap();
     // The key encoder starts as a copy; pointers at 0.
     let init = f.tensors.under("init.");
@@ -447,7 +410,7 @@ fn contrastive_methods_learn_after_the_queue_has_turned_over() {
     }
     // A key encoder that is fast for its queue lets all images share one feature that turns from step to step.
     let config = MocoConfig { momentum: 0.995, ..contrast(32, true) };
-    let build = |init: &mut Init| Ok::<_, ResNetError>(Small::new(&[3, 16, 32, 32], init));
+    let build = |init: &mut Init| Ok::<_, ResNetError>(Small::new(&[3, 16, 32, 32], &[2; 3], init));
     check("moco", "loss", Moco::new(&config, build, 1, &device()).unwrap());
     let config = DenseClConfig { contrast: config, ..DenseClConfig::default() };
     check("densecl", "loss_global", DenseCl::new(&config, build, 1, &device()).unwrap());

@@ -4,9 +4,8 @@ use burn::module::Module;
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ocelli_data::ViewBox;
-use ocelli_models::contrast_head::{
-    ConvEntry, LinearEntry, LinearInit, conv_mlp, forward_conv_mlp, forward_linear_mlp, linear_mlp,
-};
+use ocelli_models::contrast_head::{ConvMlp, conv_mlp, forward_conv_mlp, linear_mlp};
+use ocelli_models::mlp::{LinearInit, Mlp, forward_mlp};
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode, pool};
 use serde::{Deserialize, Serialize};
@@ -167,9 +166,9 @@ fn build(facts: &Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method
 #[derive(Module, Debug)]
 pub struct DenseClHead {
     /// On pooled features: linear, ReLU, linear.
-    pub mlp: Vec<LinearEntry>,
+    pub mlp: Mlp,
     /// On every cell: 1×1 convolution, ReLU, 1×1 convolution.
-    pub mlp2: Vec<ConvEntry>,
+    pub mlp2: ConvMlp,
 }
 
 /// A backbone with DenseCL's heads.
@@ -203,7 +202,7 @@ impl<B: Backbone> DenseClNet<B> {
         let MocoConfig { hidden_dim, out_dim, .. } = config.contrast;
         let dim = backbone.map_dim();
         let widths = [dim, if hidden_dim == 0 { dim } else { hidden_dim }, out_dim];
-        let mlp = linear_mlp(widths, LinearInit::Kaiming, init);
+        let mlp = linear_mlp(&widths, LinearInit::Kaiming, init);
         Self { head: DenseClHead { mlp, mlp2: conv_mlp(widths, init) }, backbone }
     }
 
@@ -211,7 +210,7 @@ impl<B: Backbone> DenseClNet<B> {
     pub fn forward(&self, images: Tensor<4>, mode: Mode, grid: usize) -> DenseClOutputs {
         let map = self.backbone.feature_map(images, mode);
         let features = pool(map.clone());
-        let global = unit(forward_linear_mlp(&self.head.mlp, features.clone()));
+        let global = unit(forward_mlp(&self.head.mlp, features.clone(), mode));
         let map = if grid == 0 { map } else { adaptive_avg_pool2d(map, [grid, grid]) };
         let [_, _, rows, cols] = map.dims();
         let dense = forward_conv_mlp(&self.head.mlp2, map.clone());

@@ -4,7 +4,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ocelli_data::{MocoViews, ViewPlan};
-use ocelli_models::contrast_head::{LinearEntry, LinearInit, forward_linear_mlp, linear_mlp};
+use ocelli_models::contrast_head::linear_mlp;
+use ocelli_models::mlp::{LinearInit, Mlp, forward_mlp};
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode, pool};
 use serde::{Deserialize, Serialize};
@@ -231,20 +232,20 @@ pub struct MocoNet<B: Module> {
     /// The backbone.
     pub backbone: B,
     /// Linear, ReLU, linear, with PyTorch's indices.
-    pub fc: Vec<LinearEntry>,
+    pub fc: Mlp,
 }
 
 impl<B: Backbone> MocoNet<B> {
     fn new(config: &MocoConfig, backbone: B, init: &mut Init) -> Self {
         let dim = backbone.map_dim();
         let hidden = if config.hidden_dim == 0 { dim } else { config.hidden_dim };
-        Self { fc: linear_mlp([dim, hidden, config.out_dim], LinearInit::Default, init), backbone }
+        Self { fc: linear_mlp(&[dim, hidden, config.out_dim], LinearInit::Default, init), backbone }
     }
 
     /// Unit vectors `[batch, out]` and the backbone's pooled features `[batch, dim]`.
     fn forward(&self, images: Tensor<4>, mode: Mode) -> (Tensor<2>, Tensor<2>) {
         let features = pool(self.backbone.feature_map(images, mode));
-        (unit(forward_linear_mlp(&self.fc, features.clone())), features)
+        (unit(forward_mlp(&self.fc, features.clone(), mode)), features)
     }
 }
 

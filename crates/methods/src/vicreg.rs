@@ -1,17 +1,19 @@
 //! VICReg: variance, invariance, covariance (Bardes et al. 2022, <https://arxiv.org/abs/2105.04906>).
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ocelli_data::ViewPlan;
-use ocelli_models::weights::{ModuleState as _, StateDict};
-use ocelli_models::{AnyBackbone, Backbone, BackboneKind, BatchNorm, Init, Linear, Mode};
+use ocelli_models::mlp::{LastNorm, LinearInit, MlpConfig};
+use ocelli_models::weights::StateDict;
+use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::ViewSettings;
 use crate::figure::{CONSTANT_FEATURES, FEATURE_STD, Figure, loss};
+use crate::held::Trained;
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update};
 use crate::moco;
-use crate::parts::feature_std;
+use crate::optim::Group;
+use crate::parts::{Projected, feature_std};
 use crate::recipe::{Facts, Key, Needs, Range, Recipe, Sections, check_keys, no_notes, presets};
 
 /// VICReg's own constants; defaults are the published recipe.
@@ -141,48 +143,10 @@ fn build(facts: &Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method
     Ok(Box::new(Vicreg::<AnyBackbone>::new(&facts.own.get("vicreg")?, net, seed, device)?))
 }
 
-/// Three linear layers, the first two with batch normalisation and ReLU.
-#[derive(Module, Debug)]
-pub struct Expander {
-    /// Linear layers.
-    pub linears: Vec<Linear>,
-    /// Normalisations after the first two.
-    pub norms: Vec<BatchNorm>,
-}
-
-impl Expander {
-    fn new(input: usize, dim: usize, init: &mut Init) -> Self {
-        let linears = (0..3).map(|i| Linear::new(if i == 0 { input } else { dim }, dim, i < 2, init)).collect();
-        Self { linears, norms: (0..2).map(|_| BatchNorm::new(dim, init)).collect() }
-    }
-
-    /// `[batch, input]` to `[batch, dim]`.
-    fn forward(&self, x: Tensor<2>, mode: Mode) -> Tensor<2> {
-        let mut x = x;
-        for (i, linear) in self.linears.iter().enumerate() {
-            x = linear.forward(x);
-            if let Some(norm) = self.norms.get(i) {
-                x = burn::tensor::activation::relu(norm.forward(x, mode));
-            }
-        }
-        x
-    }
-}
-
-/// A backbone with its expander.
-#[derive(Module, Debug)]
-pub struct VicregNet<B: Module> {
-    /// The backbone.
-    pub backbone: B,
-    /// The expander.
-    pub expander: Expander,
-}
-
 /// A network whose embeddings of two views agree, vary over the batch and have components that do not tell the same.
 pub struct Vicreg<B: Backbone = AnyBackbone> {
     config: VicregConfig,
-    // Absent only while the optimizer holds it.
-    net: Option<VicregNet<B>>,
+    net: Trained<Projected<B>>,
 }
 
 impl<B: Backbone> Vicreg<B> {
@@ -199,14 +163,15 @@ impl<B: Backbone> Vicreg<B> {
         check_keys(KEYS, &Sections::default().with("vicreg", config)?)?;
         let mut init = Init::new(seed, &device.clone().autodiff());
         let backbone = build(&mut init).map_err(Into::into)?;
-        let expander = Expander::new(backbone.map_dim(), config.dim, &mut init);
-        Ok(Self { config: config.clone(), net: Some(VicregNet { backbone, expander }) })
-    }
-
-    /// The network is absent only inside `update`, which puts it back before it returns.
-    #[allow(clippy::expect_used)]
-    fn net(&self) -> &VicregNet<B> {
-        self.net.as_ref().expect("a network is only taken while it is being replaced")
+        let expander = |dim| MlpConfig {
+            widths: vec![dim, config.dim, config.dim, config.dim],
+            norm: true,
+            bias: true,
+            last_bias: false,
+            last_norm: LastNorm::None,
+            how: LinearInit::Default,
+        };
+        Ok(Self { config: config.clone(), net: Trained::new(Projected::new(backbone, expander, &mut init)) })
     }
 }
 
@@ -244,23 +209,16 @@ impl<B: Backbone> Method for Vicreg<B> {
     }
 
     fn network(&self) -> &dyn Network {
-        self.net()
+        self.net.net()
     }
 
     fn update(&mut self, update: Update<'_>) {
-        let Update { optimizer, gradients, rates, config, .. } = update;
-        if let Some(net) = self.net.take() {
-            self.net = Some(optimizer.step(net, None, gradients, rates, &|p| config.group(p)).0);
-        }
+        self.net.update(update, &|_| Group::default());
     }
 
     fn loss(&mut self, batch: &Batch, clock: &StepClock) -> LossOutput {
         let mode = Mode::Train { seed: clock.step_seed() };
-        let net = self.net();
-        let embed = |view: usize| {
-            let features = net.backbone.features(batch.view(view).autodiff(), mode);
-            (net.expander.forward(features.clone(), mode), features)
-        };
+        let embed = |view: usize| self.net.net().forward(batch.view(view).autodiff(), mode);
         let ((a, features), (b, _)) = (embed(0), embed(1));
         let terms = vicreg_terms(a, b);
         let loss = terms.invariance.clone() * self.config.invariance
@@ -279,22 +237,15 @@ impl<B: Backbone> Method for Vicreg<B> {
     fn after_step(&mut self, _: &StepClock) {}
 
     fn start_from(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
-        let loaded = backbone.load_into(self.net().backbone.clone())?;
-        self.net = self.net.take().map(|net| VicregNet { backbone: loaded, ..net });
-        Ok(())
+        self.net.change(|net| net.with_backbone(backbone))
     }
 
     fn state(&self) -> Result<StateDict, MethodError> {
-        let mut state = StateDict::default();
-        state.add_module("", self.net())?;
-        Ok(state)
+        self.net.state()
     }
 
     fn load_state(&mut self, state: &StateDict) -> Result<(), MethodError> {
-        let mut own = state.clone();
-        own.tensors.retain(|(name, _)| name.starts_with("backbone.") || name.starts_with("expander."));
-        self.net = Some(own.load_into(self.net().clone())?);
-        Ok(())
+        self.net.load(state)
     }
 
     fn held_values(&self) -> usize {

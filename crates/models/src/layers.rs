@@ -112,21 +112,31 @@ impl BatchNorm {
 
     /// `[rows, dim]` to the same shape; [`Mode::Train`] uses the batch's statistics and updates the running ones.
     pub fn forward(&self, x: Tensor<2>, mode: Mode) -> Tensor<2> {
-        let [rows, _] = x.dims();
-        let (mean, var) = match mode {
-            Mode::Eval => (self.running_mean.value().unsqueeze::<2>(), self.running_var.value().unsqueeze::<2>()),
-            Mode::Train { .. } => {
-                let mean = x.clone().mean_dim(0);
-                let var = (x.clone() - mean.clone()).powi_scalar(2).mean_dim(0);
-                let unbias = rows as f64 / (rows.max(2) - 1) as f64;
-                blend(&self.running_mean, mean.clone() * Self::MOMENTUM);
-                blend(&self.running_var, var.clone() * (unbias * Self::MOMENTUM));
-                (mean, var)
-            }
-        };
-        (x - mean) / (var + Self::EPSILON).sqrt() * self.weight.val().unsqueeze::<2>()
-            + self.bias.val().unsqueeze::<2>()
+        let y = normalise_rows(x, &self.running_mean, &self.running_var, mode);
+        y * self.weight.val().unsqueeze::<2>() + self.bias.val().unsqueeze::<2>()
     }
+}
+
+/// Rows `[rows, dim]` by the batch's mean and variance, which the running ones then take a tenth of, or by the running ones.
+pub(crate) fn normalise_rows(
+    x: Tensor<2>,
+    running_mean: &RunningState<Tensor<1>>,
+    running_var: &RunningState<Tensor<1>>,
+    mode: Mode,
+) -> Tensor<2> {
+    let [rows, _] = x.dims();
+    let (mean, var) = match mode {
+        Mode::Eval => (running_mean.value().unsqueeze::<2>(), running_var.value().unsqueeze::<2>()),
+        Mode::Train { .. } => {
+            let mean = x.clone().mean_dim(0);
+            let var = (x.clone() - mean.clone()).powi_scalar(2).mean_dim(0);
+            let unbias = rows as f64 / (rows.max(2) - 1) as f64;
+            blend(running_mean, mean.clone() * BatchNorm::MOMENTUM);
+            blend(running_var, var.clone() * (unbias * BatchNorm::MOMENTUM));
+            (mean, var)
+        }
+    };
+    (x - mean) / (var + BatchNorm::EPSILON).sqrt()
 }
 
 impl BatchNorm {

@@ -13,6 +13,7 @@ mod conv;
 mod heads;
 mod init;
 mod layers;
+pub mod mlp;
 pub mod params;
 mod pos_embed;
 mod resnet;

@@ -3,7 +3,9 @@
 mod ema;
 mod followed;
 mod key_queue;
+mod trained;
 
 pub use ema::ema_update;
 pub(crate) use followed::{Followed, append, renamed};
 pub use key_queue::{KeyQueue, check_queue};
+pub(crate) use trained::Trained;

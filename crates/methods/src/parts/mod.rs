@@ -2,9 +2,11 @@
 
 pub mod infonce;
 pub mod matching;
+mod projected;
 mod scalars;
 mod shuffle;
 
+pub use projected::Projected;
 pub use scalars::feature_std;
 pub(crate) use scalars::scalar;
 pub(crate) use shuffle::Shuffle;
