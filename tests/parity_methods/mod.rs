@@ -1,5 +1,8 @@
 //! Whole training steps of the methods, beside the reference's.
 
+mod byol;
+mod moco_vit;
+
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};

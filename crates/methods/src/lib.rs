@@ -8,6 +8,7 @@
 //! A new method is a file here and a line in [`METHODS`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod byol;
 mod densecl;
 mod dino;
 mod figure;
@@ -23,6 +24,7 @@ mod step;
 mod vicreg;
 mod views;
 
+pub use byol::{Byol, ByolConfig, ByolNet, ByolOutputs, byol_loss};
 pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutputs, dense_loss};
 pub use dino::{Dino, DinoConfig, DinoNet};
 pub use figure::{Bar, Condition, Figure, Level, Sign};
@@ -30,7 +32,7 @@ pub use held::{KeyQueue, check_queue, ema_update};
 pub use method::{
     Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,
 };
-pub use moco::{Moco, MocoConfig, MocoNet};
+pub use moco::{Moco, MocoConfig, MocoNet, MomentumSchedule};
 pub use parts::matching::Matching;
 pub use parts::{feature_std, infonce, matching};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
@@ -38,7 +40,7 @@ pub use step::train_step;
 pub use views::ViewSettings;
 
 /// Every method, in the order of lists.
-pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG];
+pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &byol::BYOL, &vicreg::VICREG];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {
