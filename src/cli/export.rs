@@ -140,7 +140,10 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
 
 /// Which of a pair, in its method's words.
 fn whose(part: Option<Part>, prefix: &str) -> &'static str {
+    let is_byol = ["online.", "target."].iter().any(|name| prefix.contains(name));
     match (part, prefix.contains("encoder_")) {
+        (Some(Part::Student), false) if is_byol => "the online network's ",
+        (Some(Part::Teacher), false) if is_byol => "the target network's ",
         (Some(Part::Student), true) => "the query encoder's ",
         (Some(Part::Teacher), true) => "the key encoder's ",
         (Some(Part::Student), false) => "the student's ",

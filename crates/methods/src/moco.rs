@@ -295,10 +295,15 @@ fn own_notes(facts: &Facts<'_>) -> Vec<String> {
             layers => layers,
         };
         notes.push(format!(
-            "a Vision Transformer: the head has {layers} layers without batch normalisation and takes the class token; the \
-             defaults are a ResNet's, and the preset moco-vit-s16-300 has what Vision Transformers are trained with (AdamW, \
-             temperature 0.1, momentum 0.996 to 1)"
+            "a Vision Transformer: the head has {layers} layers without batch normalisation and takes the class token"
         ));
+        if facts.own.value("moco.momentum_schedule").and_then(|v| v.as_str()) == Some("constant") {
+            notes.push(
+                "the defaults are a ResNet's; the preset moco-vit-s16-300 has what Vision Transformers are trained with (AdamW, \
+                 temperature 0.1, momentum 0.996 to 1)"
+                    .into(),
+            );
+        }
     }
     notes
 }

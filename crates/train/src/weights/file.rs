@@ -68,7 +68,11 @@ impl Found {
 
     /// Which network of which file, after how much training.
     pub fn describe(&self, arch: &str) -> String {
-        let what = match (self.network.part, self.network.prefix.contains("encoder_")) {
+        let prefix = &self.network.prefix;
+        let is_byol = ["online.", "target."].iter().any(|name| prefix.contains(name));
+        let what = match (self.network.part, prefix.contains("encoder_")) {
+            (Some(Part::Student), false) if is_byol => "online network's backbone",
+            (Some(Part::Teacher), false) if is_byol => "target network's backbone",
             (Some(Part::Teacher), true) => "key encoder's backbone",
             (Some(Part::Student), true) => "query encoder's backbone",
             (Some(Part::Teacher), false) => "teacher backbone",
