@@ -25,7 +25,7 @@ mod views;
 
 pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutputs, dense_loss};
 pub use dino::{Dino, DinoConfig, DinoNet};
-pub use figure::{Bar, Condition, Figure, Level, Sign};
+pub use figure::{Bar, CONSTANT_FEATURES, Condition, Figure, Level, Sign};
 pub use held::{KeyQueue, check_queue, ema_update};
 pub use method::{
     Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_data::{DinoViews, Image, Rng, SceneConfig, SceneSource, Scratch, ViewPlan};
 use ocelli_methods::optim::{OptimConfig, Optimizer, StepRates};
 use ocelli_methods::schedule::Cosine;
-use ocelli_methods::{Batch, Dino, DinoConfig, Method as _, StepClock, train_step};
+use ocelli_methods::{Batch, CONSTANT_FEATURES, Dino, DinoConfig, Method as _, StepClock, train_step};
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{StateDict, in_file_layout, read_safetensors, write_safetensors};
 use ocelli_models::{Arch, VitConfig, params};
@@ -390,6 +390,13 @@ impl Session {
             told.insert(name.to_owned(), value.into());
         }
         told.insert("level_name".to_owned(), levels.first().map_or("", |l| l.name).into());
+        let declared = self.method.figures();
+        let printed = declared.iter().zip(&found).filter_map(|(f, value)| f.printed(f64::from(*value), &levels));
+        told.insert("printed".to_owned(), printed.collect::<Vec<_>>().into());
+        let values = declared.iter().zip(&found).map(|(f, value)| (f.name, f64::from(*value))).collect();
+        if CONSTANT_FEATURES.is_seen(&values, &levels) {
+            told.insert("sign".to_owned(), CONSTANT_FEATURES.meaning.into());
+        }
         Ok(serde_json::Value::Object(told).to_string())
     }
 }
