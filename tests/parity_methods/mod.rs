@@ -11,6 +11,10 @@ use serde_json::Value;
 
 use crate::support::{Fixture, Tolerance, as_usize, assert_close, values};
 
+/// The tests by name, for a browser, which has no test runner.
+#[cfg_attr(test, allow(dead_code))]
+pub const TESTS: &[(&str, fn())] = &[];
+
 /// The backbone of the fixtures: three 3×3 convolutions, each followed by batch normalisation and ReLU.
 #[derive(Module, Debug)]
 pub struct Small {
