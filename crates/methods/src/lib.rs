@@ -8,6 +8,7 @@
 //! A new method is a file here and a line in [`METHODS`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod deepcluster;
 mod densecl;
 mod dino;
 mod figure;
@@ -20,25 +21,31 @@ mod parts;
 mod recipe;
 pub mod schedule;
 mod step;
+mod swav;
 mod vicreg;
 mod views;
 
+pub use deepcluster::{DeepCluster, DeepClusterConfig, DeepClusterTerms, Epoch, deepcluster_terms};
 pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutputs, dense_loss};
 pub use dino::{Dino, DinoConfig, DinoNet};
 pub use figure::{Bar, CONSTANT_FEATURES, Condition, Figure, Level, Sign};
 pub use held::{KeyQueue, check_queue, ema_update};
+pub use figure::{Bar, Condition, Figure, Level, Sign};
+pub use held::{EmbeddingQueue, KeyQueue, check_queue, ema_update};
 pub use method::{
     Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,
 };
 pub use moco::{Moco, MocoConfig, MocoNet};
 pub use parts::matching::Matching;
-pub use parts::{feature_std, infonce, matching};
+pub use parts::{feature_std, infonce, kmeans, matching, sinkhorn};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use step::train_step;
+pub use swav::{Codes, Swav, SwavConfig, SwavNet, SwavOutputs, swav_loss};
 pub use views::ViewSettings;
 
 /// Every method, in the order of lists.
-pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG];
+pub const METHODS: &[&Recipe] =
+    &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &swav::SWAV, &deepcluster::DEEPCLUSTER];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {

@@ -19,6 +19,9 @@ use crate::features::{Labelled, evaluation_bytes, knn_of, knn_of_pixels, to_tens
 use crate::task::{Cadence, Declared, Rates, Scores, Size, Task};
 use crate::{Event, KnnFigures, Pictures, RunConfig, TrainError};
 
+/// Random decisions of a pass before the first step are others than the steps'.
+const PASS: u64 = 0x70_6173_73;
+
 /// A run about to be trained.
 pub struct Pretraining {
     config: RunConfig,
@@ -209,7 +212,25 @@ impl Task for Pretraining {
     fn begin_epoch(&mut self, epoch: usize, step_in_epoch: usize) {
         self.epoch = epoch;
         self.batches = Some(self.loader.epoch(epoch, step_in_epoch * self.config.accumulate));
-        self.method.begin_epoch(epoch);
+        if !self.method.wants_pass() {
+            self.method.begin_epoch(epoch);
+        }
+    }
+
+    /// The pass a method may want, with the order and the views of an epoch that is never trained.
+    fn look_through(&mut self, at_most: usize) -> Result<(), TrainError> {
+        if !self.method.wants_pass() {
+            return Ok(());
+        }
+        let (parts, seed) = (self.config.accumulate, self.config.seed ^ PASS);
+        let all = self.steps_per_epoch() * parts;
+        for (i, batch) in self.loader.epoch(self.config.epochs, 0).take(all.min(at_most)).enumerate() {
+            let (iteration, micro_batch) = (i / parts, i % parts);
+            let clock = StepClock { epoch: self.epoch, iteration, micro_batch, momentum: 0.0, seed };
+            self.method.see(&self.on_device(&batch?), &clock);
+        }
+        self.method.begin_epoch(self.epoch);
+        Ok(())
     }
 
     fn step(&mut self, iteration: usize) -> Result<Tensor<1>, TrainError> {

@@ -129,6 +129,15 @@ pub trait Task {
     /// Takes up an epoch at one of its steps.
     fn begin_epoch(&mut self, epoch: usize, step_in_epoch: usize);
 
+    /// Looks at what has to be seen of the images before the epoch's first step, if anything has; at most so many batches of it
+    /// where only the time of a step is wanted.
+    ///
+    /// # Errors
+    /// Unreadable data beyond the limit.
+    fn look_through(&mut self, _at_most: usize) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// Takes the next optimizer step of the epoch, and returns its figures ([`Declared::figures`]) and the gradients' two norms,
     /// still on the device.
     ///
