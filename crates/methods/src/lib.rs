@@ -15,6 +15,7 @@ mod held;
 mod method;
 mod moco;
 mod names;
+mod obow;
 pub mod optim;
 mod parts;
 mod recipe;
@@ -26,19 +27,20 @@ mod views;
 pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutputs, dense_loss};
 pub use dino::{Dino, DinoConfig, DinoNet};
 pub use figure::{Bar, Condition, Figure, Level, Sign};
-pub use held::{KeyQueue, check_queue, ema_update};
+pub use held::{KeyQueue, Vocabulary, check_queue, ema_update};
 pub use method::{
     Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,
 };
 pub use moco::{Moco, MocoConfig, MocoNet};
+pub use obow::{BowPredictor, Cells, Obow, ObowConfig, ObowNet};
 pub use parts::matching::Matching;
-pub use parts::{feature_std, infonce, matching};
+pub use parts::{bow, feature_std, infonce, matching};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use step::train_step;
 pub use views::ViewSettings;
 
 /// Every method, in the order of lists.
-pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG];
+pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &obow::OBOW];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {
