@@ -1,295 +1,352 @@
 //! OBoW: predicting bags of visual words whose vocabulary is made while one trains (Gidaris et al. 2021,
 //! <https://arxiv.org/abs/2012.11552>).
 
-use burn::module::Module;
-use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
-use ocelli_models::mlp::LinearInit;
-use ocelli_models::weights::{ModuleState as _, StateDict};
-use ocelli_models::{AnyBackbone, Backbone, BatchNorm, Init, Linear, Mode};
+use burn::tensor::Device;
+use ocelli_data::{Blur, ColourJitter, Crop, Filter, Grid, ViewPlan, ViewSpec};
+use ocelli_models::{AnyBackbone, BackboneKind, Init};
+use serde::{Deserialize, Serialize};
 
-use crate::figure::{Figure, Level};
-use crate::held::{Followed, Vocabulary};
-use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
-use crate::optim::Group;
-use crate::parts::bow::{BagFigures, bag_loss, inner, new_words, places};
-use crate::parts::infonce::unit;
-use crate::parts::matching::Draw;
-use crate::parts::{feature_std, scalar};
-use crate::recipe::{Facts, Sections, check_keys};
-use crate::schedule::Cosine;
+use crate::ViewSettings;
+use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Sign, loss};
+use crate::method::{Method, MethodError, check_value};
+use crate::recipe::{Facts, Key, MANY, Needs, Range, Recipe, Sections, presets};
 
-mod declared;
+mod training;
 
-use declared::{FIGURES, KEYS, STAGES, WORDS};
-pub use declared::{OBOW, ObowConfig};
+pub use training::{BowPredictor, Cells, Obow, ObowNet};
 
-pub(crate) fn build(facts: &Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method>, MethodError> {
+/// OBoW's own constants; defaults are the published recipe for ResNet-50.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObowConfig {
+    /// Words of each level's vocabulary (8,192); a multiple of the batch size, which it is renewed by.
+    pub words: usize,
+    /// Hidden width of the predictors; 0 is twice the features' (4,096 for ResNet-50).
+    pub hidden_dim: usize,
+    /// Levels of the teacher that have a vocabulary, the last ones (2).
+    pub levels: usize,
+    /// 1/δ, the sharpness of the assignments: softmax of −(1/δ)·d²/μ (15; 10 for ResNet-18).
+    pub inv_delta: f64,
+    /// κ, the fixed inverse temperature of the predictions (8; 5 for ResNet-18).
+    pub kappa: f64,
+    /// Momentum of the teacher at the start; a cosine takes it to 1 (0.99).
+    pub momentum: f64,
+    /// Momentum of μ, the mean distance to the nearest word (0.99).
+    pub distance_momentum: f64,
+}
+
+impl Default for ObowConfig {
+    fn default() -> Self {
+        Self {
+            words: 8192,
+            hidden_dim: 0,
+            levels: 2,
+            inv_delta: 15.0,
+            kappa: 8.0,
+            momentum: 0.99,
+            distance_momentum: 0.99,
+        }
+    }
+}
+
+/// The perplexity of a bag with all words alike.
+const WORDS: &str = "words";
+/// Names of the vocabularies in the state.
+const STAGES: [&str; 4] = ["words0", "words1", "words2", "words3"];
+
+const FIGURES: &[Figure] = &[
+    loss(
+        "KL divergence of predicted bags from the teacher's, crops and patches added. Healthy: it rises while random words give \
+         way to real ones, then falls slowly. A student that looks at no image has bag_information twice over; how good the \
+         features are it does not say.",
+    ),
+    Figure::new(
+        "loss_crops",
+        "Loss of the crops",
+        "Healthy: below what the bags tell, and falling away from it.",
+    )
+    .from_zero()
+    .bar("crops", 3),
+    Figure::new(
+        "loss_patches",
+        "Loss of the patches",
+        "Healthy: as that of the crops, somewhat above it: a patch shows less. 0 where there are no patches.",
+    )
+    .from_zero()
+    .bar("patches", 3),
+    Figure::new(
+        "perplexity_image",
+        "Words of an image",
+        "Perplexity of a bag, the mean over images and levels. Healthy: level, well above 1 and well below the number of words; \
+         at that number the teacher sees no difference between words.",
+    )
+    .from_zero()
+    .level(WORDS),
+    Figure::new(
+        "perplexity_batch",
+        "Words of a batch",
+        "Perplexity of all bags of a batch together, the mean over levels. Healthy: several times an image's. At 1, one word is \
+         all that is used; where it meets an image's, all images have the same bag.",
+    )
+    .from_zero()
+    .level(WORDS)
+    .bar("words", 0)
+    .headline(),
+    Figure::new(
+        "bag_information",
+        "What the bags tell of an image, nats",
+        "Entropy of the batch's bags together less that of each, between 0 and ln(images). Healthy: up as the vocabulary fills, \
+         then level. At 0, all images have the same bag and there is nothing to predict.",
+    )
+    .from_zero()
+    .bar("info", 2)
+    .headline(),
+    Figure::new(
+        "word_distance",
+        "Squared distance to the nearest word",
+        "Its moving average, the mean over levels: the scale of the assignments. Healthy: from 0.5 to the scale of the features \
+         within some hundred steps, then slowly moving. Towards 0, the features of all images become one.",
+    )
+    .from_zero(),
+    FEATURE_STD,
+];
+
+/// In the runs that were looked at bags told 0.2 nats and more from the first steps on, an image had at most 0.9 of the words,
+/// and a batch several words even where the vocabulary was random. Bags that do not depend on the image tell 0 but for rounding,
+/// about 1e-6.
+const SIGNS: &[Sign] = &[
+    CONSTANT_FEATURES,
+    Sign::new(
+        "same_bag",
+        "the teacher gives every image the same bag of words, and the student has nothing to learn from",
+        "a lower optim.lr, a longer optim.warmup_epochs, a higher obow.momentum, a higher obow.inv_delta, a larger batch_size",
+        &[Condition::below("bag_information", 0.01)],
+    ),
+    Sign::new(
+        "one_word",
+        "the teacher answers every cell of every image with the same word",
+        "a lower obow.inv_delta, a lower optim.lr, a longer optim.warmup_epochs, a larger obow.words",
+        &[Condition::below("perplexity_batch", 1.5)],
+    ),
+    Sign::new(
+        "all_words",
+        "every word is as near to an image as every other: bags are uniform and tell nothing",
+        "a higher obow.inv_delta, a lower optim.lr, a higher obow.momentum",
+        &[Condition::above("perplexity_image", 0.98).of(WORDS)],
+    ),
+];
+
+const fn key(name: &'static str, meaning: &'static str, source: &'static str, range: Range) -> Key {
+    Key { name, meaning, source, range }
+}
+
+const KEYS: &[Key] = &[
+    key("obow.words", "words of each level's vocabulary: a multiple of batch_size", "OBoW", Range::Count(2, MANY)),
+    key(
+        "obow.hidden_dim",
+        "hidden width of the predictors; 0: twice the features'",
+        "OBoW",
+        Range::Count(0, 1_000_000),
+    ),
+    key("obow.levels", "stages of the teacher that have a vocabulary, the last ones", "OBoW", Range::Count(1, 4)),
+    key("obow.inv_delta", "sharpness of the assignments to words", "OBoW; 10 for resnet-18", Range::Positive),
+    key("obow.kappa", "inverse temperature of the predictions", "OBoW; 5 for resnet-18", Range::Positive),
+    key("obow.momentum", "momentum of the teacher at the start; a cosine takes it to 1", "OBoW", Range::Share),
+    key("obow.distance_momentum", "momentum of the mean distance to the nearest word", "OBoW", Range::Share),
+];
+
+/// What OBoW declares.
+pub const OBOW: Recipe = Recipe {
+    name: "obow",
+    title: "OBoW",
+    paper: "Gidaris et al. 2021, https://arxiv.org/abs/2012.11552",
+    defaults: r#"
+arch = "resnet-50"
+epochs = 200
+batch_size = 256
+drop_path = 0.0
+[views]
+global_size_px = 160
+global_scale = [0.08, 0.6]
+local_size_px = 96
+local_scale = [0.6, 1.0]
+local_crops = 5
+[optim]
+optimizer = "sgd"
+lr = 0.03
+min_lr = 3e-5
+warmup_epochs = 10
+warmup = "open"
+weight_decay = 1e-4
+weight_decay_end = 1e-4
+decay_all = true
+clip_grad = 0.0
+"#,
+    sections: || Sections::default().with("obow", &ObowConfig::default()),
+    keys: KEYS,
+    presets: presets![
+        "obow-r50-200": "OBoW ResNet-50, 200 epochs, batch 256 (published: k-NN 61.9, linear 73.8)",
+        "obow-r18-small": "OBoW ResNet-18 on one GPU, 80 epochs, batch 128, for a fifth of ImageNet (the authors' small setting)",
+        "obow-laptop": "OBoW, a narrow ResNet-18 on views of 56, 40 and 24 px, on a CPU",
+    ],
+    figures: FIGURES,
+    signs: SIGNS,
+    backbones: &[BackboneKind::ResNet],
+    published_for: "resnet-50, resnet-18",
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false },
+    holds: "teacher and vocabularies",
+    views,
+    views_about: "The teacher sees the first, the image's centre; the student sees two crops and patches cut from a third, and \
+                  predicts the teacher's words.",
+    check,
+    notes,
+    build,
+};
+
+/// Side of the teacher's view for crops of this side, and of the image's short side before its centre is cut out: 224 and 256
+/// for 160.
+fn teacher_sides(crop_px: usize) -> [usize; 2] {
+    [crop_px * 7 / 5, crop_px * 8 / 5]
+}
+
+/// Most patches there are: 3×3 of them.
+const MOST_PATCHES: usize = 9;
+
+/// The teacher's view, the image's centre; two crops of `views.global_size_px`; `views.local_crops` patches of
+/// `views.local_size_px`, out of 3×3 overlapping ones of a further crop.
+fn views(v: &ViewSettings) -> ViewPlan {
+    let [teacher_px, short_px] = teacher_sides(v.global_size_px).map(|side| side as u32);
+    let (crop_px, patch_px) = (v.global_size_px as u32, v.local_size_px as u32);
+    let teacher = ViewSpec {
+        title: "teacher".into(),
+        size_px: teacher_px,
+        crop: Crop::Centre { resize_short_px: short_px },
+        // Of a square image; nothing is drawn from it.
+        scale: [(7.0f32 / 8.0).powi(2); 2],
+        filter: Filter::Bilinear,
+        ..ViewSpec::default()
+    };
+    let student = |title: &str| ViewSpec {
+        title: title.into(),
+        scale: v.global_scale,
+        size_px: crop_px,
+        jitter: Some(ColourJitter { prob: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }),
+        grayscale_prob: 0.2,
+        filter: Filter::Bilinear,
+        ..ViewSpec::default()
+    };
+    let crop = |title: &str| ViewSpec { blur: v.blur_sigma().map(|s| Blur::pil(0.5, s)), ..student(title) };
+    // 256, 24 and 68 pixels for patches of 96.
+    let (canvas_px, jitter_px) = (patch_px * 8 / 3, patch_px / 4);
+    let stride_px = canvas_px.saturating_sub(patch_px + jitter_px) / 2;
+    let grid = Grid { canvas_px, per_side: 3, stride_px, jitter_px, shuffled: true };
+    let patch = ViewSpec { size_px: patch_px, scale: v.local_scale, ..student("patch") };
+    let patches = grid.views(v.local_crops.min(MOST_PATCHES) as u32, &patch);
+    let views = [vec![teacher, crop("crop 1"), crop("crop 2")], patches].concat();
+    ViewPlan { views, mean: v.mean, std: v.std }
+}
+
+fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
+    let v = facts.views;
+    let most = format!("at most {MOST_PATCHES}, the patches there are");
+    check_value(v.local_crops <= MOST_PATCHES, "views.local_crops", most, v.local_crops)?;
+    if v.local_crops > 0 {
+        let smaller = format!("below views.global_size_px, {}: patches are a pass of their own", v.global_size_px);
+        check_value(v.local_size_px < v.global_size_px, "views.local_size_px", smaller, v.local_size_px)?;
+    }
+    // Five cells a side: without the border, three of which a word is the mean.
+    let cell = facts.backbone.cell_px();
+    let [side, _] = teacher_sides(v.global_size_px);
+    let least = (5 * (4 * cell + 1)).div_ceil(7);
+    let expected = format!(
+        "at least {least}: the teacher's view, 7/5 of it, needs 5 cells of {cell} px a side, as words are means of 3×3 cells off \
+         the border"
+    );
+    check_value(side.div_ceil(cell) >= 5, "views.global_size_px", expected, v.global_size_px)?;
+    let words = facts.own.count("obow.words");
+    let expected = format!("a multiple of batch_size, {}: every image renews a word", facts.batch_size);
+    check_value(words.is_multiple_of(facts.batch_size.max(1)), "obow.words", expected, words)
+}
+
+/// The vocabulary's first turn.
+fn notes(facts: &Facts<'_>) -> Vec<String> {
+    let words = facts.own.count("obow.words");
+    vec![format!(
+        "vocabularies of {words} words: figures say little until real words have taken the place of random ones ({} steps)",
+        words / facts.batch_size.max(1)
+    )]
+}
+
+fn build(facts: &Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method>, MethodError> {
     let net = |init: &mut Init| facts.backbone.init(init);
     Ok(Box::new(Obow::<AnyBackbone>::new(&facts.own.get("obow")?, net, seed, device)?))
 }
 
-/// Makes the weights of a linear classifier of its words: word, linear map, batch normalisation over the words, ReLU, linear map.
-#[derive(Module, Debug)]
-pub struct BowPredictor {
-    /// Without bias, from the words' width.
-    pub fc: Linear,
-    /// Over the words.
-    pub bn: BatchNorm,
-    /// To the features' width.
-    pub last: Linear,
-}
-
-impl BowPredictor {
-    /// Draws it, as PyTorch draws linear layers.
-    pub fn new([words, hidden, features]: [usize; 3], init: &mut Init) -> Self {
-        Self {
-            fc: LinearInit::Default.linear([words, hidden], false, init),
-            bn: BatchNorm::new(hidden, init),
-            last: LinearInit::Default.linear([hidden, features], true, init),
-        }
-    }
-
-    /// A unit vector for each word: `[words, dim]`, on the parameters' device, to `[words, features]`.
-    pub fn forward(&self, words: Tensor<2>, mode: Mode) -> Tensor<2> {
-        let hidden = self.bn.forward(self.fc.forward(unit(words)), mode);
-        unit(self.last.forward(relu(hidden)))
-    }
-}
-
-/// A backbone, and in the student a predictor for each level, the finest first. (One field each, as in the reference's names.)
-#[derive(Module, Debug)]
-pub struct ObowNet<B: Module> {
-    /// The backbone.
-    pub backbone: B,
-    /// Of the first level.
-    pub predictor0: Option<BowPredictor>,
-    /// Of the second.
-    pub predictor1: Option<BowPredictor>,
-    /// Of the third.
-    pub predictor2: Option<BowPredictor>,
-    /// Of the fourth.
-    pub predictor3: Option<BowPredictor>,
-}
-
-impl<B: Backbone> ObowNet<B> {
-    fn new(backbone: B, mut predictors: impl Iterator<Item = BowPredictor>) -> Self {
-        let mut next = || predictors.next();
-        Self { backbone, predictor0: next(), predictor1: next(), predictor2: next(), predictor3: next() }
-    }
-
-    /// The predictors, level by level.
-    pub fn predictors(&self) -> impl Iterator<Item = &BowPredictor> {
-        [&self.predictor0, &self.predictor1, &self.predictor2, &self.predictor3].into_iter().flatten()
-    }
-}
-
-/// Which cell of each image gives a level's next word: of the step, the level, the number of images and the number of cells to
-/// choose from (see [`places`]).
-pub type Cells = dyn Fn(&StepClock, usize, [usize; 2]) -> Vec<usize>;
-
-/// Any cell, as the clock's seed says.
-fn random_cells(clock: &StepClock, level: usize, [images, cells]: [usize; 2]) -> Vec<usize> {
-    let mut draw = Draw(clock.step_seed() ^ (level as u64 + 1).wrapping_mul(0x9E6C_63D0_876A_46AD));
-    (0..images).map(|_| draw.below(cells)).collect()
-}
-
-/// Student, teacher and a vocabulary for each level. See [`ObowConfig`].
-pub struct Obow<B: Backbone = AnyBackbone> {
-    config: ObowConfig,
-    nets: Followed<ObowNet<B>>,
-    vocabularies: Vec<Vocabulary>,
-    cells: Box<Cells>,
-    device: Device,
-}
-
-impl<B: Backbone> Obow<B> {
-    /// A student drawn from `seed`, a teacher equal to its backbone and random vocabularies. `build` draws a backbone; `device`
-    /// is the plain device, the student's parameters are tracked.
-    ///
-    /// # Errors
-    /// When a value is out of range, or the backbone cannot be built or has fewer levels than are asked for.
-    pub fn new<E: Into<MethodError>>(
-        config: &ObowConfig,
-        build: impl Fn(&mut Init) -> Result<B, E>,
-        seed: u64,
-        device: &Device,
-    ) -> Result<Self, MethodError> {
-        check_keys(KEYS, &Sections::default().with("obow", config)?)?;
-        let draw = |device: &Device| -> Result<(B, Init), MethodError> {
-            let mut init = Init::new(seed, device);
-            Ok((build(&mut init).map_err(Into::into)?, init))
-        };
-        let (backbone, mut init) = draw(&device.clone().autodiff())?;
-        let (dim, dims) = (backbone.map_dim(), backbone.level_dims(config.levels));
-        let expected = format!("at most {}, the levels of this backbone", dims.len());
-        check_value(dims.len() == config.levels, "obow.levels", expected, config.levels)?;
-        let hidden = if config.hidden_dim == 0 { 2 * dim } else { config.hidden_dim };
-        let predictors: Vec<_> = dims.iter().map(|d| BowPredictor::new([*d, hidden, dim], &mut init)).collect();
-        let vocabulary = |(level, dim): (usize, &usize)| {
-            let seed = seed ^ (0xB0 + level as u64);
-            Vocabulary::new([config.words, *dim], config.distance_momentum, seed, device)
-        };
-        Ok(Self {
-            nets: Followed::new(
-                ObowNet::new(backbone, predictors.into_iter()),
-                ObowNet::new(draw(device)?.0, std::iter::empty()),
-            ),
-            vocabularies: dims.iter().enumerate().map(vocabulary).collect(),
-            cells: Box::new(random_cells),
-            config: config.clone(),
-            device: device.clone(),
-        })
-    }
-
-    /// The same with new words from these cells, not from random ones.
-    pub fn with_cells(self, cells: impl Fn(&StepClock, usize, [usize; 2]) -> Vec<usize> + 'static) -> Self {
-        Self { cells: Box::new(cells), ..self }
-    }
-
-    /// The student.
-    pub fn student(&self) -> &ObowNet<B> {
-        self.nets.net()
-    }
-
-    /// The teacher: a backbone without predictors.
-    pub fn teacher(&self) -> &ObowNet<B> {
-        self.nets.follower()
-    }
-
-    /// The vocabularies, level by level.
-    pub fn vocabularies(&self) -> &[Vocabulary] {
-        &self.vocabularies
-    }
-
-    /// The teacher's bags of each level; the vocabularies keep a new word of each image until the step is done.
-    fn bags(&mut self, images: Tensor<4>, clock: &StepClock, mode: Mode) -> Vec<Tensor<2>> {
-        let maps = self.nets.follower().backbone.levels(images, mode, self.config.levels);
-        let levels = maps.into_iter().zip(&mut self.vocabularies).enumerate();
-        let bags = levels.map(|(level, (map, vocabulary))| {
-            let map = inner(map);
-            let [images, _, rows, cols] = map.dims();
-            let bags = vocabulary.bags(map.clone(), self.config.inv_delta).bags;
-            let cells = (self.cells)(clock, level, [images, places([rows, cols])]);
-            vocabulary.hold(new_words(map, &cells));
-            bags
-        });
-        bags.collect()
-    }
-}
-
-/// The mean of tensors of one shape.
-fn mean_of(parts: Vec<Tensor<1>>) -> Tensor<1> {
-    Tensor::cat(parts, 0).mean()
-}
-
-impl<B: Backbone> Method for Obow<B> {
-    fn figures(&self) -> &'static [Figure] {
-        FIGURES
-    }
-
-    fn network(&self) -> &dyn Network {
-        self.nets.net()
-    }
-
-    /// The teacher moves within the next step.
-    fn update(&mut self, update: Update<'_>) {
-        self.nets.update(update, None, &|_| Group::default());
-    }
-
-    fn loss(&mut self, batch: &Batch, clock: &StepClock) -> LossOutput {
-        let mode = Mode::Train { seed: clock.step_seed() };
-        let student = self.nets.net();
-        let views = batch.views.iter().skip(1);
-        let features: Vec<Tensor<2>> =
-            views.map(|v| student.backbone.features(v.clone().autodiff(), mode)).collect();
-        // Of the words as they are before this step's.
-        let predictors = student.predictors().zip(&self.vocabularies);
-        let weights: Vec<Tensor<2>> = predictors.map(|(p, v)| p.forward(v.words().autodiff(), mode)).collect();
-        // The teacher moves between the two forward passes, once per step.
-        if clock.micro_batch == 0 {
-            self.nets.follow(clock.momentum);
-        }
-        let bags = self.bags(batch.views[0].clone(), clock, mode);
-        let of_group = |features: &Tensor<2>| {
-            let levels = weights.iter().zip(&bags);
-            let parts = levels.map(|(w, b)| bag_loss(features.clone(), w.clone(), b, self.config.kappa));
-            mean_of(parts.collect())
-        };
-        let groups: Vec<Tensor<1>> = features.iter().map(of_group).collect();
-        let group = |i: usize| groups.get(i).map_or_else(|| scalar(0.0, &self.device), |g| g.clone().inner());
-        let (crops, patches) = (group(0), group(1));
-        let found: Vec<BagFigures> = bags.iter().map(BagFigures::of).collect();
-        let mean =
-            |figure: fn(&BagFigures) -> &Tensor<1>| mean_of(found.iter().map(|f| figure(f).clone()).collect());
-        let distance = mean_of(self.vocabularies.iter().map(Vocabulary::mean).collect());
-        let loss = Tensor::cat(groups, 0).sum();
-        let scalars = vec![
-            ("loss", loss.clone().inner()),
-            ("loss_crops", crops),
-            ("loss_patches", patches),
-            ("perplexity_image", mean(|f| &f.of_image)),
-            ("perplexity_batch", mean(|f| &f.of_batch)),
-            ("bag_information", mean(|f| &f.told)),
-            ("word_distance", distance),
-            ("feature_std", feature_std(features[0].clone().inner())),
-        ];
-        LossOutput { loss, scalars }
-    }
-
-    fn momentum(&self, iteration: usize, iterations: usize) -> Option<f64> {
-        Some(Cosine::new(self.config.momentum, 1.0, iterations).at(iteration))
-    }
-
-    fn levels(&self) -> Vec<Level> {
-        vec![Level::new(WORDS, self.config.words as f64)]
-    }
-
-    /// Two turns of the vocabulary, and what the mean distance takes to reach the scale of the features.
-    fn unsettled_steps(&self, _: usize, batch_size: usize) -> usize {
-        let scale = 3.0 / (1.0 - self.config.distance_momentum).max(1e-3);
-        2 * (self.config.words / batch_size.max(1)) + scale as usize
-    }
-
-    fn after_step(&mut self, _: &StepClock) {
-        self.vocabularies.iter_mut().for_each(Vocabulary::turn);
-    }
-
-    fn start_from(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
-        self.nets.load([backbone, backbone], |state, net| {
-            Ok(ObowNet { backbone: state.load_into(net.backbone)?, ..net })
-        })
-    }
-
-    /// `student.backbone.*`, `student.predictor0.*` and so on, `teacher.backbone.*`; of each level `words0`, `words0_ptr`,
-    /// `words0_distance_mean`.
-    fn state(&self) -> Result<StateDict, MethodError> {
-        let mut state = self.nets.state(["student.", "teacher."])?;
-        for (name, vocabulary) in STAGES.iter().zip(&self.vocabularies) {
-            vocabulary.add_to(name, &mut state)?;
-        }
-        Ok(state)
-    }
-
-    fn load_state(&mut self, state: &StateDict) -> Result<(), MethodError> {
-        let vocabularies = STAGES.iter().zip(&self.vocabularies).map(|(name, v)| v.restored(name, state));
-        let vocabularies = vocabularies.collect::<Result<Vec<_>, _>>()?;
-        let (student, teacher) = (state.under("student."), state.under("teacher."));
-        // The teacher has no predictors: what both have is loaded together, with the student's own beside it.
-        let mut shared = student.clone();
-        shared.tensors.retain(|(name, _)| name.starts_with("backbone."));
-        self.nets.load([&shared, &teacher], |part, net| {
-            let part = if net.predictor0.is_some() { &student } else { part };
-            Ok(part.load_into(net)?)
-        })?;
-        self.vocabularies = vocabularies;
-        Ok(())
-    }
-
-    fn held_values(&self) -> usize {
-        self.nets.held_values() + self.vocabularies.iter().map(Vocabulary::values).sum::<usize>()
-    }
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use ocelli_models::{BackboneConfig, ResNetArch, ResNetConfig, Stem};
+
+    use super::*;
+
+    #[test]
+    fn the_published_views_come_from_the_common_settings() {
+        let settings = ViewSettings {
+            global_size_px: 160,
+            global_scale: [0.08, 0.6],
+            local_scale: [0.6, 1.0],
+            local_crops: 5,
+            ..ViewSettings::default()
+        };
+        let plan = views(&settings);
+        plan.validate().unwrap();
+        assert_eq!(plan.groups(), [(224, 0..1), (160, 1..3), (96, 3..8)]);
+        assert_eq!(plan.views[0].crop, Crop::Centre { resize_short_px: 256 });
+        assert!(plan.views[0].jitter.is_none() && plan.views[1].blur.is_some() && plan.views[3].blur.is_none());
+        let grid = Grid { canvas_px: 256, per_side: 3, stride_px: 68, jitter_px: 24, shuffled: true };
+        assert_eq!(plan.views[7].crop, Crop::Patch { grid, number: 4 });
+        for (crop, patch, patches) in [(40, 24, 5), (48, 28, 9), (31, 11, 3), (160, 96, 0), (33, 1, 9)] {
+            let sides = ViewSettings {
+                global_size_px: crop,
+                local_size_px: patch,
+                local_crops: patches,
+                ..settings.clone()
+            };
+            let plan = views(&sides);
+            plan.validate().unwrap();
+            assert_eq!(plan.groups().len(), if patches > 0 { 3 } else { 2 }, "{crop} {patch}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_in_words() {
+        let arch: ResNetArch = "resnet-18c8".parse().unwrap();
+        let message = |words: usize, change: fn(&mut ViewSettings)| {
+            let mut settings =
+                ViewSettings { global_size_px: 40, local_size_px: 24, local_crops: 5, ..ViewSettings::default() };
+            change(&mut settings);
+            let own = Sections::default().with("obow", &ObowConfig { words, ..ObowConfig::default() }).unwrap();
+            let backbone = BackboneConfig::ResNet(ResNetConfig { stem: Stem::Cifar, ..arch.into() });
+            let facts = Facts {
+                own: &own,
+                views: &settings,
+                backbone: &backbone,
+                batch_size: 64,
+                accumulate: 1,
+                images: None,
+            };
+            OBOW.check(&facts).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        assert_eq!(message(1024, |_| ()), "");
+        assert_eq!(message(1024, |v| v.local_crops = 0), "");
+        assert!(message(1000, |_| ()).contains("obow.words: expected a multiple of batch_size, 64"));
+        assert!(message(1024, |v| v.local_crops = 10).contains("at most 9"));
+        assert!(message(1024, |v| v.local_size_px = 40).contains("views.local_size_px: expected below"));
+        // Cells of 8 px: a teacher's view of 33 px and more has five of them.
+        let small = message(1024, |v| (v.global_size_px, v.local_crops) = (23, 0));
+        assert!(
+            small.contains("views.global_size_px: expected at least 24") && small.contains("found 23"),
+            "{small}"
+        );
+        assert_eq!(message(1024, |v| (v.global_size_px, v.local_crops) = (24, 0)), "");
+    }
+}
