@@ -162,9 +162,12 @@ fn three_steps() {
         let groups = &f.get("loss_per_group").values[2 * step..2 * step + 2];
         near("loss of the crops", scalar("loss_crops"), groups[0]);
         near("loss of the patches", scalar("loss_patches"), groups[1]);
-        // The teacher of this step is the one there is, and normalises by the batch as it did then.
+        // The teacher of this step is the one there is, and normalises by the batch as it did then; a copy of it, since that moves
+        // its running statistics.
+        let mut copy = method_of(&f);
+        copy.load_state(&method.state().unwrap()).unwrap();
         let view = batch_of(&f, step).views[0].clone();
-        let maps = method.teacher().backbone.levels(view, Mode::Train { seed: 0 }, levels);
+        let maps = copy.teacher().backbone.levels(view, Mode::Train { seed: 0 }, levels);
         let stored = |name: &str| f.get(name).values[levels * step..levels * (step + 1)].to_vec();
         for (level, (map, vocabulary)) in maps.into_iter().zip(method.vocabularies()).enumerate() {
             let mean = vocabulary.mean();
