@@ -111,9 +111,9 @@ const FIGURES: &[Figure] = &[
     FEATURE_STD,
 ];
 
-/// In the runs that were looked at bags told 0.2 nats and more from the first steps on, an image had at most 0.9 of the words,
-/// and a batch several words even where the vocabulary was random. Bags that do not depend on the image tell 0 but for rounding,
-/// about 1e-6.
+/// In a run of the laptop's preset bags told 1.8 nats of their image at first and 1.0 later, an image had 70 to 430 of 1,024 words
+/// and a batch 370 to 880; in the fixture, with 12 words, bags tell 0.1 nats and more, and an image has at most 0.88 of the words.
+/// Bags that do not depend on the image tell 0 but for rounding, about 1e-6.
 const SIGNS: &[Sign] = &[
     CONSTANT_FEATURES,
     Sign::new(

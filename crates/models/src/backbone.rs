@@ -397,7 +397,7 @@ mod tests {
     fn levels_are_a_resnets_stages_and_a_vits_map() {
         let device = Device::flex();
         let images = || Tensor::ones([1, 3, 64, 64], &device);
-        for (name, channels) in [("resnet-18c2", [2, 4, 8, 16]), ("resnet-50c1", [4, 8, 16, 32])] {
+        for (name, channels) in [("resnet-18c2", [2, 4, 8, 16]), ("resnet-50c2", [8, 16, 32, 64])] {
             let arch: ResNetArch = name.parse().unwrap();
             let any = BackboneConfig::ResNet(arch.into()).init(&mut Init::new(3, &device)).unwrap();
             for count in 1..=5 {

@@ -121,6 +121,33 @@ fn it_holds_what_it_says() {
     }
 }
 
+/// Images that are all the same are what a teacher that sees no difference makes of any: the signs are there. Of others they are
+/// not.
+#[test]
+fn collapse_is_seen_and_nothing_else_is() {
+    for is_same in [true, false] {
+        let (mut method, optim) = (obow(&config(), 1), optim());
+        let mut optimizer = Optimizer::new(&optim);
+        let mut row = std::collections::BTreeMap::new();
+        for iteration in 0..8 {
+            let mut batch = batch(iteration);
+            if is_same {
+                let first = |v: &Tensor<4>| v.clone().narrow(0, 0, 1).repeat_dim(0, v.dims()[0]);
+                batch.views = batch.views.iter().map(first).collect();
+            }
+            let clock = StepClock { epoch: 0, iteration, micro_batch: 0, momentum: 0.99, seed: 5 };
+            let rates = StepRates { lr: 0.05, weight_decay: 1e-3, clip: 0.0 };
+            let found = train_step(&mut method, (&mut optimizer, &optim), &[batch], clock, &rates);
+            let found: Vec<f32> = found.into_data().try_to_vec().unwrap();
+            row = FIGURES.iter().map(|f| f.name).zip(found.into_iter().map(f64::from)).collect();
+        }
+        let seen = super::super::OBOW.signs.iter().filter(|s| s.is_seen(&row, &method.levels()));
+        let seen: Vec<_> = seen.map(|s| s.name).collect();
+        let expected: &[&str] = if is_same { &["constant_features", "same_bag"] } else { &[] };
+        assert_eq!(seen, expected, "{row:?}");
+    }
+}
+
 /// The cells of new words depend on seed, step and level, and on nothing else.
 #[test]
 fn new_words_come_from_anywhere() {
