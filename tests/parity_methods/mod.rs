@@ -2,6 +2,7 @@
 
 mod deepcluster;
 mod swav;
+pub mod obow;
 
 use burn::module::Module;
 use burn::tensor::activation::relu;
@@ -65,6 +66,15 @@ impl Backbone for Small {
 
     fn map_dim(&self) -> usize {
         self.conv3.weight.dims()[0]
+    }
+
+    fn levels(&self, images: Tensor<4>, mode: Mode, count: usize) -> Vec<Tensor<4>> {
+        self.maps(images, mode).into_iter().skip(3usize.saturating_sub(count)).collect()
+    }
+
+    fn level_dims(&self, count: usize) -> Vec<usize> {
+        let dims = [&self.conv1, &self.conv2, &self.conv3].map(|conv| conv.weight.dims()[0]);
+        dims[3usize.saturating_sub(count)..].to_vec()
     }
 }
 

@@ -16,6 +16,7 @@ mod held;
 mod method;
 mod moco;
 mod names;
+mod obow;
 pub mod optim;
 mod parts;
 mod recipe;
@@ -32,12 +33,15 @@ pub use figure::{Bar, CONSTANT_FEATURES, Condition, Figure, Level, Sign};
 pub use held::{KeyQueue, check_queue, ema_update};
 pub use figure::{Bar, Condition, Figure, Level, Sign};
 pub use held::{EmbeddingQueue, KeyQueue, check_queue, ema_update};
+pub use held::{KeyQueue, Vocabulary, check_queue, ema_update};
 pub use method::{
     Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,
 };
 pub use moco::{Moco, MocoConfig, MocoNet};
+pub use obow::{BowPredictor, Cells, Obow, ObowConfig, ObowNet};
 pub use parts::matching::Matching;
 pub use parts::{feature_std, infonce, kmeans, matching, sinkhorn};
+pub use parts::{bow, feature_std, infonce, matching};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use step::train_step;
 pub use swav::{Codes, Swav, SwavConfig, SwavNet, SwavOutputs, swav_loss};
@@ -46,6 +50,7 @@ pub use views::ViewSettings;
 /// Every method, in the order of lists.
 pub const METHODS: &[&Recipe] =
     &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &swav::SWAV, &deepcluster::DEEPCLUSTER];
+pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &obow::OBOW];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {

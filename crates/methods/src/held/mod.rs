@@ -6,6 +6,7 @@ mod embedding_queue;
 mod followed;
 mod key_queue;
 mod trained;
+mod vocabulary;
 
 pub(crate) use bank::{Bank, Labels};
 pub use ema::ema_update;
@@ -29,3 +30,4 @@ pub(crate) fn to_host<const D: usize>(tensor: &Tensor<D>, what: &str) -> Result<
 pub(crate) fn to_device<const D: usize>(tensor: &HostTensor, device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(tensor.values.clone(), tensor.shape.clone()), device)
 }
+pub use vocabulary::Vocabulary;

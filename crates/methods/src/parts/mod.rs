@@ -1,5 +1,6 @@
 //! What several methods are made of.
 
+pub mod bow;
 pub mod infonce;
 pub mod kmeans;
 pub mod matching;
