@@ -1,5 +1,8 @@
 //! Whole training steps of the methods, beside the reference's.
 
+mod infomin;
+mod recipes;
+
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};

@@ -12,6 +12,7 @@ mod densecl;
 mod dino;
 mod figure;
 mod held;
+mod infomin;
 mod method;
 mod moco;
 mod names;
@@ -27,6 +28,7 @@ pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutput
 pub use dino::{Dino, DinoConfig, DinoNet};
 pub use figure::{Bar, Condition, Figure, Level, Sign};
 pub use held::{KeyQueue, check_queue, ema_update};
+pub use infomin::{InfoMin, InfoMinConfig, InfoMinNet, JigsawHead, jigsaw_order};
 pub use method::{
     Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,
 };
@@ -38,7 +40,7 @@ pub use step::train_step;
 pub use views::ViewSettings;
 
 /// Every method, in the order of lists.
-pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG];
+pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &infomin::INFOMIN];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {
