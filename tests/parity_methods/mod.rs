@@ -3,6 +3,8 @@
 mod deepcluster;
 mod swav;
 pub mod obow;
+mod infomin;
+mod recipes;
 
 use burn::module::Module;
 use burn::tensor::activation::relu;

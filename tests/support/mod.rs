@@ -1,6 +1,8 @@
 //! Fixtures, devices and comparisons shared by the parity tests.
 #![allow(dead_code)]
 
+pub mod tiny;
+
 use std::fs;
 use std::path::PathBuf;
 

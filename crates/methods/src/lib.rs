@@ -13,6 +13,7 @@ mod densecl;
 mod dino;
 mod figure;
 mod held;
+mod infomin;
 mod method;
 mod moco;
 mod names;
@@ -34,6 +35,7 @@ pub use held::{KeyQueue, check_queue, ema_update};
 pub use figure::{Bar, Condition, Figure, Level, Sign};
 pub use held::{EmbeddingQueue, KeyQueue, check_queue, ema_update};
 pub use held::{KeyQueue, Vocabulary, check_queue, ema_update};
+pub use infomin::{InfoMin, InfoMinConfig, InfoMinNet, JigsawHead, jigsaw_order};
 pub use method::{
     Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,
 };
@@ -51,6 +53,7 @@ pub use views::ViewSettings;
 pub const METHODS: &[&Recipe] =
     &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &swav::SWAV, &deepcluster::DEEPCLUSTER];
 pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &obow::OBOW];
+pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &infomin::INFOMIN];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {

@@ -95,42 +95,42 @@ const SIGNS: &[Sign] = &[
     ),
 ];
 
-/// The keys of the section `moco`, which DenseCL has too.
+/// The keys of the section `moco`, which DenseCL and InfoMin have too.
 pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "moco.hidden_dim",
         meaning: "width of the head's hidden layer; 0: the backbone's own",
-        source: "MoCo, DenseCL",
+        source: "MoCo, DenseCL, InfoMin",
         range: Range::Count(0, 1_000_000),
     },
     Key {
         name: "moco.out_dim",
         meaning: "width of queries and keys",
-        source: "MoCo, DenseCL",
+        source: "MoCo, DenseCL, InfoMin",
         range: Range::Count(1, 1_000_000),
     },
     Key {
         name: "moco.queue",
         meaning: "keys in the queue: a multiple of batch_size, fewer than there are images",
-        source: "MoCo, DenseCL",
+        source: "MoCo, DenseCL, InfoMin",
         range: Range::Count(1, MANY),
     },
     Key {
         name: "moco.temperature",
         meaning: "temperature of the contrast",
-        source: "MoCo v2, DenseCL; 0.07 in MoCo v1",
+        source: "MoCo v2, DenseCL: 0.2; InfoMin: 0.15; MoCo v1: 0.07",
         range: Range::Positive,
     },
     Key {
         name: "moco.momentum",
         meaning: "momentum of the key encoder, constant",
-        source: "MoCo, DenseCL; lower for short runs",
+        source: "MoCo, DenseCL, InfoMin; lower for short runs",
         range: Range::Share,
     },
     Key {
         name: "moco.shuffle_keys",
         meaning: "show the key encoder its batch in another order",
-        source: "MoCo, DenseCL",
+        source: "MoCo, DenseCL, InfoMin",
         range: Range::Any,
     },
 ];
@@ -202,6 +202,11 @@ pub(crate) fn check_two_views(facts: &Facts<'_>) -> Result<(), MethodError> {
 /// What contrast of two views with a queue wants.
 pub(crate) fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
     check_two_views(facts)?;
+    check_contrast(facts)
+}
+
+/// A queue that takes whole batches and holds fewer keys than there are images.
+pub(crate) fn check_contrast(facts: &Facts<'_>) -> Result<(), MethodError> {
     let queue = facts.own.count("moco.queue");
     let fits = queue.is_multiple_of(facts.batch_size);
     check_value(fits, "moco.queue", format!("a multiple of batch_size, {}", facts.batch_size), queue)?;
