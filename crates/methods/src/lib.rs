@@ -8,6 +8,7 @@
 //! A new method is a file here and a line in [`METHODS`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod barlow;
 mod densecl;
 mod dino;
 mod figure;
@@ -19,10 +20,12 @@ pub mod optim;
 mod parts;
 mod recipe;
 pub mod schedule;
+mod simclr;
 mod step;
 mod vicreg;
 mod views;
 
+pub use barlow::{Barlow, BarlowConfig, BarlowTerms, barlow_terms, cross_correlation};
 pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutputs, dense_loss};
 pub use dino::{Dino, DinoConfig, DinoNet};
 pub use figure::{Bar, Condition, Figure, Level, Sign};
@@ -32,13 +35,15 @@ pub use method::{
 };
 pub use moco::{Moco, MocoConfig, MocoNet};
 pub use parts::matching::Matching;
-pub use parts::{feature_std, infonce, matching};
+pub use parts::{feature_std, infonce, matching, ntxent};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
+pub use simclr::{Simclr, SimclrConfig};
 pub use step::train_step;
 pub use views::ViewSettings;
 
 /// Every method, in the order of lists.
-pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG];
+pub const METHODS: &[&Recipe] =
+    &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &simclr::SIMCLR, &barlow::BARLOW];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {

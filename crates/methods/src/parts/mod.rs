@@ -2,6 +2,7 @@
 
 pub mod infonce;
 pub mod matching;
+pub mod ntxent;
 mod projected;
 mod scalars;
 mod shuffle;
