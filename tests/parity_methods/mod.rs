@@ -5,6 +5,8 @@ mod swav;
 pub mod obow;
 mod infomin;
 mod recipes;
+mod barlow;
+mod simclr;
 
 use burn::module::Module;
 use burn::tensor::activation::relu;

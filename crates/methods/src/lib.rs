@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod deepcluster;
+mod barlow;
 mod densecl;
 mod dino;
 mod figure;
@@ -22,12 +23,14 @@ pub mod optim;
 mod parts;
 mod recipe;
 pub mod schedule;
+mod simclr;
 mod step;
 mod swav;
 mod vicreg;
 mod views;
 
 pub use deepcluster::{DeepCluster, DeepClusterConfig, DeepClusterTerms, Epoch, deepcluster_terms};
+pub use barlow::{Barlow, BarlowConfig, BarlowTerms, barlow_terms, cross_correlation};
 pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutputs, dense_loss};
 pub use dino::{Dino, DinoConfig, DinoNet};
 pub use figure::{Bar, CONSTANT_FEATURES, Condition, Figure, Level, Sign};
@@ -44,7 +47,9 @@ pub use obow::{BowPredictor, Cells, Obow, ObowConfig, ObowNet};
 pub use parts::matching::Matching;
 pub use parts::{feature_std, infonce, kmeans, matching, sinkhorn};
 pub use parts::{bow, feature_std, infonce, matching};
+pub use parts::{feature_std, infonce, matching, ntxent};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
+pub use simclr::{Simclr, SimclrConfig};
 pub use step::train_step;
 pub use swav::{Codes, Swav, SwavConfig, SwavNet, SwavOutputs, swav_loss};
 pub use views::ViewSettings;
@@ -54,6 +59,7 @@ pub const METHODS: &[&Recipe] =
     &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &swav::SWAV, &deepcluster::DEEPCLUSTER];
 pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &obow::OBOW];
 pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &infomin::INFOMIN];
+    &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &simclr::SIMCLR, &barlow::BARLOW];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {

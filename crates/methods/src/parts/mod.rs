@@ -4,6 +4,7 @@ pub mod bow;
 pub mod infonce;
 pub mod kmeans;
 pub mod matching;
+pub mod ntxent;
 mod projected;
 mod scalars;
 mod shuffle;
