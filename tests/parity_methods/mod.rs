@@ -1,12 +1,14 @@
 //! Whole training steps of the methods, beside the reference's.
 
-mod deepcluster;
-mod swav;
-pub mod obow;
-mod infomin;
-mod recipes;
 mod barlow;
+mod byol;
+mod deepcluster;
+mod infomin;
+mod moco_vit;
+mod obow;
+mod recipes;
 mod simclr;
+mod swav;
 
 use burn::module::Module;
 use burn::tensor::activation::relu;

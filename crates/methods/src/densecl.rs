@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue, append, renamed};
-use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update};
+use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
 use crate::moco::{self, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
 use crate::optim::Group;
 use crate::parts::infonce::{InfoNce, info_nce, unit};
@@ -100,6 +100,8 @@ const KEYS: &[Key] = &[
     moco::KEYS[3],
     moco::KEYS[4],
     moco::KEYS[5],
+    moco::KEYS[6],
+    moco::KEYS[7],
     Key { name: "densecl.lambda", meaning: "share of the dense loss", source: "DenseCL", range: Range::Share },
     Key {
         name: "densecl.lambda_warmup_iterations",
@@ -144,10 +146,16 @@ pub const DENSECL: Recipe = Recipe {
     holds: "key encoder and both queues",
     views: moco::views,
     views_about: "The first goes to the query encoder, the second to the key encoder.",
-    check: moco::check,
+    check,
     notes,
     build,
 };
+
+fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
+    moco::check(facts)?;
+    let layers = facts.own.count("moco.layers");
+    check_value(layers == 0 || layers == 2, "moco.layers", "2, which both heads of DenseCL have", layers)
+}
 
 fn notes(facts: &Facts<'_>) -> Vec<String> {
     let matching = facts.own.get::<DenseClConfig>("densecl").map(|c| c.matching).unwrap_or_default();
@@ -392,7 +400,7 @@ impl<B: Backbone> Method for DenseCl<B> {
         let query = self.nets.net().forward(batch.view(0).autodiff(), mode, self.config.grid);
         // The key encoder moves between the two forward passes, once per step.
         if clock.micro_batch == 0 {
-            self.nets.follow(self.config.contrast.momentum);
+            self.nets.follow(self.config.contrast.momentum_at(clock));
         }
         let key = self.keys(batch.view(1), mode, seed);
         let (index, weights) = self.matches(&query, &key, &batch.places, seed.rotate_left(17));
@@ -424,8 +432,8 @@ impl<B: Backbone> Method for DenseCl<B> {
         LossOutput { loss, scalars }
     }
 
-    fn momentum(&self, _: usize, _: usize) -> Option<f64> {
-        Some(self.config.contrast.momentum)
+    fn momentum(&self, iteration: usize, iterations: usize) -> Option<f64> {
+        Some(self.config.contrast.momentum_of(iteration, iterations))
     }
 
     fn levels(&self) -> Vec<Level> {

@@ -14,6 +14,7 @@ pub use embedding_queue::EmbeddingQueue;
 pub(crate) use followed::{Followed, append, renamed};
 pub use key_queue::{KeyQueue, check_queue};
 pub(crate) use trained::Trained;
+pub use vocabulary::Vocabulary;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_models::weights::HostTensor;
@@ -30,4 +31,3 @@ pub(crate) fn to_host<const D: usize>(tensor: &Tensor<D>, what: &str) -> Result<
 pub(crate) fn to_device<const D: usize>(tensor: &HostTensor, device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(tensor.values.clone(), tensor.shape.clone()), device)
 }
-pub use vocabulary::Vocabulary;

@@ -259,8 +259,8 @@ mod tests {
         assert!(message(&["arch=resnet"]).contains("unknown architecture"));
         assert!(message(&["method=simclr"]).contains("\"densecl\""));
         assert!(
-            message(&["method=moco", "arch=vit-s/16"])
-                .contains("arch: expected a ResNet, such as resnet-50 for moco")
+            message(&["method=densecl", "arch=vit-s/16"])
+                .contains("arch: expected a ResNet, such as resnet-50 for densecl")
         );
         assert!(
             message(&["method=moco", "moco.queue=1000"]).contains("moco.queue: expected a multiple of batch_size")
