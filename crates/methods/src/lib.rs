@@ -17,6 +17,7 @@ mod moco;
 mod names;
 pub mod optim;
 mod parts;
+mod published;
 mod recipe;
 pub mod schedule;
 mod step;
@@ -33,6 +34,9 @@ pub use method::{
 pub use moco::{Moco, MocoConfig, MocoNet};
 pub use parts::matching::Matching;
 pub use parts::{feature_std, infonce, matching};
+pub use published::{
+    PUBLISHED, PUBLISHED_ARCHS, PublishedArch, PublishedRow, PublishedTable, published_arch, published_rows,
+};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use step::train_step;
 pub use views::ViewSettings;
