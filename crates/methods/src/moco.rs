@@ -168,6 +168,7 @@ pub const MOCO: Recipe = Recipe {
     keys: KEYS,
     presets: presets![
         "moco-r50-200": "MoCo v2 ResNet-50, 200 epochs, batch 256 (published: linear 67.7)",
+        "moco-r50-coco-800": "MoCo v2 ResNet-50, COCO, 800 epochs, batch 256 (published: VOC detection AP 54.7)",
         "moco-laptop": "MoCo v2, a narrow ResNet-18 on 48 px views, on a CPU",
     ],
     figures: FIGURES,
