@@ -1,6 +1,7 @@
 //! One file per subcommand; this one knows their names and what their errors mean to the shell.
 
 mod attention;
+mod bench;
 mod correspondence;
 mod demo;
 mod devices;
@@ -19,6 +20,7 @@ mod progress;
 mod report;
 mod runs;
 mod serve;
+mod table;
 mod weights;
 
 use std::fmt;
@@ -55,6 +57,10 @@ enum Command {
     Report(report::ReportArgs),
     /// List the runs below a folder, or compare some of them
     Runs(runs::RunsArgs),
+    /// Set runs out as rows of DINO's table, with the published figures in columns of their own
+    Table(table::TableArgs),
+    /// Measure images a second of each backbone in inference, beside the published ones
+    Bench(bench::BenchArgs),
     /// Evaluate frozen features
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -196,6 +202,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Table(args) => table::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
         Command::Eval(EvalCommand::Correspondence(args)) => correspondence::run(&args),
         Command::Match(args) => matches::run(&args),

@@ -2,7 +2,8 @@
 
 use ocelli::data::Source;
 use ocelli::methods::schedule::LrSchedule;
-use ocelli::train::{Labelled, RunConfig, Task as _, Trainer};
+use ocelli::train::memory::{Needs, gb, peak_resident};
+use ocelli::train::{Labelled, Pretraining, RunConfig, Task as _, TrainError, Trainer};
 
 use super::pretrain::Run;
 use super::progress::duration;
@@ -13,11 +14,14 @@ const MEASURED: usize = 3;
 /// Prints the plan; writes nothing.
 pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     let (config, source): (&RunConfig, &dyn Source) = (run.config, run.source.as_ref());
+    Pretraining::check(config, source.len())?;
+    let memory = run.device.memory;
+    let available = memory.available();
+    if let Err(error) = memory.check_beside(&Needs::training(config), available) {
+        return too_large(run, error);
+    }
     let mut trainer = Trainer::new(config, &run.device.device, run.source, run.test)?;
     let shape = trainer.shape();
-    let steps = shape.steps_per_epoch * shape.epochs;
-    let line = |name: &str, text: String| println!("  {name:<11}{text}");
-
     println!("plan (nothing is written)");
     let recipe = config.recipe();
     line(
@@ -34,30 +38,25 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     for note in &shape.declared.notes {
         line("note", note.clone());
     }
-    line("data", data(run, source));
-    line("device", format!("{} ({})", run.device.name, run.device.reason));
-    line("views", views(config));
-    let micro = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
-    line(
-        "steps",
-        format!(
-            "{} images each{micro}; {} an epoch, {} epochs, {steps} in all",
-            config.batch_size, shape.steps_per_epoch, shape.epochs
-        ),
-    );
+    known(run);
     line("schedules", schedules(config, &trainer, shape.steps_per_epoch));
 
+    let needs = Needs::training_with(config, trainer.state_bytes() as u64);
+    if let Err(error) = memory.check_beside(&needs, available) {
+        line("memory", format!("{} at least: {}", gb(needs.bytes), needs.what));
+        return Err(error.into());
+    }
     let measured = trainer.measure(MEASURED)?;
     let held = recipe.holds;
-    let mut memory = format!("{} for parameters, gradients, moments, {held}", bytes(trainer.state_bytes() as f64));
+    let mut takes = format!("{} for parameters, gradients, moments, {held}", bytes(trainer.state_bytes() as f64));
     if let Some(used) = used_bytes(run) {
-        memory += &format!(
+        takes += &format!(
             "; {} in all {}",
             bytes(used as f64),
             if run.device.is_cpu { "at its peak" } else { "reserved" }
         );
     }
-    line("memory", memory);
+    line("memory", takes);
     match trainer.evaluation_bytes() {
         0 => {}
         more => line(
@@ -92,6 +91,50 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
         ),
     );
     Ok(())
+}
+
+fn line(name: &str, text: String) {
+    println!("  {name:<11}{text}");
+}
+
+/// What is known before anything is built.
+fn known(run: &Run<'_>) {
+    let config = run.config;
+    line("data", data(run, run.source.as_ref()));
+    line("device", format!("{} ({})", run.device.name, run.device.reason));
+    line("views", views(config));
+    let micro = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
+    let an_epoch = run.source.len() / config.batch_size;
+    line(
+        "steps",
+        format!(
+            "{} images each{micro}; {an_epoch} an epoch, {} epochs, {} in all",
+            config.batch_size,
+            config.epochs,
+            an_epoch * config.epochs
+        ),
+    );
+}
+
+/// The plan of a run for which there is not enough memory: what it would take, and nothing is built.
+fn too_large(run: &Run<'_>, error: TrainError) -> anyhow::Result<()> {
+    let config = run.config;
+    println!("plan (nothing is written, and nothing was built or measured: there is not enough memory)");
+    let recipe = config.recipe();
+    line(
+        "method",
+        format!(
+            "{} ({}) with {}: backbone {:.2} M parameters",
+            recipe.title,
+            recipe.name,
+            config.arch,
+            config.backbone().num_parameters() as f64 / 1e6
+        ),
+    );
+    known(run);
+    let needs = Needs::training(config);
+    line("memory", format!("{} at least, without head and momentum network: {}", gb(needs.bytes), needs.what));
+    Err(error.into())
 }
 
 fn data(run: &Run<'_>, source: &dyn Source) -> String {
@@ -161,9 +204,7 @@ fn used_bytes(run: &Run<'_>) -> Option<u64> {
     if !run.device.is_cpu {
         return run.device.device.memory_pool_usage().map(|m| m.bytes_reserved);
     }
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+    peak_resident()
 }
 
 fn bytes(n: f64) -> String {

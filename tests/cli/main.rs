@@ -8,6 +8,7 @@ mod data;
 mod matching;
 mod report;
 mod resume;
+mod tables;
 mod watch;
 
 use std::fs;

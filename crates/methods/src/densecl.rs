@@ -136,6 +136,8 @@ pub const DENSECL: Recipe = Recipe {
     presets: presets![
         "densecl-r50-200": "DenseCL ResNet-50, ImageNet, 200 epochs, batch 256 (published: VOC detection AP 58.7)",
         "densecl-r50-coco-800": "DenseCL ResNet-50, COCO, 800 epochs, batch 256 (published: VOC detection AP 56.7)",
+        "densecl-r50-coco-1600": "DenseCL ResNet-50, COCO, 1600 epochs, batch 256 (published: VOC detection AP 57.2)",
+        "densecl-r101-200": "DenseCL ResNet-101, ImageNet, 200 epochs, batch 256 (published: VOC detection AP 61.3)",
         "densecl-laptop": "DenseCL, a narrow ResNet-18 on 48 px views, on a CPU",
     ],
     figures: FIGURES,

@@ -22,6 +22,7 @@ mod names;
 mod obow;
 pub mod optim;
 mod parts;
+mod published;
 mod recipe;
 pub mod schedule;
 mod simclr;
@@ -45,6 +46,9 @@ pub use moco::{Moco, MocoConfig, MocoNet, MomentumSchedule};
 pub use obow::{BowPredictor, Cells, Obow, ObowConfig, ObowNet};
 pub use parts::matching::Matching;
 pub use parts::{bow, feature_std, infonce, kmeans, matching, ntxent, sinkhorn};
+pub use published::{
+    PUBLISHED, PUBLISHED_ARCHS, PublishedArch, PublishedRow, PublishedTable, published_arch, published_rows,
+};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use simclr::{Simclr, SimclrConfig};
 pub use step::train_step;

@@ -52,14 +52,10 @@ impl Pretraining {
         source: &Arc<dyn Source>,
         test: Option<&Arc<dyn Source>>,
     ) -> Result<Self, TrainError> {
-        config.check()?;
         let images = source.len();
-        if images < config.batch_size {
-            return Err(TrainError::TooFewImages { images, batch: config.batch_size });
-        }
+        Self::check(config, images)?;
         let (recipe, backbone) = (config.recipe(), config.backbone());
         let facts = config.facts(&backbone, Some(images));
-        recipe.check(&facts)?;
         let plan = config.view_plan();
         let loader = Loader::new(
             source.clone(),
@@ -95,6 +91,18 @@ impl Pretraining {
             batches: None,
             epoch: 0,
         })
+    }
+
+    /// Checks everything that can be wrong with a configuration and a number of images, before anything is built.
+    ///
+    /// # Errors
+    /// When a value is out of range, or the data set is smaller than a batch or no larger than a queue.
+    pub fn check(config: &RunConfig, images: usize) -> Result<(), TrainError> {
+        config.check()?;
+        if images < config.batch_size {
+            return Err(TrainError::TooFewImages { images, batch: config.batch_size });
+        }
+        Ok(config.recipe().check(&config.facts(&config.backbone(), Some(images)))?)
     }
 
     /// The network one keeps, as it is now, without its head.
