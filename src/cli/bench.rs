@@ -84,12 +84,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             Ok(_) | Err(TrainError::DoesNotFit { .. } | TrainError::OutOfMemory { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let row = Row {
-            published: published_arch(&name),
-            parameters: backbone.num_parameters(),
-            measured,
-            arch,
-        };
+        let row = Row { published: published_arch(&name), parameters: backbone.num_parameters(), measured, arch };
         let reference = speed(rows.first().unwrap_or(&row));
         say(&line(&row, reference, width));
         rows.push(row);
@@ -193,9 +188,9 @@ fn line(row: &Row, reference: Option<f64>, width: usize) -> String {
         Err(_) => format!("{:>8}  {:>7}  {:>5}  {:>8}", "refused", "–", "–", "–"),
     };
     let first = f64::from(PUBLISHED_ARCHS[0].images_per_second);
-    let published = row.published.map(|p| {
-        format!("{:>9}  {:>7.3}", p.images_per_second, f64::from(p.images_per_second) / first)
-    });
+    let published = row
+        .published
+        .map(|p| format!("{:>9}  {:>7.3}", p.images_per_second, f64::from(p.images_per_second) / first));
     let published = published.unwrap_or_else(|| format!("{:>9}  {:>7}", "–", "–"));
     let why = row.measured.as_ref().err().map(|error| format!("\n  {}: {error}", row.arch)).unwrap_or_default();
     format!("{start}  {measured}   {published}{why}")
@@ -205,7 +200,11 @@ fn object(row: &Row, reference: Option<f64>, args: &BenchArgs) -> Value {
     let first = f64::from(PUBLISHED_ARCHS[0].images_per_second);
     let measured = row.measured.as_ref().ok();
     let batch = args.batch.unwrap_or(1) as usize;
-    let needs = Needs::inference(&backbone_of(&row.arch, args.size as usize), measured.map_or(batch, |m| m.batch), args.size as usize);
+    let needs = Needs::inference(
+        &backbone_of(&row.arch, args.size as usize),
+        measured.map_or(batch, |m| m.batch),
+        args.size as usize,
+    );
     json!({
         "arch": row.arch.to_string(),
         "parameters": row.parameters,

@@ -82,7 +82,9 @@ fn print_table(table: &PublishedTable, there: &BTreeSet<&str>) {
         COLUMNS.into_iter().filter(|(_, of)| table.rows.iter().any(|row| of(row).is_some())).collect();
     let widths: Vec<usize> = columns
         .iter()
-        .map(|(title, of)| table.rows.iter().filter_map(of).map(|t| t.chars().count()).max().unwrap_or(0).max(title.len()))
+        .map(|(title, of)| {
+            table.rows.iter().filter_map(of).map(|t| t.chars().count()).max().unwrap_or(0).max(title.len())
+        })
         .collect();
     let line = |cells: Vec<String>| {
         let cells: Vec<String> = cells.iter().zip(&widths).map(|(text, width)| format!("{text:width$}")).collect();

@@ -31,7 +31,8 @@ fn images_a_second_stand_beside_the_published_ones() {
     assert_eq!(of("resnet-50")["published"]["images_per_second"], 1237);
     let tiny = of("vit-32x1x2/8");
     assert_eq!((&tiny["batch"], &tiny["published"], &tiny["refused"]), (&3.into(), &Value::Null, &Value::Null));
-    let ratio = tiny["images_per_second"].as_f64().unwrap() / of("resnet-50")["images_per_second"].as_f64().unwrap();
+    let ratio =
+        tiny["images_per_second"].as_f64().unwrap() / of("resnet-50")["images_per_second"].as_f64().unwrap();
     assert!((tiny["of_resnet_50"].as_f64().unwrap() / ratio - 1.0).abs() < 1e-9);
     assert!(tiny["passes"].as_u64().unwrap() >= 3 && tiny["estimated_bytes"].as_u64().unwrap() > 0);
 
@@ -40,7 +41,10 @@ fn images_a_second_stand_beside_the_published_ones() {
     let output = ocelli(&[&["bench", "--device", "cpu"][..], &large].concat());
     let (text, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(2), "{text}{message}");
-    assert!(text.contains("refused") && message.contains("65536 images") && message.contains("--batch"), "{message}");
+    assert!(
+        text.contains("refused") && message.contains("65536 images") && message.contains("--batch"),
+        "{message}"
+    );
     refused(&["bench", "--arch", "alexnet"], &["alexnet", "unknown architecture"]);
     refused(&["bench", "--arch", "vit-s/16", "--size", "8"], &["--size", "16 px"]);
     refused(&["bench", "--seconds", "-1"], &["seconds"]);
@@ -54,8 +58,10 @@ fn runs_stand_in_a_table_beside_what_is_published() {
     // A run that says of itself that it trained what DINO's table has.
     let paper = folder.path().join("runs/paper");
     fs::create_dir_all(&paper).unwrap();
-    fs::write(paper.join("metrics.jsonl"), "{\"event\":\"epoch\",\"epoch\":299,\"loss\":2.5,\"wall_s\":9.0}\n").unwrap();
-    fs::write(paper.join("config.toml"), "method = \"dino\"\narch = \"vit-s/16\"\nepochs = 300\nbatch_size = 8\n").unwrap();
+    fs::write(paper.join("metrics.jsonl"), "{\"event\":\"epoch\",\"epoch\":299,\"loss\":2.5,\"wall_s\":9.0}\n")
+        .unwrap();
+    fs::write(paper.join("config.toml"), "method = \"dino\"\narch = \"vit-s/16\"\nepochs = 300\nbatch_size = 8\n")
+        .unwrap();
     fs::write(paper.join("manifest.json"), "{\"ocelli\": \"0.0.9\", \"data\": \"imagenet\"}").unwrap();
 
     let runs = at("runs");
@@ -68,8 +74,11 @@ fn runs_stand_in_a_table_beside_what_is_published() {
     assert!(text.contains("published: linear") && line("a lacks").contains("linear"), "{text}");
 
     let bench = at("bench.json");
-    fs::write(&bench, "{\"device\":\"CPU\",\"size_px\":224,\"rows\":[{\"arch\":\"vit-s/16\",\"images_per_second\":31.5}]}")
-        .unwrap();
+    fs::write(
+        &bench,
+        "{\"device\":\"CPU\",\"size_px\":224,\"rows\":[{\"arch\":\"vit-s/16\",\"images_per_second\":31.5}]}",
+    )
+    .unwrap();
     let json: Value =
         serde_json::from_str(&stdout(&ocelli(&["table", &runs, "--format", "json", "--bench", &bench]))).unwrap();
     let rows = json["rows"].as_array().unwrap();
@@ -98,7 +107,8 @@ fn presets_stand_in_the_tables_they_make() {
     let list = stdout(&ocelli(&["presets"]));
     let (dino, rest) = list.split_once("\nDenseCL").unwrap();
     let line = |text: &str, name: &str| {
-        let found = text.lines().find(|l| l.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{name}: {list}"));
+        let found =
+            text.lines().find(|l| l.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{name}: {list}"));
         found.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
     let row = ["vit-s16-800", "DINO", "vit-s/16", "21", "1007", "ImageNet", "800", "77.0", "74.5"];
@@ -111,7 +121,8 @@ fn presets_stand_in_the_tables_they_make() {
 /// RN50w5's weights, gradients and moments alone are 7 GB; with 256 images nothing here is large enough.
 #[test]
 fn a_plan_says_when_there_is_not_enough_memory() {
-    let args = ["pretrain", "--method", "vicreg", "--arch", "resnet-50x5", "--data", "scenes:4096", "--device", "cpu"];
+    let args =
+        ["pretrain", "--method", "vicreg", "--arch", "resnet-50x5", "--data", "scenes:4096", "--device", "cpu"];
     let sets = ["--dry-run", "--set", "batch_size=4096"];
     let output = ocelli(&[&args[..], &sets].concat());
     let (text, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

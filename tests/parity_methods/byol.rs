@@ -122,9 +122,8 @@ fn three_steps_of_a_vit() {
 /// Images of a few colours, two noisy views each.
 fn batch(step: usize) -> Batch {
     let images = 16;
-    let noise = |seed: u64, shape: [usize; 4], bound: f64| {
-        Init::new(seed, &device()).uniform(shape, bound).val().detach()
-    };
+    let noise =
+        |seed: u64, shape: [usize; 4], bound: f64| Init::new(seed, &device()).uniform(shape, bound).val().detach();
     let own = noise(1000 + step as u64 % 4, [images, 3, 2, 2], 1.0);
     let own = own.reshape([images * 3, 2, 1, 2, 1]).expand([images * 3, 2, 8, 2, 8]);
     let own: Tensor<4> = own.reshape([images, 3, 16, 16]);

@@ -3,9 +3,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use ocelli_data::{
-    Blur, BlurKind, Colour, ColourJitter, FloatBrightness, ViewPlan, ViewSpec,
-};
+use ocelli_data::{Blur, BlurKind, Colour, ColourJitter, FloatBrightness, ViewPlan, ViewSpec};
 use ocelli_models::mlp::{LastNorm, LinearInit, Mlp, MlpConfig, forward_mlp};
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};

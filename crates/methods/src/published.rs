@@ -156,7 +156,10 @@ pub fn published_arch(arch: &str) -> Option<&'static PublishedArch> {
 }
 
 /// The rows with a method on a backbone, in the order of the tables.
-pub fn published_rows(method: &str, arch: &str) -> impl Iterator<Item = (&'static PublishedTable, &'static PublishedRow)> {
+pub fn published_rows(
+    method: &str,
+    arch: &str,
+) -> impl Iterator<Item = (&'static PublishedTable, &'static PublishedRow)> {
     let all = PUBLISHED.iter().flat_map(|table| table.rows.iter().map(move |row| (table, row)));
     all.filter(move |(_, row)| row.method == method && row.arch == arch)
 }
@@ -256,7 +259,8 @@ mod tests {
 
     #[test]
     fn a_row_is_found_by_method_and_backbone() {
-        let found: Vec<_> = published_rows("moco", "resnet-50").map(|(table, row)| (table.name, row.preset)).collect();
+        let found: Vec<_> =
+            published_rows("moco", "resnet-50").map(|(table, row)| (table.name, row.preset)).collect();
         let presets = [
             ("dino", "moco-r50-800"),
             ("densecl", "moco-r50-coco-800"),

@@ -22,7 +22,8 @@ fn table(root: &Path) -> Table {
     fs::write(whole.join("config.toml"), format!("seed = 7\n{config}")).unwrap();
     let bare = root.join("bare");
     fs::create_dir(&bare).unwrap();
-    fs::write(bare.join("metrics.jsonl"), "{\"event\":\"step\",\"step\":3,\"epoch\":0,\"loss\":4.5}\n{\"ev").unwrap();
+    fs::write(bare.join("metrics.jsonl"), "{\"event\":\"step\",\"step\":3,\"epoch\":0,\"loss\":4.5}\n{\"ev")
+        .unwrap();
     let odd = root.join("odd");
     write_run(&odd, &text(&rows(2)), "<script>alert(1)</script> | *a*\n`b`");
     let row = |name: &str| TableRow::of(&Run::read(&root.join(name)).unwrap(), name, START + 1e6);

@@ -233,13 +233,9 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen, TrainError> {
     let adapters = if choice == DeviceChoice::Cpu { Vec::new() } else { adapters() };
     match pick(choice, &adapters)? {
         (Some(index), reason) => open_adapter(&adapters[index], reason),
-        (None, reason) => Ok(Chosen {
-            device: Device::flex(),
-            name: "CPU".into(),
-            reason,
-            is_cpu: true,
-            memory: Memory::Host,
-        }),
+        (None, reason) => {
+            Ok(Chosen { device: Device::flex(), name: "CPU".into(), reason, is_cpu: true, memory: Memory::Host })
+        }
     }
 }
 
