@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue, append, renamed};
-use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
+use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update};
 use crate::moco::{self, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
 use crate::optim::Group;
 use crate::parts::infonce::{InfoNce, info_nce, unit};
@@ -155,8 +155,7 @@ pub const DENSECL: Recipe = Recipe {
 
 fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
     moco::check(facts)?;
-    let layers = facts.own.count("moco.layers");
-    check_value(layers == 0 || layers == 2, "moco.layers", "2, which both heads of DenseCL have", layers)
+    moco::check_two_layers(facts)
 }
 
 fn notes(facts: &Facts<'_>) -> Vec<String> {

@@ -251,6 +251,12 @@ pub(crate) fn views(v: &ViewSettings) -> ViewPlan {
     ViewPlan { mean: v.mean, std: v.std, ..plan }
 }
 
+/// The heads of DenseCL and InfoMin have two layers.
+pub(crate) fn check_two_layers(facts: &Facts<'_>) -> Result<(), MethodError> {
+    let layers = facts.own.count("moco.layers");
+    check_value(layers == 0 || layers == 2, "moco.layers", "2, which all heads of this method have", layers)
+}
+
 /// Two views, and no others.
 pub(crate) fn check_two_views(facts: &Facts<'_>) -> Result<(), MethodError> {
     let two = "0: this method compares two views of each image";

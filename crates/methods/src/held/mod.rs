@@ -8,7 +8,7 @@ mod key_queue;
 mod trained;
 mod vocabulary;
 
-pub(crate) use bank::{Bank, Labels};
+pub(crate) use bank::{Bank, Labels, MOST_IMAGES};
 pub use ema::ema_update;
 pub use embedding_queue::EmbeddingQueue;
 pub(crate) use followed::{Followed, append, renamed};
