@@ -35,10 +35,10 @@ pub use method::{
 };
 pub use moco::{Moco, MocoConfig, MocoNet};
 pub use parts::matching::Matching;
-pub use parts::{feature_std, infonce, kmeans, matching, sinkhorn};
+pub use parts::{Codes, feature_std, infonce, kmeans, matching, sinkhorn, swav_loss};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use step::train_step;
-pub use swav::{Codes, Swav, SwavConfig, SwavNet, SwavOutputs, swav_loss};
+pub use swav::{Swav, SwavConfig, SwavNet, SwavOutputs};
 pub use views::ViewSettings;
 
 /// Every method, in the order of lists.
