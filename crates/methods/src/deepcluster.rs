@@ -2,20 +2,21 @@
 //! appendix D).
 
 use burn::tensor::{Device, Int, Tensor, activation};
-use ocelli_models::weights::{HostTensor, StateDict};
+use ocelli_models::weights::StateDict;
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
-use crate::held::{Bank, Labels, MOST_IMAGES, Trained, to_device, to_host};
+use crate::held::{Bank, Clusters, Head, MOST_IMAGES, Trained};
 use crate::matching::Draw;
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
 use crate::optim::Group;
 use crate::parts::infonce::unit;
-use crate::parts::kmeans::{kmeans, points_of, sizes};
+use crate::parts::kmeans::{kmeans, points_of};
+use crate::parts::swapped::ASSIGNED;
 use crate::parts::{Projected, feature_std};
 use crate::recipe::{Facts, Key, Needs, Range, Recipe, Sections, check_keys, presets};
-use crate::swav::{self, ASSIGNED, CHANCE, UNIFORM, projector};
+use crate::swav::{self, CHANCE, UNIFORM, projector};
 
 /// DeepCluster-v2's own constants; defaults are the published recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -200,39 +201,6 @@ pub struct Epoch {
     pub part: usize,
 }
 
-/// What the last clustering found.
-struct Clustering {
-    /// The epoch it was made for.
-    epoch: usize,
-    heads: Vec<Head>,
-    /// Entropy of the sizes and share of empty clusters, the mean of the heads: `[1]` each.
-    entropy: Tensor<1>,
-    empty: Tensor<1>,
-}
-
-/// One head's prototypes.
-struct Head {
-    /// Unit vectors `[K, dim]`.
-    centroids: Tensor<2>,
-    labels: Labels,
-}
-
-impl Clustering {
-    fn new(epoch: usize, heads: Vec<Head>) -> Self {
-        let of = |head: &Head| spread(&sizes(&head.labels.all(), head.centroids.dims()[0]));
-        let (entropy, empty): (Vec<_>, Vec<_>) = heads.iter().map(of).unzip();
-        let mean = |values| Tensor::cat(values, 0).mean();
-        Self { epoch, heads, entropy: mean(entropy), empty: mean(empty) }
-    }
-}
-
-/// Entropy of clusters' sizes `[K]`, and the share of empty ones: `[1]` each.
-fn spread(sizes: &Tensor<1>) -> (Tensor<1>, Tensor<1>) {
-    let share = sizes.clone() / sizes.clone().sum().clamp_min(1.0);
-    let entropy = (share.clone() * share.clamp_min(1e-30).log()).sum().neg();
-    (entropy, sizes.clone().equal_elem(0.0).float().mean())
-}
-
 /// A network in training, its memory bank and what was found in it. See [`DeepClusterConfig`].
 pub struct DeepCluster<B: Backbone = AnyBackbone> {
     config: DeepClusterConfig,
@@ -240,7 +208,7 @@ pub struct DeepCluster<B: Backbone = AnyBackbone> {
     seed: u64,
     net: Trained<Projected<B>>,
     bank: Bank,
-    clustering: Option<Clustering>,
+    clusters: Option<Clusters>,
     /// Embeddings of the step in progress, by crop, and their images: they enter the bank when it is done.
     pending: Vec<(Vec<Tensor<2>>, Vec<usize>)>,
     device: Device,
@@ -270,7 +238,7 @@ impl<B: Backbone> DeepCluster<B> {
             epoch,
             seed,
             net: Trained::new(Projected::new(backbone, shape, &mut init)),
-            clustering: None,
+            clusters: None,
             pending: Vec::new(),
             device: device.clone(),
         })
@@ -288,7 +256,7 @@ impl<B: Backbone> DeepCluster<B> {
             Head { labels: self.bank.by_image(found.assigned, self.epoch.images), centroids: found.centroids }
         };
         let heads = starts.iter().enumerate().map(of).collect();
-        self.clustering = Some(Clustering::new(epoch, heads));
+        self.clusters = Some(Clusters::new(epoch, heads));
         self.bank.rewind();
     }
 
@@ -314,39 +282,7 @@ impl<B: Backbone> DeepCluster<B> {
     pub fn embeddings(&self, batch: &Batch, clock: &StepClock) -> Tensor<2> {
         self.embed(&batch.views, clock).0
     }
-
-    /// Reads what a checkpoint has of the clustering.
-    fn clustering_in(&self, state: &StateDict) -> Result<Option<Clustering>, MethodError> {
-        let Some(epoch) = state.get(EPOCH).and_then(|t| t.values.first()) else { return Ok(None) };
-        let assigned = state.get(ASSIGNMENTS).ok_or(MethodError::Missing("assignments of images to clusters"))?;
-        let (heads, images) = (self.config.heads.len(), self.epoch.images);
-        if assigned.shape != [heads, images] {
-            return Err(MethodError::Value {
-                key: "deepcluster.heads",
-                expected: format!("the checkpoint's assignments, {:?} (heads, images)", assigned.shape),
-                found: format!("{:?}", [heads, images]),
-            });
-        }
-        let head = |(h, k): (usize, &usize)| -> Result<Head, MethodError> {
-            let centroids = state.get(&format!("{CENTROIDS}{h}")).ok_or(MethodError::Missing("centroids"))?;
-            if centroids.shape != [*k, self.config.out_dim] {
-                return Err(MethodError::Value {
-                    key: "deepcluster.heads",
-                    expected: format!("the checkpoint's centroids of head {h}, {:?}", centroids.shape),
-                    found: format!("{:?}", [*k, self.config.out_dim]),
-                });
-            }
-            let labels = Labels::restored(&assigned.values[h * images..][..images], &self.device);
-            Ok(Head { centroids: to_device(centroids, &self.device), labels })
-        };
-        let heads = self.config.heads.iter().enumerate().map(head).collect::<Result<_, _>>()?;
-        Ok(Some(Clustering::new(*epoch as usize, heads)))
-    }
 }
-
-const EPOCH: &str = "clustered_epoch";
-const ASSIGNMENTS: &str = "assignments";
-const CENTROIDS: &str = "centroids";
 
 /// What the heads say of a batch, `[1]` each.
 pub struct DeepClusterTerms {
@@ -398,7 +334,7 @@ impl<B: Backbone> Method for DeepCluster<B> {
 
     /// Clusters the bank, once for an epoch: one that goes on has its clusters from its start.
     fn begin_epoch(&mut self, epoch: usize) {
-        let is_done = self.clustering.as_ref().is_some_and(|c| c.epoch == epoch);
+        let is_done = self.clusters.as_ref().is_some_and(|c| c.epoch == epoch);
         if !is_done && self.bank.rows() > 0 {
             self.cluster_from(epoch, &self.random_starts(epoch));
         }
@@ -407,7 +343,7 @@ impl<B: Backbone> Method for DeepCluster<B> {
     fn loss(&mut self, batch: &Batch, clock: &StepClock) -> LossOutput {
         let images = batch.images;
         let (embeddings, features) = self.embed(&batch.views, clock);
-        let heads = self.clustering.iter().flat_map(|c| &c.heads);
+        let heads = self.clusters.iter().flat_map(|c| &c.heads);
         let score = |head: &Head| {
             let centroids = head.centroids.clone().transpose().autodiff();
             (embeddings.clone().matmul(centroids), head.labels.of(&batch.indices))
@@ -418,7 +354,7 @@ impl<B: Backbone> Method for DeepCluster<B> {
         self.pending.push((crops.collect(), batch.indices.clone()));
         let zero = || Tensor::zeros([1], &self.device);
         let (entropy, empty) =
-            self.clustering.as_ref().map_or_else(|| (zero(), zero()), |c| (c.entropy.clone(), c.empty.clone()));
+            self.clusters.as_ref().map_or_else(|| (zero(), zero()), |c| (c.entropy.clone(), c.empty.clone()));
         let scalars = vec![
             ("loss", terms.loss.clone().inner()),
             ("top1", terms.top1),
@@ -460,24 +396,18 @@ impl<B: Backbone> Method for DeepCluster<B> {
     fn state(&self) -> Result<StateDict, MethodError> {
         let mut state = self.net.state()?;
         self.bank.add_to(&mut state)?;
-        let Some(clustering) = &self.clustering else { return Ok(state) };
-        let mut assigned = Vec::with_capacity(clustering.heads.len() * self.epoch.images);
-        for (h, head) in clustering.heads.iter().enumerate() {
-            assigned.extend(head.labels.to_values()?);
-            state.tensors.push((format!("{CENTROIDS}{h}"), to_host(&head.centroids, "the centroids")?));
+        if let Some(clusters) = &self.clusters {
+            clusters.add_to(&mut state)?;
         }
-        let shape = vec![clustering.heads.len(), self.epoch.images];
-        state.tensors.push((ASSIGNMENTS.into(), HostTensor { shape, values: assigned }));
-        let epoch = HostTensor { shape: vec![1], values: vec![clustering.epoch as f32] };
-        state.tensors.push((EPOCH.into(), epoch));
         Ok(state)
     }
 
     fn load_state(&mut self, state: &StateDict) -> Result<(), MethodError> {
         let bank = self.bank.restored(self.epoch.part, state, &self.device)?;
-        let clustering = self.clustering_in(state)?;
+        let size = (self.config.heads.as_slice(), self.config.out_dim, self.epoch.images);
+        let clusters = Clusters::restored(size, state, &self.device)?;
         self.net.load(state)?;
-        (self.bank, self.clustering) = (bank, clustering);
+        (self.bank, self.clusters) = (bank, clusters);
         self.pending.clear();
         Ok(())
     }

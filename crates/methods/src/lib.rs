@@ -45,14 +45,14 @@ pub use method::{
 pub use moco::{Moco, MocoConfig, MocoNet, MomentumSchedule};
 pub use obow::{BowPredictor, Cells, Obow, ObowConfig, ObowNet};
 pub use parts::matching::Matching;
-pub use parts::{bow, feature_std, infonce, kmeans, matching, ntxent, sinkhorn};
+pub use parts::{Codes, bow, feature_std, infonce, kmeans, matching, ntxent, sinkhorn, swav_loss};
 pub use published::{
     PUBLISHED, PUBLISHED_ARCHS, PublishedArch, PublishedRow, PublishedTable, published_arch, published_rows,
 };
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use simclr::{Simclr, SimclrConfig};
 pub use step::train_step;
-pub use swav::{Codes, Swav, SwavConfig, SwavNet, SwavOutputs, swav_loss};
+pub use swav::{Swav, SwavConfig, SwavNet, SwavOutputs};
 pub use vicreg::{Vicreg, VicregConfig};
 pub use views::ViewSettings;
 

@@ -1,6 +1,7 @@
 //! What methods keep between steps: each saves, loads and weighs itself.
 
 mod bank;
+mod clusters;
 mod ema;
 mod embedding_queue;
 mod followed;
@@ -9,6 +10,7 @@ mod trained;
 mod vocabulary;
 
 pub(crate) use bank::{Bank, Labels, MOST_IMAGES};
+pub(crate) use clusters::{Clusters, Head};
 pub use ema::ema_update;
 pub use embedding_queue::EmbeddingQueue;
 pub(crate) use followed::{Followed, append, renamed};
