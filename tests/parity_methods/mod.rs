@@ -1,5 +1,7 @@
 //! Whole training steps of the methods, beside the reference's.
 
+mod supervised;
+
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};

@@ -20,6 +20,7 @@ mod parts;
 mod recipe;
 pub mod schedule;
 mod step;
+mod supervised;
 mod vicreg;
 mod views;
 
@@ -35,10 +36,12 @@ pub use parts::matching::Matching;
 pub use parts::{feature_std, infonce, matching};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use step::train_step;
+pub use supervised::{Classifier, Supervised, SupervisedConfig, mix_images, mix_targets, soft_cross_entropy};
 pub use views::ViewSettings;
 
 /// Every method, in the order of lists.
-pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG];
+pub const METHODS: &[&Recipe] =
+    &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &vicreg::VICREG, &supervised::SUPERVISED];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {

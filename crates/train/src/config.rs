@@ -252,8 +252,13 @@ impl RunConfig {
         Ok(self.own.get(name)?)
     }
 
-    /// What the method may ask of this run; `images` once they are known.
-    pub fn facts<'a>(&'a self, backbone: &'a BackboneConfig, images: Option<usize>) -> Facts<'a> {
+    /// What the method may ask of this run; images and their classes (0 without labels) once they are known.
+    pub fn facts<'a>(
+        &'a self,
+        backbone: &'a BackboneConfig,
+        images: Option<usize>,
+        classes: Option<usize>,
+    ) -> Facts<'a> {
         Facts {
             own: &self.own,
             views: &self.views,
@@ -261,13 +266,14 @@ impl RunConfig {
             batch_size: self.batch_size,
             accumulate: self.accumulate,
             images,
+            classes,
         }
     }
 
     /// What a person should know before deciding, with so many images.
     pub(crate) fn notes(&self, backbone: &BackboneConfig, images: usize) -> Vec<String> {
         let recipe = self.recipe();
-        let mut notes = (recipe.notes)(&self.facts(backbone, Some(images)));
+        let mut notes = (recipe.notes)(&self.facts(backbone, Some(images), None));
         if self.accumulate > 1 {
             let parts = self.accumulate;
             if recipe.needs.whole_batch {

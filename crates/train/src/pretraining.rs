@@ -55,7 +55,7 @@ impl Pretraining {
             return Err(TrainError::TooFewImages { images, batch: config.batch_size });
         }
         let (recipe, backbone) = (config.recipe(), config.backbone());
-        let facts = config.facts(&backbone, Some(images));
+        let facts = config.facts(&backbone, Some(images), Some(classes_of(source.as_ref())));
         recipe.check(&facts)?;
         let plan = config.view_plan();
         let loader = Loader::new(
@@ -345,6 +345,11 @@ pub(crate) fn views_on_gpu(choice: ViewsOn, plan: &ViewPlan, device: &Device) ->
         #[cfg(not(feature = "gpu"))]
         (ViewsOn::Auto, false) => Ok(false),
     }
+}
+
+/// Classes of the images, 0 where they have none: the largest number of one, and all below it.
+pub(crate) fn classes_of(source: &dyn Source) -> usize {
+    (0..source.len()).filter_map(|i| source.label(i)).max().map_or(0, |last| last as usize + 1)
 }
 
 /// CRC-32 of the names of all images, to know the data set again.

@@ -33,6 +33,21 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("views.local_scale", "share of the image's area in a local crop", "DINO"),
     ("views.local_crops", "local crops of each image; 0 where a method compares two views", "DINO"),
     ("views.blur_sigma_max", "largest sigma of the blur, pixels; 0: no blur", "DINO"),
+    (
+        "views.jitter",
+        "strength of brightness, contrast, saturation and hue jitter, of methods that leave it open; 0: none",
+        "VISSL, supervised: 0.4",
+    ),
+    (
+        "views.randaugment",
+        "magnitude of RandAugment, 0 to 10, of methods that leave it open; 0: none",
+        "DeiT, supervised: 9",
+    ),
+    (
+        "views.erase",
+        "probability of random erasing, of methods that leave it open; 0: none",
+        "DeiT, supervised: 0.25",
+    ),
     ("views.mean", "taken off each channel", "torchvision: ImageNet's"),
     ("views.std", "divides each channel", "torchvision: ImageNet's"),
     ("optim.optimizer", "adamw, sgd, lars, or larc", "each method's paper"),
