@@ -88,7 +88,8 @@ pub fn at(value: &Value, step: usize) -> f64 {
 /// The optimizer of a fixture.
 pub fn optim_of(f: &Fixture) -> OptimConfig {
     let number = |key: &str| f.config()[key].as_f64();
-    let base = OptimConfig { momentum: number("momentum").unwrap_or(0.9), clip_grad: 0.0, ..OptimConfig::default() };
+    let base =
+        OptimConfig { momentum: number("momentum").unwrap_or(0.9), clip_grad: 0.0, ..OptimConfig::default() };
     let lars_eta = number("eta").or(number("trust")).unwrap_or(base.lars_eta);
     let all = OptimConfig { decay_all: true, lars_eta, ..base.clone() };
     match f.config()["opt"].as_str().unwrap() {
@@ -99,9 +100,7 @@ pub fn optim_of(f: &Fixture) -> OptimConfig {
         }
         "larc" => OptimConfig { optimizer: OptimizerKind::Larc, ..all },
         "lars" => OptimConfig { optimizer: OptimizerKind::Lars, lars_eta, ..base },
-        "lars_classic" => {
-            OptimConfig { optimizer: OptimizerKind::Lars, lars_eta, lars_rate_inside: true, ..base }
-        }
+        "lars_classic" => OptimConfig { optimizer: OptimizerKind::Lars, lars_eta, lars_rate_inside: true, ..base },
         other => panic!("an optimizer nobody knows: {other}"),
     }
 }
@@ -156,7 +155,8 @@ impl Steps<'_> {
                 seed: 0,
             };
             let config = f.config();
-            let rates = StepRates { lr: at(&config["lr"], step), weight_decay: at(&config["wd"], step), clip: 0.0 };
+            let rates =
+                StepRates { lr: at(&config["lr"], step), weight_decay: at(&config["wd"], step), clip: 0.0 };
             lr_sum += rates.lr;
             method.before_step(&clock);
             let output = method.loss(&(self.batch)(step), &clock);
@@ -171,7 +171,8 @@ impl Steps<'_> {
             let mut sum = GradientSum::default();
             sum.add(gradients, 1.0);
             let optim = (&mut optimizer, &self.optim);
-            let update = Update { optimizer: optim.0, gradients: sum, rates: &rates, config: optim.1, clock: &clock };
+            let update =
+                Update { optimizer: optim.0, gradients: sum, rates: &rates, config: optim.1, clock: &clock };
             method.update(update);
             method.after_step(&clock);
             self.check_state(&method.state().unwrap(), step + 1, lr_sum);

@@ -117,7 +117,8 @@ impl MlpConfig {
                 (true, LastNorm::Plain) => Some((false, false)),
             };
             if let Some((scale, shift)) = norm {
-                entries.push(MlpEntry { op_linear: None, op_norm: Some(RowNorm::new(width[1], scale, shift, init)) });
+                entries
+                    .push(MlpEntry { op_linear: None, op_norm: Some(RowNorm::new(width[1], scale, shift, init)) });
             }
             if !last {
                 entries.push(MlpEntry { op_linear: None, op_norm: None });

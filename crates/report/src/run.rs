@@ -1,7 +1,6 @@
 //! The folder of a run, as far as it can be read.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -260,19 +259,5 @@ pub(crate) fn unix_s(time: SystemTime) -> f64 {
 /// # Errors
 /// When it cannot be written; the temporary file is removed.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        {
-            // Temporary files are private; a report is as readable as any other file of the run.
-            use std::os::unix::fs::PermissionsExt as _;
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.prefix(".ocelli-").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().map_err(|e| ReportError::io(path, "write the file", &e))
+    ocelli_data::files::write_whole(path, bytes, false).map_err(|e| ReportError::io(path, "write the file", &e))
 }

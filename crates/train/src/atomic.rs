@@ -1,40 +1,19 @@
-//! Files that appear whole: written under a temporary name, synced, and renamed.
+//! Files that appear whole, and what a killed process left of others.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
-use crate::TrainError;
+use ocelli_data::files::TEMPORARY;
+pub(crate) use ocelli_data::files::temporary_in;
 
-/// Start of the names of what is not whole yet, or about to go.
-pub(crate) const TEMPORARY: &str = ".ocelli-";
+use crate::TrainError;
 
 /// Writes a file under a temporary name beside it, syncs, and renames: readers see the old file or the whole new one.
 ///
 /// # Errors
 /// When it cannot be written; the temporary file is removed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut file = temporary_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().map_err(|e| TrainError::io(path, "write the file", &e))
-}
-
-/// A file under a name that shows it is not whole yet, readable by whoever may read what the user writes.
-pub(crate) fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    #[cfg(unix)]
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    // Less the user's mask.
-    #[cfg(unix)]
-    builder.permissions(permissions);
-    builder.tempfile_in(folder)
+    ocelli_data::files::write_whole(path, bytes, true).map_err(|e| TrainError::io(path, "write the file", &e))
 }
 
 /// Removes the files in `folder` that a killed process left half-written. A folder that is not there has none.

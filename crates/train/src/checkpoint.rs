@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 use crate::atomic::temporary_in;
+use crate::averages::Averages;
 use crate::config::ViewsOn;
 use crate::event::Best;
 use crate::fence::of_panic;
-use crate::means::Means;
 use crate::watch::Watch;
 
 const FORMAT: &str = "ocelli-checkpoint-2";
@@ -32,9 +32,9 @@ pub(crate) struct Position {
     /// Optimizer steps done of the epoch after those.
     pub step_in_epoch: usize,
     /// Figures of that epoch so far.
-    pub epoch_means: Means,
+    pub epoch_means: Averages,
     /// Figures since the last row of the metrics.
-    pub row_means: Means,
+    pub row_means: Averages,
     /// Wall time of that epoch so far, seconds.
     pub epoch_wall_s: f64,
     /// Processor time of that epoch so far, seconds.

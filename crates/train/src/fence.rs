@@ -149,7 +149,7 @@ mod tests {
         assert!(matches!(device_error("wgpu error: Parent device is lost"), TrainError::DeviceLost { .. }));
         assert!(matches!(device_error("something else"), TrainError::Device(_)));
         // Read back in a file of ours, which is where the library says that it happened.
-        assert!(matches!(judge(full, Some("crates/train/src/means.rs:27")), TrainError::OutOfMemory { .. }));
+        assert!(matches!(judge(full, Some("crates/train/src/averages.rs:27")), TrainError::OutOfMemory { .. }));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod atomic;
+mod averages;
 mod checkpoint;
 mod checkpoint_files;
 pub mod config;
@@ -14,7 +15,6 @@ mod features;
 mod fence;
 #[cfg(feature = "gpu")]
 pub mod gpu_views;
-mod means;
 mod pictures;
 mod pretraining;
 mod replace;

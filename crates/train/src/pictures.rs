@@ -139,7 +139,12 @@ impl Pictures {
     ///
     /// # Errors
     /// When values cannot be read from the device, are not finite, or a file cannot be written.
-    pub fn look(&self, encoder: &AnyBackbone, epochs_done: usize, folder: &Path) -> Result<(), TrainError> {
+    pub fn draw_network(
+        &self,
+        encoder: &AnyBackbone,
+        epochs_done: usize,
+        folder: &Path,
+    ) -> Result<(), TrainError> {
         match encoder {
             AnyBackbone::Vit(vit) => self.attention(vit, epochs_done, folder),
             AnyBackbone::ResNet(_) => self.features(encoder, epochs_done, folder),
@@ -414,7 +419,7 @@ mod tests {
         let pictures = Pictures::new(&config, &device, &scenes(16), None);
         let encoder = config.backbone().init(&mut Init::new(0, &device)).unwrap();
         pictures.views(folder.path()).unwrap();
-        pictures.look(&encoder, 3, folder.path()).unwrap();
+        pictures.draw_network(&encoder, 3, folder.path()).unwrap();
         let (images, map) =
             (open(&folder.path().join("features-images.png")), open(&folder.path().join("features-0003.png")));
         assert_eq!(images.dimensions(), map.dimensions(), "images and maps lie in the same places");

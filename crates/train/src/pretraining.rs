@@ -313,7 +313,7 @@ impl Task for Pretraining {
 
     fn draw(&self, folder: &Path, epochs_done: usize) -> Result<(), TrainError> {
         let views = if epochs_done == 0 { self.pictures.views(folder) } else { Ok(()) };
-        views.and_then(|()| self.pictures.look(&self.encoder()?, epochs_done, folder))
+        views.and_then(|()| self.pictures.draw_network(&self.encoder()?, epochs_done, folder))
     }
 }
 

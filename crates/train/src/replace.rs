@@ -7,8 +7,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ocelli_data::files::TEMPORARY;
+
 use crate::TrainError;
-use crate::atomic::{TEMPORARY, remove_half_written, remove_if_there};
+use crate::atomic::{remove_half_written, remove_if_there};
 use crate::checkpoint_files::{CHECKPOINTS, CheckpointFile};
 
 /// The figures, a row a line.
@@ -38,7 +40,7 @@ pub(crate) enum Found {
 }
 
 /// Looks for a run at `root`.
-pub(crate) fn look(root: &Path) -> Found {
+pub(crate) fn what_is_at(root: &Path) -> Found {
     let manifest: Option<serde_json::Value> =
         fs::read(root.join(MANIFEST)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let is_described = manifest.is_some_and(|m| m.get("ocelli").is_some());

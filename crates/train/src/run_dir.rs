@@ -85,7 +85,7 @@ impl RunDir {
         let lock = lock(root)?;
         replace::finish(root)?;
         check_free(root, overwrite)?;
-        match replace::look(root) {
+        match replace::what_is_at(root) {
             Found::Run => replace::remove_run(root)?,
             // Of a start that was killed before it was a run.
             Found::Nothing | Found::Other(_) => remove_if_there(&root.join(MANIFEST))?,
@@ -277,7 +277,7 @@ impl RunDir {
 
 /// Refuses a folder with something in it that must not be replaced.
 fn check_free(root: &Path, overwrite: bool) -> Result<(), TrainError> {
-    let reason = match replace::look(root) {
+    let reason = match replace::what_is_at(root) {
         Found::Run if !overwrite => {
             "there is a run here already; --overwrite replaces it, `ocelli pretrain --resume` goes \
                                      on with it, or choose another --out"

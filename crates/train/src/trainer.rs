@@ -11,10 +11,10 @@ use burn::tensor::Device;
 use ocelli_data::Source;
 use ocelli_models::AnyBackbone;
 
+use crate::averages::Averages;
 use crate::checkpoint::{Position, Writer};
 use crate::event::{Best, RunShape};
 use crate::fence::fenced;
-use crate::means::Means;
 use crate::task::{Cadence, Declared, Scores, Size, Task};
 use crate::{EpochFigures, Event, Pretraining, RunConfig, RunDir, TrainError};
 use epoch::EpochEnd;
@@ -251,7 +251,7 @@ impl<T: Task> Trainer<T> {
     fn next_epoch(&mut self, epochs_done: usize) {
         let position = &mut self.position;
         (position.epochs_done, position.step_in_epoch) = (epochs_done, 0);
-        (position.epoch_means, position.row_means) = (Means::default(), Means::default());
+        (position.epoch_means, position.row_means) = (Averages::default(), Averages::default());
         (position.epoch_wall_s, position.epoch_cpu_s) = (0.0, 0.0);
     }
 }

@@ -11,6 +11,7 @@ mod open;
 mod prefetch;
 mod samples;
 mod understood;
+mod whole;
 
 pub use cifar::CifarSource;
 pub use decode::{DecodeLimits, decode_bytes, decode_file};
@@ -20,3 +21,4 @@ pub use loader::{DrawnView, EpochIter, Loader, LoaderConfig, ViewBatch, ViewGrou
 pub use open::{DataSet, open_data, open_source, open_split};
 pub use samples::BadFile;
 pub use understood::{LeftOut, PartInfo, Understood};
+pub use whole::{TEMPORARY, temporary_in, write_whole};

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Listen, Trainer};
+use crate::averages::{Averages, Unread};
 use crate::event::Figures;
 use crate::fence::fenced;
-use crate::means::{Means, Unread};
 use crate::task::{Rates, Task};
 use crate::watch::OnCollapse;
 use crate::{EpochFigures, Event, RunDir, StepFigures, TrainError};
@@ -123,7 +123,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Means by the figures' names.
-    fn named(&self, means: &Means) -> Figures {
+    fn named(&self, means: &Averages) -> Figures {
         self.declared.figures.iter().enumerate().map(|(i, f)| (f.name, means.mean(i))).collect()
     }
 

@@ -33,7 +33,7 @@ impl Unread {
 
 /// Sums and maxima of figures over some steps.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Means {
+pub(crate) struct Averages {
     #[serde(serialize_with = "to_bits", deserialize_with = "from_bits")]
     sum: Vec<f64>,
     #[serde(serialize_with = "to_bits", deserialize_with = "from_bits")]
@@ -41,7 +41,7 @@ pub(crate) struct Means {
     n: usize,
 }
 
-impl Means {
+impl Averages {
     /// Adds one step.
     pub fn add(&mut self, row: &[f32]) {
         self.sum.resize(row.len(), 0.0);
@@ -84,11 +84,11 @@ mod tests {
 
     #[test]
     fn sums_survive_text_bit_for_bit() {
-        let mut means = Means::default();
+        let mut means = Averages::default();
         for i in 0..100 {
             means.add(&[0.1 * i as f32, 1.0 / 3.0, f32::MIN_POSITIVE, 1e30, 0.7, 0.0]);
         }
         let text = serde_json::to_string(&means).unwrap();
-        assert_eq!(serde_json::from_str::<Means>(&text).unwrap(), means);
+        assert_eq!(serde_json::from_str::<Averages>(&text).unwrap(), means);
     }
 }
