@@ -1,24 +1,39 @@
-//! `ocelli pretrain --dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
+//! `--dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
 
-use ocelli::data::Source;
 use ocelli::methods::schedule::LrSchedule;
-use ocelli::train::{Labelled, RunConfig, Task as _, Trainer};
+use ocelli::train::{RunConfig, Task, Trainer};
+use serde_json::{Map, Value, json};
 
-use super::pretrain::Run;
 use super::progress::duration;
+use super::run::Run;
 
 /// Steps measured after the first.
 const MEASURED: usize = 3;
 
-/// Prints the plan; writes nothing.
-pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
-    let (config, source): (&RunConfig, &dyn Source) = (run.config, run.source.as_ref());
-    let mut trainer = Trainer::new(config, &run.device.device, run.source, run.test)?;
+/// What a task evaluates.
+pub struct Evaluated {
+    /// What is measured on what, or why nothing is.
+    pub what: Result<String, String>,
+    /// What takes the memory.
+    pub takes: &'static str,
+}
+
+/// Prints the plan, as lines or as JSON; writes nothing.
+pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: Evaluated) -> anyhow::Result<()> {
+    let config: &RunConfig = run.config;
     let shape = trainer.shape();
     let steps = shape.steps_per_epoch * shape.epochs;
-    let line = |name: &str, text: String| println!("  {name:<11}{text}");
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    let mut line = |name, text: String| {
+        if !run.json {
+            println!("  {name:<11}{text}");
+        }
+        lines.push((name, text));
+    };
 
-    println!("plan (nothing is written)");
+    if !run.json {
+        println!("plan (nothing is written)");
+    }
     let recipe = config.recipe();
     line(
         "method",
@@ -34,7 +49,7 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     for note in &shape.declared.notes {
         line("note", note.clone());
     }
-    line("data", data(run, source));
+    line("data", data(run, shape.images, &evaluated));
     line("device", format!("{} ({})", run.device.name, run.device.reason));
     line("views", views(config));
     let micro = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
@@ -60,10 +75,7 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     line("memory", memory);
     match trainer.evaluation_bytes() {
         0 => {}
-        more => line(
-            "evaluation",
-            format!("at most {} beside that, for k-NN of features and of small pixels", bytes(more as f64)),
-        ),
+        more => line("evaluation", format!("at most {} beside that, for {}", bytes(more as f64), evaluated.takes)),
     }
     let epoch_s = measured.step_s * shape.steps_per_epoch as f64;
     line(
@@ -91,26 +103,40 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
             config.log.keep_checkpoints
         ),
     );
+    if run.json {
+        let mut plan: Map<String, Value> =
+            lines.iter().map(|(name, text)| ((*name).to_owned(), text.as_str().into())).collect();
+        let numbers = json!({
+            "task": shape.declared.task,
+            "method": config.recipe().name,
+            "arch": config.arch.to_string(),
+            "images": shape.images,
+            "epochs": shape.epochs,
+            "steps_per_epoch": shape.steps_per_epoch,
+            "batch_size": config.batch_size,
+            "backbone_parameters": shape.backbone_parameters,
+            "head_parameters": shape.head_parameters,
+            "step_s": measured.step_s,
+            "state_bytes": trainer.state_bytes(),
+            "checkpoint_bytes": trainer.checkpoint_bytes(),
+            "evaluation_bytes": trainer.evaluation_bytes(),
+        });
+        plan.insert("numbers".into(), numbers);
+        plan.insert("understood".into(), run.understood.clone());
+        println!("{:#}", Value::Object(plan));
+    }
     Ok(())
 }
 
-fn data(run: &Run<'_>, source: &dyn Source) -> String {
-    let measured = match Labelled::of(run.source, run.test, &run.config.eval) {
-        Some(l) if run.config.eval.every_epochs > 0 => {
-            format!(
-                "; k-NN with {} held out, {} classes, every {} epochs",
-                l.test.1.len(),
-                l.classes,
-                run.config.eval.every_epochs
-            )
+fn data(run: &Run<'_>, images: usize, evaluated: &Evaluated) -> String {
+    let measured = match &evaluated.what {
+        Ok(what) if run.config.eval.every_epochs > 0 => {
+            format!("; {what}, every {} epochs", run.config.eval.every_epochs)
         }
-        Some(_) => "; labelled, but eval.every_epochs is 0".to_owned(),
-        None => match run.understood.why_no_knn() {
-            Some(why) => format!("; {why}"),
-            None => "; no k-NN during the run: too few labelled images".to_owned(),
-        },
+        Ok(_) => "; labelled, but eval.every_epochs is 0".to_owned(),
+        Err(why) => format!("; {why}"),
     };
-    format!("{}: {} images{measured}", run.data, source.len())
+    format!("{}: {images} images{measured}", run.data)
 }
 
 fn views(config: &RunConfig) -> String {
@@ -133,7 +159,7 @@ fn share([low, high]: [f32; 2]) -> String {
     format!("{:.0} to {:.0} %", 100.0 * low, 100.0 * high)
 }
 
-fn schedules(config: &RunConfig, trainer: &Trainer, steps_per_epoch: usize) -> String {
+fn schedules<T: Task>(config: &RunConfig, trainer: &Trainer<T>, steps_per_epoch: usize) -> String {
     let o = &config.optim;
     let total = config.epochs * steps_per_epoch;
     let lr = LrSchedule::new(o, config.peak_lr(), steps_per_epoch, config.epochs);

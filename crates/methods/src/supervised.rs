@@ -137,6 +137,7 @@ clip_grad = 0.0
         "supervised-r50": "ResNet-50 with labels, 105 epochs, batch 256 (VISSL: top-1 75.45; the 79.3 of DINO's table is another, stronger recipe)",
         "supervised-vit-s16": "DeiT-S, a ViT-S/16 with labels, 300 epochs, batch 1024 (published: top-1 79.9; in DINO's table linear 79.8, k-NN 79.8)",
         "supervised-vit-b16": "DeiT-B, a ViT-B/16 with labels, 300 epochs, batch 1024 (published: top-1 81.8)",
+        "finetune": "what `ocelli finetune classification` trains with: DeiT's recipe from pre-trained weights",
         "supervised-laptop": "with labels, a narrow ResNet-18 on 48 px views, on a CPU",
     ],
     figures: FIGURES,
@@ -315,7 +316,8 @@ impl<B: Backbone> Supervised<B> {
         let net = build(&mut Init::new(seed, &device.clone().autodiff())).map_err(Into::into)?;
         let classes = net.classes();
         check_value(classes >= 2, "classes", "2 or more", classes)?;
-        let layers = params::collect(&net).iter().filter_map(|p| layer_of(&p.name)).max().map_or(0, |last| last + 1);
+        let layers =
+            params::collect(&net).iter().filter_map(|p| layer_of(&p.name)).max().map_or(0, |last| last + 1);
         Ok(Self { config: config.clone(), net: Trained::new(net), classes, layers })
     }
 
@@ -420,8 +422,8 @@ mod tests {
     use ocelli_models::Arch;
 
     use super::*;
-    use crate::train_step;
     use crate::optim::{OptimConfig, Optimizer, OptimizerKind, StepRates};
+    use crate::train_step;
 
     fn pixels(batch: usize, side: usize) -> Vec<f32> {
         (0..batch * 3 * side * side).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect()
@@ -435,9 +437,14 @@ mod tests {
     fn batches_are_mixed_on_the_device_as_on_the_host() {
         let cut = |top, left, height, width| Some(CropBox { top, left, height, width });
         for batch in [1, 4, 5] {
-            for (lambda, cut) in
-                [(1.0, None), (0.3, None), (0.0, None), (0.75, cut(1, 2, 3, 3)), (1.0, cut(4, 4, 0, 2)), (0.0, cut(0, 0, 6, 6))]
-            {
+            for (lambda, cut) in [
+                (1.0, None),
+                (0.3, None),
+                (0.0, None),
+                (0.75, cut(1, 2, 3, 3)),
+                (1.0, cut(4, 4, 0, 2)),
+                (0.0, cut(0, 0, 6, 6)),
+            ] {
                 let draw = MixDraw { lambda, cut };
                 let mut host = pixels(batch, 6);
                 let found = mix_images(tensor(&host, [batch, 3, 6, 6]), &draw);
@@ -503,7 +510,14 @@ mod tests {
                 let (a, b) = (before.get(name).unwrap(), after.get(name).unwrap());
                 a.values.iter().zip(&b.values).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>()
             };
-            ["head.bias", "backbone.norm.bias", "backbone.blocks.1.mlp.fc2.bias", "backbone.blocks.0.mlp.fc2.bias", "backbone.pos_embed"].map(of)
+            [
+                "head.bias",
+                "backbone.norm.bias",
+                "backbone.blocks.1.mlp.fc2.bias",
+                "backbone.blocks.0.mlp.fc2.bias",
+                "backbone.pos_embed",
+            ]
+            .map(of)
         };
         let (alike, falling) = (moved(1.0), moved(0.5));
         for (i, share) in [1.0, 1.0, 0.5, 0.25, 0.125].into_iter().enumerate() {

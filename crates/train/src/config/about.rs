@@ -8,6 +8,7 @@ use super::{ConfigError, RunConfig};
 /// Key, meaning, source of the default. *DINO*, *MoCo*, *DenseCL*: the reference's default or its paper; *torchvision*:
 /// the reference takes it from there; *Ocelli*: no published value, or a matter of taste.
 const KEYS: &[(&str, &str, &str)] = &[
+    ("task", "what the run is: pretraining, or classification (fine-tuning)", "Ocelli"),
     ("method", "what is trained; the other defaults are its own", "Ocelli"),
     ("arch", "backbone: a Vision Transformer, or a ResNet, as the method allows", "each method's paper"),
     ("init_from", "weights to start from; empty: random", "DINO"),
