@@ -9,7 +9,7 @@ use ocelli::models::weights::preprocessing::{EvalSize, Preprocessing, Told};
 use ocelli::models::{BackboneConfig, ResNetConfig};
 use ocelli::train::config::{TaskKind, resolve, resolve_over};
 use ocelli::train::device::Chosen;
-use ocelli::train::{CLASSIFIER_FILE, Classification, ClassifiedData, Loaded, Loading, RunConfig, Trainer};
+use ocelli::train::{CLASSIFIER_FILE, Classification, ClassifiedData, Loaded, Loading, Trainer};
 use serde_json::{Value, json};
 
 use super::opening::{self, NormaliseArgs, SizeArgs};

@@ -141,13 +141,19 @@ impl Classification {
     /// The classifier in timm's names (`head`) or torchvision's (`fc`), with what is known of it.
     fn weights(&self, best: &Best) -> Result<StateDict, TrainError> {
         let (config, net) = (self.steps.config(), self.classifier()?);
-        let mut state = StateDict::default();
-        state.add_module("", &net.backbone)?;
         let head = match self.steps.backbone().kind() {
             BackboneKind::Vit => "head.",
             BackboneKind::ResNet => "fc.",
         };
-        state.add_module(head, &net.head)?;
+        let mut state = StateDict::default();
+        state.add_module("", &net)?;
+        for (name, _) in &mut state.tensors {
+            if let Some(own) = name.strip_prefix("backbone.") {
+                *name = own.to_owned();
+            } else if let Some(own) = name.strip_prefix("head.") {
+                *name = format!("{head}{own}");
+            }
+        }
         let said = [
             ("format", "pt".to_owned()),
             ("producer", concat!("ocelli ", env!("CARGO_PKG_VERSION")).to_owned()),
