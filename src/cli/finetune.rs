@@ -21,12 +21,14 @@ use super::run::{Run, RunArgs, quoted, tell};
 #[derive(Subcommand)]
 pub enum FinetuneCommand {
     /// Train a backbone and a linear classifier on labelled images
+    ///
+    /// Both are trained together, from pre-trained weights: AdamW, label smoothing, mixup, cutmix, RandAugment and random
+    /// erasing, as DeiT does and DINO transfers by. The best classifier is kept in the run's folder as
+    /// classifier.safetensors.
     Classification(ClassificationArgs),
 }
 
-/// Train a pre-trained backbone and a linear classifier together on labelled images: AdamW, label smoothing, mixup, cutmix,
-/// RandAugment and random erasing, as DeiT does and DINO transfers by. The best classifier is kept in the run's folder as
-/// classifier.safetensors.
+/// Flags of `ocelli finetune classification`.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli finetune classification --weights runs/first --data flowers --out runs/flowers\n  ocelli finetune classification --weights dino_deitsmall16_pretrain.pth --data flowers --out runs/flowers --epochs 50 --set supervised.layer_decay=0.75\n  ocelli finetune classification --weights random:resnet-50 --data flowers --out runs/scratch\n\nflowers holds a folder per class, or train and val with those in them; without val every tenth image is held out. Values come from --preset (finetune), which is fitted to weights and data, then --config, then the other flags and --set."

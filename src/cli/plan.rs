@@ -130,9 +130,10 @@ pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: Evaluate
 
 fn data(run: &Run<'_>, images: usize, evaluated: &Evaluated) -> String {
     let measured = match &evaluated.what {
-        Ok(what) if run.config.eval.every_epochs > 0 => {
-            format!("; {what}, every {} epochs", run.config.eval.every_epochs)
-        }
+        Ok(what) if run.config.eval.every_epochs > 0 => match run.config.eval.every_epochs {
+            1 => format!("; {what}, after every epoch"),
+            every => format!("; {what}, every {every} epochs"),
+        },
         Ok(_) => "; labelled, but eval.every_epochs is 0".to_owned(),
         Err(why) => format!("; {why}"),
     };
@@ -147,7 +148,11 @@ fn views(config: &RunConfig) -> String {
         format!(
             "{}{} of {size_px} px ({} of the area, {cells} {})",
             range.len(),
-            if i == 0 { " crops" } else { "" },
+            match (i, range.len()) {
+                (0, 1) => " crop",
+                (0, _) => " crops",
+                _ => "",
+            },
             share(first.scale),
             if backbone.cell_name() == "patch" { "patches" } else { "cells" }
         )

@@ -62,7 +62,7 @@ fn from_weights_to_a_classifier_and_the_same_in_two_parts() {
     let finished = told.iter().find(|r| r["event"] == "finished").unwrap();
     assert_eq!(finished["best"]["accuracy"], best);
     let page = fs::read_to_string(at("whole").join("report.html")).unwrap();
-    for words in ["Top-1 accuracy", "Top-5 accuracy", "Top-1 of the batch", "supervised"] {
+    for words in ["Top-1 accuracy", "Best top-1 accuracy", "Top-5 accuracy", "Top-1 of the batch", "supervised"] {
         assert!(page.contains(words), "{words}");
     }
 
