@@ -8,6 +8,7 @@ mod devices;
 mod embed;
 mod export;
 mod fault;
+mod finetune;
 mod images;
 mod knn;
 mod matches;
@@ -18,6 +19,7 @@ mod presets;
 mod pretrain;
 mod progress;
 mod report;
+mod run;
 mod runs;
 mod serve;
 mod table;
@@ -31,6 +33,7 @@ use std::sync::OnceLock;
 use clap::{Args, Parser, Subcommand};
 use ocelli::data::DataError;
 use ocelli::kernels::{Mode, set_mode};
+use ocelli::train::config::TaskKind;
 use ocelli::train::device::{self, Chosen, DeviceChoice};
 use ocelli::train::{TrainError, catch_panics, of_data, record_panics};
 
@@ -53,6 +56,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Pre-train a network on a folder of images
     Pretrain(pretrain::PretrainArgs),
+    #[command(subcommand)]
+    Finetune(finetune::FinetuneCommand),
     /// Write the report of a run: one HTML file with its curves and pictures
     Report(report::ReportArgs),
     /// List the runs below a folder, or compare some of them
@@ -200,6 +205,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
+        Command::Finetune(command) => finetune::run(&command),
         Command::Report(args) => report::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Table(args) => table::run(&args),
@@ -221,13 +227,14 @@ fn run(command: Command) -> anyhow::Result<()> {
 /// A run that was asked to stop, and did.
 #[derive(Debug)]
 struct Interrupted {
+    task: TaskKind,
     out: PathBuf,
 }
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let out = self.out.display();
-        write!(f, "everything is saved; to go on exactly from here: ocelli pretrain --resume --out {out}")
+        let (command, out) = (self.task.command(), self.out.display());
+        write!(f, "everything is saved; to go on exactly from here: ocelli {command} --resume --out {out}")
     }
 }
 
@@ -236,6 +243,7 @@ impl std::error::Error for Interrupted {}
 /// A run that ended before its time, and what is left of it.
 #[derive(Debug)]
 struct Failed {
+    task: TaskKind,
     error: TrainError,
     last: Option<String>,
     out: PathBuf,
@@ -256,15 +264,15 @@ impl fmt::Display for Failed {
             None => write!(f, "{error}"),
             Some(last) if self.repeats() => write!(
                 f,
-                "{error}\nthe last good checkpoint is {}; to begin anew from its weights with other settings: ocelli \
-                 pretrain --init-from {} --out NEW ...",
+                "{error}\nthe last good checkpoint is {}; to begin anew from its weights with other settings: {}",
                 self.out.join(last).display(),
-                self.out.join(last).display()
+                run::anew(self.task, &self.out.join(last).display().to_string())
             ),
             Some(last) => {
                 write!(
                     f,
-                    "{error}\nthe last checkpoint is {last}; to go on from it: ocelli pretrain --resume --out {out}"
+                    "{error}\nthe last checkpoint is {last}; to go on from it: ocelli {} --resume --out {out}",
+                    self.task.command()
                 )
             }
         }

@@ -1,28 +1,62 @@
-//! `ocelli pretrain --dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
+//! `--dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
 
-use ocelli::data::Source;
 use ocelli::methods::schedule::LrSchedule;
 use ocelli::train::memory::{Needs, gb, peak_resident};
-use ocelli::train::{Labelled, Pretraining, RunConfig, Task as _, TrainError, Trainer};
+use ocelli::train::{RunConfig, Task, Trainer};
+use serde_json::{Map, Value, json};
 
-use super::pretrain::Run;
 use super::progress::duration;
+use super::run::Run;
 
 /// Steps measured after the first.
 const MEASURED: usize = 3;
 
-/// Prints the plan; writes nothing.
-pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
-    let (config, source): (&RunConfig, &dyn Source) = (run.config, run.source.as_ref());
-    Pretraining::check(config, source.len())?;
-    let memory = run.device.memory;
-    let available = memory.available();
-    if let Err(error) = memory.check_beside(&Needs::training(config), available) {
-        return too_large(run, error);
+/// Refuses a run for which there is not enough memory before anything is built, and says what it would take.
+///
+/// # Errors
+/// When there is not enough.
+pub fn check_memory(run: &Run<'_>) -> anyhow::Result<()> {
+    let (config, memory) = (run.config, run.device.memory);
+    let needs = Needs::training(config);
+    let Err(error) = memory.check_beside(&needs, memory.available()) else { return Ok(()) };
+    if !run.json {
+        let line = |name: &str, text: String| println!("  {name:<11}{text}");
+        println!("plan (nothing is written, and nothing was built or measured: there is not enough memory)");
+        let (recipe, parameters) = (config.recipe(), config.backbone().num_parameters() as f64 / 1e6);
+        let method = format!("{} ({}) with {}", recipe.title, recipe.name, config.arch);
+        line("method", format!("{method}: backbone {parameters:.2} M parameters"));
+        line("device", format!("{} ({})", run.device.name, run.device.reason));
+        line("views", views(config));
+        line("memory", format!("{} at least, without head and momentum network: {}", gb(needs.bytes), needs.what));
     }
-    let mut trainer = Trainer::new(config, &run.device.device, run.source, run.test)?;
+    Err(error.into())
+}
+
+/// What a task evaluates.
+pub struct Evaluated {
+    /// What is measured on what, or why nothing is.
+    pub what: Result<String, String>,
+    /// What takes the memory.
+    pub takes: &'static str,
+}
+
+/// Prints the plan, as lines or as JSON; writes nothing.
+pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: Evaluated) -> anyhow::Result<()> {
+    let config: &RunConfig = run.config;
+    let (memory, available) = (run.device.memory, run.device.memory.available());
     let shape = trainer.shape();
-    println!("plan (nothing is written)");
+    let steps = shape.steps_per_epoch * shape.epochs;
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    let mut line = |name, text: String| {
+        if !run.json {
+            println!("  {name:<11}{text}");
+        }
+        lines.push((name, text));
+    };
+
+    if !run.json {
+        println!("plan (nothing is written)");
+    }
     let recipe = config.recipe();
     line(
         "method",
@@ -38,7 +72,17 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     for note in &shape.declared.notes {
         line("note", note.clone());
     }
-    known(run);
+    line("data", data(run, shape.images, &evaluated));
+    line("device", format!("{} ({})", run.device.name, run.device.reason));
+    line("views", views(config));
+    let micro = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
+    line(
+        "steps",
+        format!(
+            "{} images each{micro}; {} an epoch, {} epochs, {steps} in all",
+            config.batch_size, shape.steps_per_epoch, shape.epochs
+        ),
+    );
     line("schedules", schedules(config, &trainer, shape.steps_per_epoch));
 
     let needs = Needs::training_with(config, trainer.state_bytes() as u64);
@@ -59,10 +103,7 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     line("memory", takes);
     match trainer.evaluation_bytes() {
         0 => {}
-        more => line(
-            "evaluation",
-            format!("at most {} beside that, for k-NN of features and of small pixels", bytes(more as f64)),
-        ),
+        more => line("evaluation", format!("at most {} beside that, for {}", bytes(more as f64), evaluated.takes)),
     }
     let epoch_s = measured.step_s * shape.steps_per_epoch as f64;
     line(
@@ -90,70 +131,41 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
             config.log.keep_checkpoints
         ),
     );
+    if run.json {
+        let mut plan: Map<String, Value> =
+            lines.iter().map(|(name, text)| ((*name).to_owned(), text.as_str().into())).collect();
+        let numbers = json!({
+            "task": shape.declared.task,
+            "method": config.recipe().name,
+            "arch": config.arch.to_string(),
+            "images": shape.images,
+            "epochs": shape.epochs,
+            "steps_per_epoch": shape.steps_per_epoch,
+            "batch_size": config.batch_size,
+            "backbone_parameters": shape.backbone_parameters,
+            "head_parameters": shape.head_parameters,
+            "step_s": measured.step_s,
+            "state_bytes": trainer.state_bytes(),
+            "checkpoint_bytes": trainer.checkpoint_bytes(),
+            "evaluation_bytes": trainer.evaluation_bytes(),
+        });
+        plan.insert("numbers".into(), numbers);
+        plan.insert("understood".into(), run.understood.clone());
+        println!("{:#}", Value::Object(plan));
+    }
     Ok(())
 }
 
-fn line(name: &str, text: String) {
-    println!("  {name:<11}{text}");
-}
-
-/// What is known before anything is built.
-fn known(run: &Run<'_>) {
-    let config = run.config;
-    line("data", data(run, run.source.as_ref()));
-    line("device", format!("{} ({})", run.device.name, run.device.reason));
-    line("views", views(config));
-    let micro = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
-    let an_epoch = run.source.len() / config.batch_size;
-    line(
-        "steps",
-        format!(
-            "{} images each{micro}; {an_epoch} an epoch, {} epochs, {} in all",
-            config.batch_size,
-            config.epochs,
-            an_epoch * config.epochs
-        ),
-    );
-}
-
-/// The plan of a run for which there is not enough memory: what it would take, and nothing is built.
-fn too_large(run: &Run<'_>, error: TrainError) -> anyhow::Result<()> {
-    let config = run.config;
-    println!("plan (nothing is written, and nothing was built or measured: there is not enough memory)");
-    let recipe = config.recipe();
-    line(
-        "method",
-        format!(
-            "{} ({}) with {}: backbone {:.2} M parameters",
-            recipe.title,
-            recipe.name,
-            config.arch,
-            config.backbone().num_parameters() as f64 / 1e6
-        ),
-    );
-    known(run);
-    let needs = Needs::training(config);
-    line("memory", format!("{} at least, without head and momentum network: {}", gb(needs.bytes), needs.what));
-    Err(error.into())
-}
-
-fn data(run: &Run<'_>, source: &dyn Source) -> String {
-    let measured = match Labelled::of(run.source, run.test, &run.config.eval) {
-        Some(l) if run.config.eval.every_epochs > 0 => {
-            format!(
-                "; k-NN with {} held out, {} classes, every {} epochs",
-                l.test.1.len(),
-                l.classes,
-                run.config.eval.every_epochs
-            )
-        }
-        Some(_) => "; labelled, but eval.every_epochs is 0".to_owned(),
-        None => match run.understood.why_no_knn() {
-            Some(why) => format!("; {why}"),
-            None => "; no k-NN during the run: too few labelled images".to_owned(),
+fn data(run: &Run<'_>, images: usize, evaluated: &Evaluated) -> String {
+    let measured = match &evaluated.what {
+        Ok(what) if run.config.eval.every_epochs > 0 => match run.config.eval.every_epochs {
+            1 => format!("; {what}, after every epoch"),
+            every => format!("; {what}, every {every} epochs"),
         },
+        Ok(_) => "; labelled, but eval.every_epochs is 0".to_owned(),
+        Err(why) => format!("; {why}"),
     };
-    format!("{}: {} images{measured}", run.data, source.len())
+    format!("{}: {images} images{measured}", run.data)
 }
 
 fn views(config: &RunConfig) -> String {
@@ -164,7 +176,11 @@ fn views(config: &RunConfig) -> String {
         format!(
             "{}{} of {size_px} px ({} of the area, {cells} {})",
             range.len(),
-            if i == 0 { " crops" } else { "" },
+            match (i, range.len()) {
+                (0, 1) => " crop",
+                (0, _) => " crops",
+                _ => "",
+            },
             share(first.scale),
             if backbone.cell_name() == "patch" { "patches" } else { "cells" }
         )
@@ -176,7 +192,7 @@ fn share([low, high]: [f32; 2]) -> String {
     format!("{:.0} to {:.0} %", 100.0 * low, 100.0 * high)
 }
 
-fn schedules(config: &RunConfig, trainer: &Trainer, steps_per_epoch: usize) -> String {
+fn schedules<T: Task>(config: &RunConfig, trainer: &Trainer<T>, steps_per_epoch: usize) -> String {
     let o = &config.optim;
     let total = config.epochs * steps_per_epoch;
     let lr = LrSchedule::new(o, config.peak_lr(), steps_per_epoch, config.epochs);

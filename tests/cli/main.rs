@@ -5,6 +5,7 @@ mod bad_input;
 #[path = "../support/command.rs"]
 mod command;
 mod data;
+mod finetune;
 mod matching;
 mod report;
 mod resume;

@@ -8,6 +8,7 @@ mod moco_vit;
 mod obow;
 mod recipes;
 mod simclr;
+mod supervised;
 mod swav;
 
 use burn::module::Module;

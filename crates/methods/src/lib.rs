@@ -27,6 +27,7 @@ mod recipe;
 pub mod schedule;
 mod simclr;
 mod step;
+mod supervised;
 mod swav;
 mod vicreg;
 mod views;
@@ -52,6 +53,7 @@ pub use published::{
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use simclr::{Simclr, SimclrConfig};
 pub use step::train_step;
+pub use supervised::{Classifier, Supervised, SupervisedConfig, mix_images, mix_targets, soft_cross_entropy};
 pub use swav::{Swav, SwavConfig, SwavNet, SwavOutputs};
 pub use vicreg::{Vicreg, VicregConfig};
 pub use views::ViewSettings;
@@ -69,6 +71,7 @@ pub const METHODS: &[&Recipe] = &[
     &obow::OBOW,
     &deepcluster::DEEPCLUSTER,
     &swav::SWAV,
+    &supervised::SUPERVISED,
 ];
 
 /// The recipe of a method by name.

@@ -96,6 +96,17 @@ pub enum MethodError {
     /// A section that cannot be read.
     #[error("section {0}: {1}")]
     Section(String, String),
+    /// A data set without the labels that the method learns from.
+    #[error(
+        "{method} learns from labels: expected training images of two classes or more, in a folder for each, found {}",
+        if *classes == 0 { "images without classes" } else { "one class" }
+    )]
+    Labels {
+        /// The method in words.
+        method: &'static str,
+        /// Classes that were found, 0 or 1.
+        classes: usize,
+    },
     /// State without something it must have.
     #[error("the checkpoint has no {0}")]
     Missing(&'static str),

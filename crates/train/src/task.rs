@@ -14,6 +14,7 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::config::{LogConfig, ViewsOn};
+use crate::event::Best;
 use crate::watch::WatchConfig;
 use crate::{Event, Figures, KnnFigures, TrainError};
 
@@ -194,6 +195,14 @@ pub trait Task {
     /// # Errors
     /// When images cannot be read, or figures are not finite.
     fn evaluate(&mut self) -> Result<Scores, TrainError>;
+
+    /// Keeps the network as it is in the folder of the run: it is the best so far. Nothing where checkpoints are enough.
+    ///
+    /// # Errors
+    /// When values cannot be read or a file not written.
+    fn keep(&self, _folder: &Path, _best: &Best) -> Result<(), TrainError> {
+        Ok(())
+    }
 
     /// Bytes an evaluation takes beside the network's own, at most; 0 where there is none.
     fn evaluation_bytes(&self) -> usize;
