@@ -9,7 +9,7 @@ use ocelli_data::{
 };
 use ocelli_models::contrast_head::linear_mlp;
 use ocelli_models::mlp::{LinearInit, Mlp, forward_mlp};
-use ocelli_models::weights::StateDict;
+use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Linear, Mode};
 use serde::{Deserialize, Serialize};
 
