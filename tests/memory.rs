@@ -112,5 +112,35 @@ fn three_hundred_steps_keep_their_memory() {
     if on_gpu() {
         return;
     }
+    growth(
+        "densecl-laptop",
+        &[
+            "loader.prefetch=1",
+            "epochs=6",
+            "batch_size=8",
+            "moco.queue=320",
+            "arch=resnet-18c4",
+            "views.global_size_px=32",
+            // A head that outweighs the batches.
+            "moco.hidden_dim=4096",
+            "eval.every_epochs=0",
+        ],
+    );
+    growth(
+        "obow-laptop",
+        &[
+            "loader.prefetch=1",
+            "epochs=6",
+            "batch_size=8",
+            "optim.warmup_epochs=1",
+            "arch=resnet-18c4",
+            "views.global_size_px=24",
+            "views.local_size_px=16",
+            // Vocabularies and predictors that outweigh the batches.
+            "obow.words=2048",
+            "obow.hidden_dim=4096",
+            "eval.every_epochs=0",
+        ],
+    );
     methods_keep_their_memory();
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::report::{now, write_page};
 
 /// Folders below the given one that are looked into.
-const DEPTH: usize = 4;
+pub const DEPTH: usize = 4;
 
 /// List the runs below a folder, or compare some of them: what differs in their configurations, and what they came to.
 #[derive(Args)]
@@ -73,7 +73,7 @@ fn list(args: &RunsArgs) -> anyhow::Result<()> {
 }
 
 /// The path below the folder that was listed.
-fn name(path: &Path, root: &Path) -> String {
+pub fn name(path: &Path, root: &Path) -> String {
     match path.strip_prefix(root) {
         Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
         _ => path.display().to_string(),
@@ -164,7 +164,7 @@ fn compare(args: &RunsArgs) -> anyhow::Result<()> {
 }
 
 /// Columns as wide as their widest text.
-fn print(header: Vec<String>, lines: Vec<Vec<String>>) {
+pub fn print(header: Vec<String>, lines: Vec<Vec<String>>) {
     let table: Vec<Vec<String>> =
         std::iter::once(header).chain(lines).map(|line| line.iter().map(|text| plain(text)).collect()).collect();
     let columns = table.first().map_or(0, Vec::len);

@@ -28,7 +28,7 @@ fn bad_input_is_refused_in_words() {
     for name in ["resnet-18é", "resnet18é", "vit-é/16", "é"] {
         run("scenes:64", &["--arch", name], &["unknown architecture", name]);
     }
-    run("scenes:64", &["--method", "moco", "--arch", "vit-s/16"], &["arch: expected a ResNet", "vit-s/16"]);
+    run("scenes:64", &["--method", "densecl", "--arch", "vit-s/16"], &["arch: expected a ResNet", "vit-s/16"]);
     let contrast = |set: &str, words: &[&str]| {
         let small = ["--preset", "densecl-laptop", "--set", "moco.queue=32", "--set"];
         run("scenes:64", &[&small[..], &[set]].concat(), words);

@@ -60,6 +60,7 @@ fn densecl(f: &Fixture, device: &Device) -> DenseCl<Small> {
             temperature: f.f64("T"),
             momentum: f.f64("m"),
             shuffle_keys: false,
+            ..MocoConfig::default()
         },
         lambda: f.f64("lam"),
         ..DenseClConfig::default()

@@ -19,6 +19,7 @@ fn method_of(f: &Fixture, device: &Device) -> InfoMin<Small> {
             temperature: f.f64("T"),
             momentum: f.f64("m"),
             shuffle_keys: true,
+            ..MocoConfig::default()
         },
         jigsaw: f.f64("beta"),
     };

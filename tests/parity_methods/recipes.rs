@@ -138,7 +138,7 @@ fn state_of_another_shape_changes_nothing() {
 /// A method and a batch of noise, as many views and as large as the plan has them, with all that a batch may know.
 fn drawn(recipe: &Recipe, config: &RunConfig) -> (Box<dyn Method>, Batch) {
     let (device, backbone, n) = (cpu(), config.backbone(), TINY.batch);
-    let facts = config.facts(&backbone, Some(TINY.images));
+    let facts = config.facts(&backbone, Some(TINY.images), Some(10));
     recipe.check(&facts).unwrap();
     let method = (recipe.build)(&facts, 3, &device).unwrap();
     let plan = config.view_plan();
@@ -242,7 +242,7 @@ fn every_key_is_described_and_every_preset_passes() {
                 config::resolve(Some(preset.name), None, &[]).unwrap_or_else(|e| panic!("{}: {e}", preset.name));
             assert_eq!(config.recipe().name, recipe.name, "{}", preset.name);
             let backbone = config.backbone();
-            let checked = recipe.check(&config.facts(&backbone, Some(1_281_167)));
+            let checked = recipe.check(&config.facts(&backbone, Some(1_281_167), Some(1000)));
             checked.unwrap_or_else(|e| panic!("{}: {e}", preset.name));
             config.view_plan().validate().unwrap_or_else(|e| panic!("{}: {e}", preset.name));
         }

@@ -100,6 +100,8 @@ const KEYS: &[Key] = &[
     moco::KEYS[3],
     moco::KEYS[4],
     moco::KEYS[5],
+    moco::KEYS[6],
+    moco::KEYS[7],
     Key { name: "densecl.lambda", meaning: "share of the dense loss", source: "DenseCL", range: Range::Share },
     Key {
         name: "densecl.lambda_warmup_iterations",
@@ -134,6 +136,8 @@ pub const DENSECL: Recipe = Recipe {
     presets: presets![
         "densecl-r50-200": "DenseCL ResNet-50, ImageNet, 200 epochs, batch 256 (published: VOC detection AP 58.7)",
         "densecl-r50-coco-800": "DenseCL ResNet-50, COCO, 800 epochs, batch 256 (published: VOC detection AP 56.7)",
+        "densecl-r50-coco-1600": "DenseCL ResNet-50, COCO, 1600 epochs, batch 256 (published: VOC detection AP 57.2)",
+        "densecl-r101-200": "DenseCL ResNet-101, ImageNet, 200 epochs, batch 256 (published: VOC detection AP 61.3)",
         "densecl-laptop": "DenseCL, a narrow ResNet-18 on 48 px views, on a CPU",
     ],
     figures: FIGURES,
@@ -144,10 +148,15 @@ pub const DENSECL: Recipe = Recipe {
     holds: "key encoder and both queues",
     views: moco::views,
     views_about: "The first goes to the query encoder, the second to the key encoder.",
-    check: moco::check,
+    check,
     notes,
     build,
 };
+
+fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
+    moco::check(facts)?;
+    moco::check_two_layers(facts)
+}
 
 fn notes(facts: &Facts<'_>) -> Vec<String> {
     let matching = facts.own.get::<DenseClConfig>("densecl").map(|c| c.matching).unwrap_or_default();
@@ -392,7 +401,7 @@ impl<B: Backbone> Method for DenseCl<B> {
         let query = self.nets.net().forward(batch.view(0).autodiff(), mode, self.config.grid);
         // The key encoder moves between the two forward passes, once per step.
         if clock.micro_batch == 0 {
-            self.nets.follow(self.config.contrast.momentum);
+            self.nets.follow(self.config.contrast.momentum_at(clock));
         }
         let key = self.keys(batch.view(1), mode, seed);
         let (index, weights) = self.matches(&query, &key, &batch.places, seed.rotate_left(17));
@@ -424,8 +433,8 @@ impl<B: Backbone> Method for DenseCl<B> {
         LossOutput { loss, scalars }
     }
 
-    fn momentum(&self, _: usize, _: usize) -> Option<f64> {
-        Some(self.config.contrast.momentum)
+    fn momentum(&self, iteration: usize, iterations: usize) -> Option<f64> {
+        Some(self.config.contrast.momentum_of(iteration, iterations))
     }
 
     fn levels(&self) -> Vec<Level> {

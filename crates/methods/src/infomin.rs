@@ -198,6 +198,7 @@ fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
     let crops = facts.views.local_crops;
     let nine = "9: the patches of a jigsaw, three rows of three";
     check_value(crops == PATCHES, "views.local_crops", nine, crops)?;
+    moco::check_two_layers(facts)?;
     moco::check_contrast(facts)
 }
 
@@ -345,7 +346,8 @@ impl<B: Backbone> Method for InfoMin<B> {
 
     /// The key encoder moves after the query encoder's step; its jigsaw head, which nobody asks, moves too.
     fn update(&mut self, update: Update<'_>) {
-        self.nets.update(update, Some(self.config.contrast.momentum), &|_| Group::default());
+        let momentum = self.config.contrast.momentum_at(update.clock);
+        self.nets.update(update, Some(momentum), &|_| Group::default());
     }
 
     fn loss(&mut self, batch: &Batch, clock: &StepClock) -> LossOutput {
@@ -380,8 +382,8 @@ impl<B: Backbone> Method for InfoMin<B> {
         LossOutput { loss, scalars }
     }
 
-    fn momentum(&self, _: usize, _: usize) -> Option<f64> {
-        Some(self.config.contrast.momentum)
+    fn momentum(&self, iteration: usize, iterations: usize) -> Option<f64> {
+        Some(self.config.contrast.momentum_of(iteration, iterations))
     }
 
     fn levels(&self) -> Vec<Level> {

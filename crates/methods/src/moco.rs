@@ -7,39 +7,82 @@ use ocelli_data::{MocoViews, ViewPlan};
 use ocelli_models::contrast_head::linear_mlp;
 use ocelli_models::mlp::{LinearInit, Mlp, forward_mlp};
 use ocelli_models::weights::{ModuleState as _, StateDict};
-use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode, pool};
+use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::ViewSettings;
+use crate::dino::Draw;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue, append, check_queue, renamed};
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
+use crate::names::names;
 use crate::optim::Group;
 use crate::parts::infonce::{info_nce, unit};
 use crate::parts::{Shuffle, feature_std, scalar};
 use crate::recipe::{Facts, Key, MANY, Needs, Range, Recipe, Sections, check_keys, presets};
+use crate::schedule::Cosine;
+
+names! {
+    /// How the key encoder's momentum goes.
+    MomentumSchedule, "moco.momentum_schedule":
+    /// It stays.
+    Constant = "constant",
+    /// From its start along a cosine to 1 at the end of the run.
+    Cosine = "cosine",
+}
 
 /// MoCo's own constants; defaults are the published recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MocoConfig {
-    /// Width of the head's hidden layer; 0 is the backbone's own (2,048 for ResNet-50).
+    /// Width of the head's hidden layers; 0 is the backbone's own (2,048 for ResNet-50).
     pub hidden_dim: usize,
+    /// Linear layers of the head; 0 is 2, and 3 where a configuration has a Vision Transformer.
+    pub layers: usize,
     /// Width of queries and keys (128).
     pub out_dim: usize,
     /// Keys in the queue (65,536); less than the data set has images.
     pub queue: usize,
     /// τ (0.2; 0.07 in MoCo v1).
     pub temperature: f64,
-    /// Momentum of the key encoder, constant (0.999).
+    /// Momentum of the key encoder (0.999).
     pub momentum: f64,
+    /// How it goes from there (constant).
+    pub momentum_schedule: MomentumSchedule,
     /// Show the key encoder its batch in another order; matters where the backbone normalises in groups (on).
     pub shuffle_keys: bool,
 }
 
 impl Default for MocoConfig {
     fn default() -> Self {
-        Self { hidden_dim: 0, out_dim: 128, queue: 65_536, temperature: 0.2, momentum: 0.999, shuffle_keys: true }
+        Self {
+            hidden_dim: 0,
+            layers: 0,
+            out_dim: 128,
+            queue: 65_536,
+            temperature: 0.2,
+            momentum: 0.999,
+            momentum_schedule: MomentumSchedule::Constant,
+            shuffle_keys: true,
+        }
+    }
+}
+
+impl MocoConfig {
+    /// The key encoder's momentum at a step of so many.
+    pub(crate) fn momentum_of(&self, iteration: usize, iterations: usize) -> f64 {
+        match self.momentum_schedule {
+            MomentumSchedule::Constant => self.momentum,
+            MomentumSchedule::Cosine => Cosine::new(self.momentum, 1.0, iterations).at(iteration),
+        }
+    }
+
+    /// The same at the step of a clock.
+    pub(crate) fn momentum_at(&self, clock: &StepClock) -> f64 {
+        match self.momentum_schedule {
+            MomentumSchedule::Constant => self.momentum,
+            MomentumSchedule::Cosine => clock.momentum,
+        }
     }
 }
 
@@ -99,7 +142,7 @@ const SIGNS: &[Sign] = &[
 pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "moco.hidden_dim",
-        meaning: "width of the head's hidden layer; 0: the backbone's own",
+        meaning: "width of the head's hidden layers; 0: the backbone's own",
         source: "MoCo, DenseCL, InfoMin",
         range: Range::Count(0, 1_000_000),
     },
@@ -123,7 +166,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "moco.momentum",
-        meaning: "momentum of the key encoder, constant",
+        meaning: "momentum of the key encoder",
         source: "MoCo, DenseCL, InfoMin; lower for short runs",
         range: Range::Share,
     },
@@ -132,6 +175,18 @@ pub(crate) const KEYS: &[Key] = &[
         meaning: "show the key encoder its batch in another order",
         source: "MoCo, DenseCL, InfoMin",
         range: Range::Any,
+    },
+    Key {
+        name: "moco.layers",
+        meaning: "linear layers of the head; 0: 2, and 3 of a Vision Transformer (DenseCL: 2)",
+        source: "MoCo, DenseCL: 2; DINO's authors on Vision Transformers: 3",
+        range: Range::Count(0, 64),
+    },
+    Key {
+        name: "moco.momentum_schedule",
+        meaning: "how the momentum goes: constant, or cosine: to 1 at the end",
+        source: "MoCo, DenseCL: constant; DINO's authors on Vision Transformers: cosine",
+        range: Range::OneOf(&["constant", "cosine"]),
     },
 ];
 
@@ -168,18 +223,21 @@ pub const MOCO: Recipe = Recipe {
     keys: KEYS,
     presets: presets![
         "moco-r50-200": "MoCo v2 ResNet-50, 200 epochs, batch 256 (published: linear 67.7)",
+        "moco-r50-800": "MoCo v2 ResNet-50, 800 epochs, batch 256 (published: k-NN 61.9, linear 71.1)",
+        "moco-vit-s16-300": "MoCo v2 ViT-S/16, 300 epochs, batch 1024, AdamW (published by DINO: k-NN 64.4, linear 72.7)",
+        "moco-r50-coco-800": "MoCo v2 ResNet-50, COCO, 800 epochs, batch 256 (published: VOC detection AP 54.7)",
         "moco-laptop": "MoCo v2, a narrow ResNet-18 on 48 px views, on a CPU",
     ],
     figures: FIGURES,
     signs: SIGNS,
-    backbones: &[BackboneKind::ResNet],
-    published_for: "resnet-50",
+    backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
+    published_for: "resnet-50, vit-s/16",
     needs: Needs { labels: false, indices: false, places: false, whole_batch: false },
     holds: "key encoder and queue",
     views,
     views_about: "The first goes to the query encoder, the second to the key encoder.",
     check,
-    notes,
+    notes: own_notes,
     build,
 };
 
@@ -191,6 +249,12 @@ pub(crate) fn views(v: &ViewSettings) -> ViewPlan {
         blur_sigma: v.blur_sigma(),
     });
     ViewPlan { mean: v.mean, std: v.std, ..plan }
+}
+
+/// The heads of DenseCL and InfoMin have two layers.
+pub(crate) fn check_two_layers(facts: &Facts<'_>) -> Result<(), MethodError> {
+    let layers = facts.own.count("moco.layers");
+    check_value(layers == 0 || layers == 2, "moco.layers", "2, which all heads of this method have", layers)
 }
 
 /// Two views, and no others.
@@ -226,9 +290,40 @@ pub(crate) fn notes(facts: &Facts<'_>) -> Vec<String> {
     )]
 }
 
+/// Linear layers of the head where the configuration leaves them open.
+const fn head_layers(kind: BackboneKind) -> usize {
+    match kind {
+        BackboneKind::Vit => 3,
+        BackboneKind::ResNet => 2,
+    }
+}
+
+/// The queue's first turn, and what a Vision Transformer gets.
+fn own_notes(facts: &Facts<'_>) -> Vec<String> {
+    let mut notes = notes(facts);
+    if facts.backbone.kind() == BackboneKind::Vit {
+        let layers = match facts.own.count("moco.layers") {
+            0 => head_layers(BackboneKind::Vit),
+            layers => layers,
+        };
+        notes.push(format!(
+            "a Vision Transformer: the head has {layers} layers without batch normalisation and takes the class token; the \
+             defaults are a ResNet's, and the preset moco-vit-s16-300 has what Vision Transformers are trained with (AdamW, \
+             temperature 0.1, momentum 0.996 to 1)"
+        ));
+    }
+    notes
+}
+
 fn build(facts: &Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method>, MethodError> {
-    let net = |init: &mut Init| facts.backbone.init(init);
-    Ok(Box::new(Moco::<AnyBackbone>::new(&facts.own.get("moco")?, net, seed, device)?))
+    let mut config: MocoConfig = facts.own.get("moco")?;
+    if config.layers == 0 {
+        config.layers = head_layers(facts.backbone.kind());
+    }
+    let key = facts.backbone.without_drop_path();
+    let query = |init: &mut Init| facts.backbone.init(init);
+    let key = |init: &mut Init| key.init(init);
+    Ok(Box::new(Moco::<AnyBackbone>::of(&config, [&query, &key], seed, device)?))
 }
 
 /// A backbone with MoCo's head.
@@ -236,7 +331,7 @@ fn build(facts: &Facts<'_>, seed: u64, device: &Device) -> Result<Box<dyn Method
 pub struct MocoNet<B: Module> {
     /// The backbone.
     pub backbone: B,
-    /// Linear, ReLU, linear, with PyTorch's indices.
+    /// Linear layers with a ReLU between, with PyTorch's indices.
     pub fc: Mlp,
 }
 
@@ -244,12 +339,16 @@ impl<B: Backbone> MocoNet<B> {
     fn new(config: &MocoConfig, backbone: B, init: &mut Init) -> Self {
         let dim = backbone.map_dim();
         let hidden = if config.hidden_dim == 0 { dim } else { config.hidden_dim };
-        Self { fc: linear_mlp(&[dim, hidden, config.out_dim], LinearInit::Default, init), backbone }
+        let layers = if config.layers == 0 { head_layers(BackboneKind::ResNet) } else { config.layers };
+        let mut widths = vec![hidden; layers + 1];
+        widths[0] = dim;
+        widths[layers] = config.out_dim;
+        Self { fc: linear_mlp(&widths, LinearInit::Default, init), backbone }
     }
 
-    /// Unit vectors `[batch, out]` and the backbone's pooled features `[batch, dim]`.
-    fn forward(&self, images: Tensor<4>, mode: Mode) -> (Tensor<2>, Tensor<2>) {
-        let features = pool(self.backbone.feature_map(images, mode));
+    /// Images `[batch, 3, height, width]` to unit vectors `[batch, out]` and the backbone's features `[batch, dim]`.
+    pub fn forward(&self, images: Tensor<4>, mode: Mode) -> (Tensor<2>, Tensor<2>) {
+        let features = self.backbone.features(images, mode);
         (unit(forward_mlp(&self.fc, features.clone(), mode)), features)
     }
 }
@@ -274,14 +373,27 @@ impl<B: Backbone> Moco<B> {
         seed: u64,
         device: &Device,
     ) -> Result<Self, MethodError> {
+        Self::of(config, [&build, &build], seed, device)
+    }
+
+    /// The same where the key encoder's backbone is built otherwise: without drop path, of which it has none.
+    ///
+    /// # Errors
+    /// As [`Moco::new`].
+    pub fn of<E: Into<MethodError>>(
+        config: &MocoConfig,
+        build: [&Draw<'_, B, E>; 2],
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, MethodError> {
         check_keys(KEYS, &Sections::default().with("moco", config)?)?;
-        let net = |device: &Device| -> Result<MocoNet<B>, MethodError> {
+        let net = |build: &Draw<'_, B, E>, device: &Device| -> Result<MocoNet<B>, MethodError> {
             let mut init = Init::new(seed, device);
             let backbone = build(&mut init).map_err(Into::into)?;
             Ok(MocoNet::new(config, backbone, &mut init))
         };
         Ok(Self {
-            nets: Followed::new(net(&device.clone().autodiff())?, net(device)?),
+            nets: Followed::new(net(build[0], &device.clone().autodiff())?, net(build[1], device)?),
             queue: KeyQueue::new(config.out_dim, config.queue, seed ^ 0x51, device),
             config: config.clone(),
             device: device.clone(),
@@ -291,6 +403,11 @@ impl<B: Backbone> Moco<B> {
     /// The queue.
     pub fn queue(&self) -> &KeyQueue {
         &self.queue
+    }
+
+    /// The query encoder.
+    pub fn query_net(&self) -> &MocoNet<B> {
+        self.nets.net()
     }
 
     /// The key encoder.
@@ -318,7 +435,7 @@ impl<B: Backbone> Method for Moco<B> {
         let (query, features) = self.nets.net().forward(batch.view(0).autodiff(), mode);
         // The key encoder moves between the two forward passes, once per step.
         if clock.micro_batch == 0 {
-            self.nets.follow(self.config.momentum);
+            self.nets.follow(self.config.momentum_at(clock));
         }
         let key = if self.config.shuffle_keys {
             let (shuffled, shuffle) = Shuffle::images(batch.view(1), clock.step_seed());
@@ -338,8 +455,8 @@ impl<B: Backbone> Method for Moco<B> {
         LossOutput { loss: found.loss, scalars }
     }
 
-    fn momentum(&self, _: usize, _: usize) -> Option<f64> {
-        Some(self.config.momentum)
+    fn momentum(&self, iteration: usize, iterations: usize) -> Option<f64> {
+        Some(self.config.momentum_of(iteration, iterations))
     }
 
     fn levels(&self) -> Vec<Level> {

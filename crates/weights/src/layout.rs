@@ -60,9 +60,9 @@ impl fmt::Display for Family {
 /// Which of a pair of networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The one that follows (DINO's teacher, MoCo's key encoder).
+    /// The one that follows (DINO's teacher, MoCo's key encoder, BYOL's target network).
     Teacher,
-    /// The one that is trained (DINO's student, MoCo's query encoder).
+    /// The one that is trained (DINO's student, MoCo's query encoder, BYOL's online network).
     Student,
 }
 
@@ -188,11 +188,11 @@ fn own_name<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
 
 /// Which to take first: what is published for use, then plain names, then the trained half of a pair.
 fn rank(network: &Network) -> usize {
-    let query = network.prefix.contains("encoder_q");
+    let has = |component: &str| network.prefix.split('.').any(|c| c == component);
     match network.part {
-        Some(Part::Teacher) if !network.prefix.contains("encoder_k") => 0,
+        Some(Part::Teacher) if !has("encoder_k") && !has("target") => 0,
         None => 1,
-        Some(Part::Student) if query => 2,
+        Some(Part::Student) if has("encoder_q") || has("online") => 2,
         Some(Part::Student) => 3,
         Some(Part::Teacher) => 4,
     }
@@ -200,8 +200,8 @@ fn rank(network: &Network) -> usize {
 
 fn part_of(prefix: &str) -> Option<Part> {
     prefix.split('.').find_map(|component| match component {
-        "teacher" | "encoder_k" | "momentum_encoder" | "target_encoder" => Some(Part::Teacher),
-        "student" | "encoder_q" | "base_encoder" | "online_encoder" => Some(Part::Student),
+        "teacher" | "encoder_k" | "momentum_encoder" | "target_encoder" | "target" => Some(Part::Teacher),
+        "student" | "encoder_q" | "base_encoder" | "online_encoder" | "online" => Some(Part::Student),
         _ => None,
     })
 }

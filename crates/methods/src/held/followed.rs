@@ -1,7 +1,9 @@
 //! A network that is trained and one that follows it: student and teacher, query and key encoder.
 
+use std::collections::HashSet;
+
 use burn::module::Module;
-use ocelli_models::params::FlatParam;
+use ocelli_models::params::{self, FlatParam};
 use ocelli_models::weights::{ModuleState as _, StateDict};
 
 use super::ema_update;
@@ -24,7 +26,8 @@ fn present<T>(net: Option<T>) -> T {
 }
 
 impl<N: Module> Followed<N> {
-    /// Both must have been built on their own, from one seed: clones share their running statistics.
+    /// Both must have been built on their own, from one seed: clones share their running statistics. The follower may lack
+    /// parameters of the network, as BYOL's predictor: those are followed by nothing.
     pub fn new(net: N, follower: N) -> Self {
         Self { net: Some(net), follower: Some(follower), moved: false }
     }
@@ -75,18 +78,18 @@ impl<N: Module> Followed<N> {
     }
 
     /// Loads both by `load`, or neither: the second can only fail where the first does, as both parts of the state are
-    /// compared before.
+    /// compared before, but for what the follower lacks.
     pub fn load(
         &mut self,
         [net, follower]: [&StateDict; 2],
         load: impl Fn(&StateDict, N) -> Result<N, MethodError>,
     ) -> Result<(), MethodError> {
-        let shapes = |state: &StateDict| {
-            let mut shapes: Vec<_> = state.tensors.iter().map(|(n, t)| (n.clone(), t.shape.clone())).collect();
-            shapes.sort();
-            shapes
-        };
-        if shapes(net) != shapes(follower) {
+        let names = |net: &N| params::collect(net).into_iter().map(|p| p.name).collect::<HashSet<String>>();
+        let (all, followed) = (names(self.net()), names(self.follower()));
+        let is_alone = |name: &String| all.contains(name) && !followed.contains(name);
+        let mut net_shapes = shapes(net);
+        net_shapes.retain(|(name, _)| !is_alone(name));
+        if net_shapes != shapes(follower) {
             return Err(MethodError::Missing("follower of the trained network's shape"));
         }
         let loaded = load(net, self.net().clone())?;
@@ -113,4 +116,10 @@ pub(crate) fn renamed(state: &StateDict, starts: &[(&str, &str)]) -> StateDict {
         (found.unwrap_or_else(|| name.clone()), tensor.clone())
     });
     StateDict { tensors: tensors.collect(), metadata: state.metadata.clone() }
+}
+
+fn shapes(state: &StateDict) -> Vec<(String, Vec<usize>)> {
+    let mut shapes: Vec<_> = state.tensors.iter().map(|(n, t)| (n.clone(), t.shape.clone())).collect();
+    shapes.sort();
+    shapes
 }
