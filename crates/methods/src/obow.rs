@@ -333,6 +333,7 @@ mod tests {
                 batch_size: 64,
                 accumulate: 1,
                 images: None,
+                classes: None,
             };
             OBOW.check(&facts).err().map(|e| e.to_string()).unwrap_or_default()
         };
