@@ -1,15 +1,18 @@
 //! BYOL: its loss, and whole steps on a conv backbone with LARS and on a Vision Transformer with AdamW.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Tensor;
 use ocelli::methods::optim::{OptimConfig, Optimizer, OptimizerKind, StepRates};
 use ocelli::methods::schedule::LrSchedule;
 use ocelli::methods::{
     Batch, Byol, ByolConfig, ByolOutputs, Method, MethodError, StepClock, byol_loss, recipe, train_step,
 };
+use ocelli::models::weights::StateDict;
 use ocelli::models::{Backbone, Init, ResNetError};
 
 use super::{Small, Steps, at, cat, init_of, optim_of, vit_of};
-use crate::support::{Fixture, Tolerance, assert_close, device, number_after, values};
+use crate::support::{Fixture, Tolerance, assert_close, device, values};
 
 #[test]
 fn loss() {
@@ -32,12 +35,12 @@ fn loss() {
 /// The fixture's networks, the target a copy of the online network without its predictor.
 fn method<B: Backbone, E: Into<MethodError>>(
     f: &Fixture,
-    projector_layers: usize,
+    [projector_layers, predictor_layers]: [usize; 2],
     build: impl Fn(&mut Init) -> Result<B, E>,
 ) -> Byol<B> {
     let config = ByolConfig {
         projector_layers,
-        predictor_layers: 2,
+        predictor_layers,
         hidden_dim: f.usize("hid"),
         out_dim: f.usize("out"),
         momentum: f.f64("base_tau"),
@@ -106,16 +109,17 @@ fn three_steps() {
     for step in 0..f.usize("steps") {
         assert!((schedule.at(step) - at(&f.config()["lr"], step)).abs() < 1e-12);
     }
-    steps(&f, || method(&f, 2, Small::of(&f)));
+    let heads = f.config()["projector, predictor"].as_str().unwrap();
+    let layers = heads.split(';').next().unwrap().matches("Linear").count();
+    steps(&f, || method(&f, [layers; 2], Small::of(&f)));
 }
 
 #[test]
 fn three_steps_of_a_vit() {
     let f = Fixture::load("vit_contrast_train_byol");
     let vit = vit_of(&f);
-    let layers = f.config()["projector"].as_str().unwrap().matches("Linear").count();
-    let of = number_after(f.json["what"].as_str().unwrap(), "CLS feature, ") as usize;
-    assert_eq!(layers, of, "what the fixture says of its projector");
+    let layers = |head: &str| f.config()[head].as_str().unwrap().matches("Linear").count();
+    let layers = [layers("projector"), layers("predictor")];
     steps(&f, || method(&f, layers, |init: &mut Init| vit.init(init)));
 }
 
@@ -131,20 +135,85 @@ fn batch(step: usize) -> Batch {
     Batch::of_views(vec![Tensor::cat(views.to_vec(), 0)], images)
 }
 
-/// Runs a small network; returns the rows of figures.
-fn run(config: &ByolConfig, lr: f64, steps: usize) -> Vec<std::collections::BTreeMap<&'static str, f64>> {
+fn small(config: &ByolConfig) -> Byol<Small> {
     let build = |init: &mut Init| Ok::<_, ResNetError>(Small::new(&[3, 8, 16, 32], &[2; 3], init));
-    let mut method = Byol::new(config, build, 1, &device()).unwrap();
-    let optim = OptimConfig { optimizer: OptimizerKind::Sgd, clip_grad: 0.0, ..OptimConfig::default() };
-    let mut optimizer = Optimizer::new(&optim);
-    let row = |step: usize| {
-        let momentum = method.momentum(step, steps).unwrap();
-        let clock = StepClock { epoch: 0, iteration: step, micro_batch: 0, momentum, seed: 0 };
-        let rates = StepRates { lr, weight_decay: 1e-4, clip: 0.0 };
-        let row = values(train_step(&mut method, (&mut optimizer, &optim), &[batch(step)], clock, &rates));
+    Byol::new(config, build, 1, &device()).unwrap()
+}
+
+fn sgd() -> OptimConfig {
+    OptimConfig { optimizer: OptimizerKind::Sgd, clip_grad: 0.0, ..OptimConfig::default() }
+}
+
+/// One of 200 steps, on micro-batches; returns the figures and both norms of the gradients.
+fn step(method: &mut Byol<Small>, optimizer: &mut Optimizer, step: usize, lr: f64, batches: &[Batch]) -> Vec<f32> {
+    let momentum = method.momentum(step, 200).unwrap();
+    let clock = StepClock { epoch: 0, iteration: step, micro_batch: 0, momentum, seed: 0 };
+    let rates = StepRates { lr, weight_decay: 1e-4, clip: 0.0 };
+    values(train_step(method, (optimizer, &sgd()), batches, clock, &rates))
+}
+
+/// A run that stops and goes on loses nothing, whichever optimizer moves the target; state and backbones that do not fit change
+/// nothing.
+#[test]
+fn goes_on_bit_for_bit() {
+    let config = ByolConfig { hidden_dim: 16, out_dim: 8, ..ByolConfig::default() };
+    let train = |method: &mut Byol<Small>, optimizer: &mut Optimizer, steps: std::ops::Range<usize>| {
+        let row = |s: usize| step(method, optimizer, s, 0.1, &[batch(2 * s), batch(2 * s + 1)]);
+        steps.map(row).collect::<Vec<_>>()
+    };
+    for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
+        let fresh = || Optimizer::new(&OptimConfig { optimizer: kind, ..sgd() });
+        let (mut whole, mut optimizer) = (small(&config), fresh());
+        let rows = train(&mut whole, &mut optimizer, 0..4);
+        let (mut first, mut optimizer) = (small(&config), fresh());
+        let mut found = train(&mut first, &mut optimizer, 0..2);
+        let (stored, moments) = (first.state().unwrap(), optimizer.state().unwrap());
+        let mut second = small(&config);
+        second.load_state(&stored).unwrap();
+        let mut optimizer = fresh();
+        optimizer.load(&moments, second.network()).unwrap();
+        found.extend(train(&mut second, &mut optimizer, 2..4));
+        assert_eq!(found, rows, "{kind}");
+        let state = whole.state().unwrap();
+        assert_eq!(second.state().unwrap(), state, "{kind}");
+        assert_eq!(second.held_values(), state.under("target.").num_values(), "{kind}");
+
+        let lacking = |what: &str| {
+            let mut wrong = stored.clone();
+            wrong.tensors.retain(|(name, _)| !name.starts_with(what));
+            wrong
+        };
+        let mut with_predictor = stored.clone();
+        for (name, tensor) in &stored.under("online.predictor.").tensors {
+            with_predictor.tensors.push((format!("target.predictor.{name}"), tensor.clone()));
+        }
+        let others = ["target.projector.", "target.", "online.predictor.", "online.backbone."].map(lacking);
+        for wrong in others.iter().chain([&with_predictor]) {
+            assert!(second.load_state(wrong).is_err());
+            assert_eq!(second.state().unwrap(), state, "{kind}");
+        }
+        let backbone = stored.under("online.backbone.");
+        assert!(second.start_from(&stored.under("online.")).is_err());
+        assert_eq!(second.state().unwrap(), state, "{kind}");
+        second.start_from(&backbone).unwrap();
+        let started = second.state().unwrap();
+        for prefix in ["online.", "target."] {
+            assert_eq!(started.under(prefix).under("backbone."), backbone, "{prefix}");
+            let head = |state: &StateDict| state.under(prefix).under("projector.");
+            assert_eq!(head(&started), head(&state), "{prefix}");
+        }
+    }
+}
+
+/// Runs a small network; returns the rows of figures.
+fn run(config: &ByolConfig, lr: f64) -> Vec<BTreeMap<&'static str, f64>> {
+    let mut method = small(config);
+    let mut optimizer = Optimizer::new(&sgd());
+    let row = |number: usize| {
+        let row = step(&mut method, &mut optimizer, number, lr, &[batch(number)]);
         method.figures().iter().zip(row).map(|(figure, value)| (figure.name, f64::from(value))).collect()
     };
-    (0..steps).map(row).collect()
+    (0..200).map(row).collect()
 }
 
 /// A run that learns shows no sign of collapse, and one that cannot but collapse shows one to its end.
@@ -152,20 +221,21 @@ fn run(config: &ByolConfig, lr: f64, steps: usize) -> Vec<std::collections::BTre
 fn signs_tell_a_collapse() {
     let signs = recipe("byol").unwrap().signs;
     let config = ByolConfig { hidden_dim: 64, out_dim: 16, momentum: 0.99, ..ByolConfig::default() };
-    let rows = run(&config, 0.1, 200);
+    let rows = run(&config, 0.1);
     for (step, row) in rows.iter().enumerate() {
         let seen: Vec<_> = signs.iter().filter(|s| s.is_seen(row, &[])).map(|s| s.name).collect();
         assert!(seen.is_empty(), "step {step} shows {seen:?}: {row:?}");
     }
-    let mean = |rows: &[std::collections::BTreeMap<&str, f64>], name: &str| {
+    let mean = |rows: &[BTreeMap<&str, f64>], name: &str| {
         rows.iter().map(|row| row[name]).sum::<f64>() / rows.len() as f64
     };
     let (first, last) = (&rows[..10], &rows[190..]);
     assert!(mean(last, "loss") < mean(first, "loss") - 0.5, "{} {}", mean(first, "loss"), mean(last, "loss"));
-    assert!(mean(last, "target_std") > 0.3, "{}", mean(last, "target_std"));
+    // Far from the sign's threshold at both ends.
+    assert!(rows.iter().all(|row| row["target_std"] > 0.5), "{rows:?}");
 
-    let rows = run(&ByolConfig { predictor_layers: 0, momentum: 0.0, ..config }, 0.5, 200);
-    for (step, row) in rows.iter().enumerate().skip(150) {
+    let rows = run(&ByolConfig { predictor_layers: 0, momentum: 0.0, ..config }, 0.5);
+    for (step, row) in rows.iter().enumerate().skip(100) {
         assert!(signs.iter().any(|s| s.is_seen(row, &[])), "step {step} shows no sign: {row:?}");
     }
 }
