@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use ocelli::methods::{METHODS, PublishedRow, published_arch, published_rows};
+use ocelli::methods::{METHODS, PUBLISHED_ARCHS, PublishedRow, published_arch, published_rows};
 use ocelli::models::BackboneArch;
 use ocelli::report::{Published, Run, Table, TableRow, find_runs};
 use ocelli::train::backbone_of;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::outputs;
 use super::report::{declare, now, write_page};
-use super::runs::{DEPTH, name, print};
+use super::runs::{DEPTH, name};
 
 /// Set runs out as rows of DINO's table: method, backbone, parameters, speed, linear and k-NN accuracy, epochs, data, time,
 /// seed. What is published of the same method on the same backbone stands in columns of its own, and what a run lacks is
@@ -52,10 +52,7 @@ impl Format {
             "md" | "markdown" => Self::Markdown,
             "json" => Self::Json,
             "html" | "htm" => Self::Html,
-            _ => bail!(
-                "--out: expected a name that ends in .md, .json or .html, or a --format; found {}",
-                path.display()
-            ),
+            _ => bail!("--out: expected a name that ends in .md, .json or .html, or a --format; found {}", path.display()),
         })
     }
 }
@@ -67,9 +64,7 @@ pub fn run(args: &TableArgs) -> anyhow::Result<()> {
         (None, None) => Format::Text,
     };
     if format == Format::Text && args.out.is_some() {
-        bail!(
-            "--format text: expected no --out, the text goes to the terminal; markdown, json and html can be written"
-        );
+        bail!("--format text: expected no --out, the text goes to the terminal; markdown, json and html can be written");
     }
     let speeds = args.bench.as_deref().map(Speeds::read).transpose()?;
     let mut table = Table::default();
@@ -85,19 +80,21 @@ pub fn run(args: &TableArgs) -> anyhow::Result<()> {
     }
     if table.rows.is_empty() {
         let folders: Vec<String> = args.runs.iter().map(|p| p.display().to_string()).collect();
-        bail!(
-            "expected runs in {}, found none{}",
-            folders.join(", "),
-            unreadable.iter().map(|e| format!("; {e}")).collect::<String>()
-        );
+        bail!("expected runs in {}, found none{}", folders.join(", "), unreadable.iter().map(|e| format!("; {e}")).collect::<String>());
     }
+    // As the published table: by backbone, then by method.
+    table.rows.sort_by_cached_key(|row| {
+        let arch = row.arch.clone().unwrap_or_default();
+        let place = |found: Option<usize>| found.unwrap_or(usize::MAX);
+        let of_arch = place(PUBLISHED_ARCHS.iter().position(|a| a.arch == arch));
+        let of_method = place(METHODS.iter().position(|m| Some(m.title) == row.method.as_deref()));
+        (of_arch, arch, of_method, row.run.clone())
+    });
     table.notes = notes(&table, speeds.as_ref());
     table.notes.extend(unreadable.into_iter().map(|e| format!("left out: {e}")));
     match (format, &args.out) {
         (Format::Text, _) => {
-            let (header, lines) = table.texts();
-            print(header, lines);
-            println!();
+            println!("{}", table.text());
             for remark in table.remarks() {
                 println!("{}", ocelli::report::text::plain(&remark));
             }
@@ -187,20 +184,14 @@ fn notes(table: &Table, speeds: Option<&Speeds>) -> Vec<String> {
     devices.sort_unstable();
     devices.dedup();
     if !devices.is_empty() {
-        notes.push(format!(
-            "trained, im/s: images of the data set a second, all views of each, on {}",
-            devices.join(", ")
-        ));
+        notes.push(format!("train im/s: images of the data set a second, all views of each, on {}", devices.join(", ")));
     }
     let mut ks: Vec<u64> = table.rows.iter().filter(|row| row.knn.is_some()).filter_map(|row| row.knn_k).collect();
     ks.sort_unstable();
     ks.dedup();
     if !ks.is_empty() {
         let ks: Vec<String> = ks.iter().map(u64::to_string).collect();
-        notes.push(format!(
-            "k-NN: per cent on the run's own data after its last evaluation, k = {}",
-            ks.join(" and ")
-        ));
+        notes.push(format!("k-NN: per cent on the run's own data after its last evaluation, k = {}", ks.join(" and ")));
     }
     if table.rows.iter().any(|row| row.published.as_ref().is_some_and(|p| !p.row.is_empty())) {
         notes.push("published: others' figures, on ImageNet (VOC after fine-tuning); im/s on one V100".into());
@@ -229,14 +220,8 @@ struct Speeds {
 
 impl Speeds {
     fn read(path: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("--bench: cannot read {}", path.display()))?;
-        let wrong = || {
-            format!(
-                "--bench: expected what `ocelli bench --json` prints, found something else in {}",
-                path.display()
-            )
-        };
+        let text = std::fs::read_to_string(path).with_context(|| format!("--bench: cannot read {}", path.display()))?;
+        let wrong = || format!("--bench: expected what `ocelli bench --json` prints, found something else in {}", path.display());
         let all: Value = serde_json::from_str(&text).with_context(wrong)?;
         let rows = all["rows"].as_array().with_context(wrong)?;
         let speed = |row: &Value| Some((row["arch"].as_str()?.to_owned(), row["images_per_second"].as_f64()?));
