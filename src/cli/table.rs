@@ -52,7 +52,10 @@ impl Format {
             "md" | "markdown" => Self::Markdown,
             "json" => Self::Json,
             "html" | "htm" => Self::Html,
-            _ => bail!("--out: expected a name that ends in .md, .json or .html, or a --format; found {}", path.display()),
+            _ => bail!(
+                "--out: expected a name that ends in .md, .json or .html, or a --format; found {}",
+                path.display()
+            ),
         })
     }
 }
@@ -64,7 +67,9 @@ pub fn run(args: &TableArgs) -> anyhow::Result<()> {
         (None, None) => Format::Text,
     };
     if format == Format::Text && args.out.is_some() {
-        bail!("--format text: expected no --out, the text goes to the terminal; markdown, json and html can be written");
+        bail!(
+            "--format text: expected no --out, the text goes to the terminal; markdown, json and html can be written"
+        );
     }
     let speeds = args.bench.as_deref().map(Speeds::read).transpose()?;
     let mut table = Table::default();
@@ -80,7 +85,11 @@ pub fn run(args: &TableArgs) -> anyhow::Result<()> {
     }
     if table.rows.is_empty() {
         let folders: Vec<String> = args.runs.iter().map(|p| p.display().to_string()).collect();
-        bail!("expected runs in {}, found none{}", folders.join(", "), unreadable.iter().map(|e| format!("; {e}")).collect::<String>());
+        bail!(
+            "expected runs in {}, found none{}",
+            folders.join(", "),
+            unreadable.iter().map(|e| format!("; {e}")).collect::<String>()
+        );
     }
     // As the published table: by backbone, then by method.
     table.rows.sort_by_cached_key(|row| {
@@ -184,14 +193,20 @@ fn notes(table: &Table, speeds: Option<&Speeds>) -> Vec<String> {
     devices.sort_unstable();
     devices.dedup();
     if !devices.is_empty() {
-        notes.push(format!("train im/s: images of the data set a second, all views of each, on {}", devices.join(", ")));
+        notes.push(format!(
+            "train im/s: images of the data set a second, all views of each, on {}",
+            devices.join(", ")
+        ));
     }
     let mut ks: Vec<u64> = table.rows.iter().filter(|row| row.knn.is_some()).filter_map(|row| row.knn_k).collect();
     ks.sort_unstable();
     ks.dedup();
     if !ks.is_empty() {
         let ks: Vec<String> = ks.iter().map(u64::to_string).collect();
-        notes.push(format!("k-NN: per cent on the run's own data after its last evaluation, k = {}", ks.join(" and ")));
+        notes.push(format!(
+            "k-NN: per cent on the run's own data after its last evaluation, k = {}",
+            ks.join(" and ")
+        ));
     }
     if table.rows.iter().any(|row| row.published.as_ref().is_some_and(|p| !p.row.is_empty())) {
         notes.push("published: others' figures, on ImageNet (VOC after fine-tuning); im/s on one V100".into());
@@ -220,8 +235,14 @@ struct Speeds {
 
 impl Speeds {
     fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("--bench: cannot read {}", path.display()))?;
-        let wrong = || format!("--bench: expected what `ocelli bench --json` prints, found something else in {}", path.display());
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("--bench: cannot read {}", path.display()))?;
+        let wrong = || {
+            format!(
+                "--bench: expected what `ocelli bench --json` prints, found something else in {}",
+                path.display()
+            )
+        };
         let all: Value = serde_json::from_str(&text).with_context(wrong)?;
         let rows = all["rows"].as_array().with_context(wrong)?;
         let speed = |row: &Value| Some((row["arch"].as_str()?.to_owned(), row["images_per_second"].as_f64()?));
