@@ -106,7 +106,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     refused.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// The reference first, then the others, none twice.
+/// The reference first, then the others from small to large, none twice: what a network leaves with the allocator is then
+/// little beside the next one.
 fn archs(args: &BenchArgs) -> anyhow::Result<Vec<BackboneArch>> {
     let mut archs: Vec<BackboneArch> = vec![PUBLISHED_ARCHS[0].arch.parse()?];
     let asked = match args.arch.is_empty() {
@@ -118,6 +119,7 @@ fn archs(args: &BenchArgs) -> anyhow::Result<Vec<BackboneArch>> {
             archs.push(arch);
         }
     }
+    archs[1..].sort_by_key(|arch| backbone_of(arch, args.size as usize).num_parameters());
     for arch in &archs {
         let cell = backbone_of(arch, args.size as usize).cell_px();
         if let BackboneArch::Vit(_) = arch

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use ocelli::methods::{PUBLISHED, PublishedRow, PublishedTable, published_arch};
+use ocelli::methods::{PUBLISHED, PublishedArch, PublishedRow, PublishedTable};
 use ocelli::train::RunConfig;
 use ocelli::train::config::{MethodChoice, annotated, preset, presets, resolve};
 
@@ -60,39 +60,42 @@ fn list() {
 }
 
 /// A column: its title and a row's text.
-type Column = (&'static str, fn(&PublishedRow) -> Option<String>);
+type Column = (&'static str, fn(&PublishedTable, &PublishedRow) -> Option<String>);
 
 const COLUMNS: [Column; 11] = [
-    ("preset", |row| Some(row.preset.to_owned())),
-    ("method", |row| Some(row.title.to_owned())),
-    ("backbone", |row| Some(row.arch.to_owned())),
-    ("params", |row| Some(published_arch(row.arch)?.parameters_m.to_string())),
-    ("im/s", |row| Some(published_arch(row.arch)?.images_per_second.to_string())),
-    ("data", |row| Some(row.data.to_owned())),
-    ("epochs", |row| Some(row.epochs?.to_string())),
-    ("linear", |row| Some(format!("{:.1}", row.linear?))),
-    ("k-NN", |row| Some(format!("{:.1}", row.knn?))),
-    ("AP", |row| Some(format!("{:.1}", row.detection_ap?))),
-    ("mIoU", |row| Some(format!("{:.1}", row.segmentation_miou?))),
+    ("preset", |_, row| Some(row.preset.to_owned())),
+    ("method", |_, row| Some(row.title.to_owned())),
+    ("backbone", |_, row| Some(row.arch.to_owned())),
+    ("params", |table, row| Some(arch_of(table, row)?.parameters_m.to_string())),
+    ("im/s", |table, row| Some(arch_of(table, row)?.images_per_second.to_string())),
+    ("data", |_, row| Some(row.data.to_owned())),
+    ("epochs", |_, row| Some(row.epochs?.to_string())),
+    ("linear", |_, row| Some(format!("{:.1}", row.linear?))),
+    ("k-NN", |_, row| Some(format!("{:.1}", row.knn?))),
+    ("AP", |_, row| Some(format!("{:.1}", row.detection_ap?))),
+    ("mIoU", |_, row| Some(format!("{:.1}", row.segmentation_miou?))),
 ];
+
+fn arch_of(table: &PublishedTable, row: &PublishedRow) -> Option<&'static PublishedArch> {
+    table.archs.iter().find(|a| a.arch == row.arch)
+}
 
 /// A published table: the columns in which it has something.
 fn print_table(table: &PublishedTable, there: &BTreeSet<&str>) {
-    let columns: Vec<Column> =
-        COLUMNS.into_iter().filter(|(_, of)| table.rows.iter().any(|row| of(row).is_some())).collect();
-    let widths: Vec<usize> = columns
-        .iter()
-        .map(|(title, of)| {
-            table.rows.iter().filter_map(of).map(|t| t.chars().count()).max().unwrap_or(0).max(title.len())
-        })
-        .collect();
+    let has = |(_, of): &Column| table.rows.iter().any(|row| of(table, row).is_some());
+    let columns: Vec<Column> = COLUMNS.into_iter().filter(has).collect();
+    let width = |(title, of): &Column| {
+        let texts = table.rows.iter().filter_map(|row| of(table, row));
+        texts.map(|t| t.chars().count()).max().unwrap_or(0).max(title.len())
+    };
+    let widths: Vec<usize> = columns.iter().map(width).collect();
     let line = |cells: Vec<String>| {
         let cells: Vec<String> = cells.iter().zip(&widths).map(|(text, width)| format!("{text:width$}")).collect();
         println!("  {}", cells.join("  ").trim_end());
     };
     line(columns.iter().map(|(title, _)| (*title).to_owned()).collect());
     for row in table.rows {
-        line(columns.iter().map(|(_, of)| of(row).unwrap_or_else(|| "–".into())).collect());
+        line(columns.iter().map(|(_, of)| of(table, row).unwrap_or_else(|| "–".into())).collect());
     }
     let missing: Vec<&str> = table.rows.iter().map(|row| row.preset).filter(|p| !there.contains(p)).collect();
     if !missing.is_empty() {

@@ -164,7 +164,7 @@ fn compare(args: &RunsArgs) -> anyhow::Result<()> {
 }
 
 /// Columns as wide as their widest text.
-pub fn print(header: Vec<String>, lines: Vec<Vec<String>>) {
+fn print(header: Vec<String>, lines: Vec<Vec<String>>) {
     let table: Vec<Vec<String>> =
         std::iter::once(header).chain(lines).map(|line| line.iter().map(|text| plain(text)).collect()).collect();
     let columns = table.first().map_or(0, Vec::len);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use ocelli::methods::{METHODS, PublishedRow, published_arch, published_rows};
+use ocelli::methods::{METHODS, PUBLISHED_ARCHS, PublishedRow, published_arch, published_rows};
 use ocelli::models::BackboneArch;
 use ocelli::report::{Published, Run, Table, TableRow, find_runs};
 use ocelli::train::backbone_of;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::outputs;
 use super::report::{declare, now, write_page};
-use super::runs::{DEPTH, name, print};
+use super::runs::{DEPTH, name};
 
 /// Set runs out as rows of DINO's table: method, backbone, parameters, speed, linear and k-NN accuracy, epochs, data, time,
 /// seed. What is published of the same method on the same backbone stands in columns of its own, and what a run lacks is
@@ -91,13 +91,19 @@ pub fn run(args: &TableArgs) -> anyhow::Result<()> {
             unreadable.iter().map(|e| format!("; {e}")).collect::<String>()
         );
     }
+    // As the published table: by backbone, then by method.
+    table.rows.sort_by_cached_key(|row| {
+        let arch = row.arch.clone().unwrap_or_default();
+        let place = |found: Option<usize>| found.unwrap_or(usize::MAX);
+        let of_arch = place(PUBLISHED_ARCHS.iter().position(|a| a.arch == arch));
+        let of_method = place(METHODS.iter().position(|m| Some(m.title) == row.method.as_deref()));
+        (of_arch, arch, of_method, row.run.clone())
+    });
     table.notes = notes(&table, speeds.as_ref());
     table.notes.extend(unreadable.into_iter().map(|e| format!("left out: {e}")));
     match (format, &args.out) {
         (Format::Text, _) => {
-            let (header, lines) = table.texts();
-            print(header, lines);
-            println!();
+            println!("{}", table.text());
             for remark in table.remarks() {
                 println!("{}", ocelli::report::text::plain(&remark));
             }
@@ -188,7 +194,7 @@ fn notes(table: &Table, speeds: Option<&Speeds>) -> Vec<String> {
     devices.dedup();
     if !devices.is_empty() {
         notes.push(format!(
-            "trained, im/s: images of the data set a second, all views of each, on {}",
+            "train im/s: images of the data set a second, all views of each, on {}",
             devices.join(", ")
         ));
     }

@@ -254,7 +254,7 @@ fn wide_networks_take_a_step() {
         assert!(values(features.inner()).iter().all(|v| v.is_finite()), "{name}");
         if steps {
             let (before, after) = losses_around_a_step(net, &images);
-            assert!(after < 0.999 * before && after > 0.0, "{name}: {before}, then {after}");
+            assert!(after < 0.998 * before && after > 0.9 * before, "{name}: {before}, then {after}");
         } else {
             println!("{name}: a forward pass alone, a step takes {} GB", takes >> 30);
         }
@@ -273,8 +273,11 @@ fn losses_around_a_step(net: ResNet, images: &Tensor<4>) -> (f32, f32) {
     let mut gradients = GradientSum::default();
     gradients.add(params::take_gradients(&net, &mut raw), 1.0);
     drop(raw);
+    // As far as the gradient promises a loss lower by a hundredth.
+    let norm = gradients.norms().map_or(f32::NAN, |(norm, _)| values(norm)[0]);
+    let lr = f64::from(0.01 * before / norm.powi(2));
     let optim = OptimConfig { optimizer: OptimizerKind::Sgd, ..OptimConfig::default() };
-    let rates = StepRates { lr: 1e-3, weight_decay: 0.0, clip: 0.0 };
+    let rates = StepRates { lr, weight_decay: 0.0, clip: 0.0 };
     let (net, _) = Optimizer::new(&optim).step(net, None, gradients, &rates, &|_| Group::default());
     let after = values(loss(&net).inner())[0];
     (before, after)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::sections::footer;
-use crate::text::{duration, escape, number};
+use crate::text::{duration, escape, number, plain};
 use crate::{Run, State, page};
 
 /// What is published of a run's method on its backbone.
@@ -98,21 +98,21 @@ impl TableRow {
     }
 
     /// What the table would have and the run does not.
-    pub fn lacks(&self) -> Vec<&'static str> {
-        let done = self.epochs.1.is_some_and(|all| self.epochs.0 >= all as f64);
-        [
+    pub fn lacks(&self) -> Vec<String> {
+        let (done, all) = self.epochs;
+        let left = all.map(|all| all as f64 - done).filter(|left| *left > 0.0);
+        let left = left.map(|left| format!("{} of its {} epochs", number(left), all.unwrap_or_default()));
+        let rest = [
             (self.method.is_none() || self.arch.is_none(), "a configuration that can be read (config.toml)"),
             (self.parameters.is_none(), "the number of its parameters"),
             (self.linear.is_none(), "linear accuracy"),
             (self.knn.is_none(), "k-NN accuracy (no labels, eval.every_epochs = 0, or not so far yet)"),
-            (!done, "epochs"),
             (self.data.is_none(), "the name of its data (manifest.json)"),
             (self.time_s.is_none(), "its time"),
             (self.seed.is_none(), "its seed"),
-        ]
-        .into_iter()
-        .filter_map(|(lacks, what)| lacks.then_some(what))
-        .collect()
+        ];
+        let rest = rest.into_iter().filter_map(|(lacks, what)| lacks.then(|| what.to_owned()));
+        left.into_iter().chain(rest).collect()
     }
 
     fn object(&self) -> Value {
@@ -195,7 +195,7 @@ const COLUMNS: &[Column] = &[
         cell: |r| Cell::number(r.parameters, |p| format!("{:.2}", p / 1e6)),
     },
     Column { title: "im/s", published: false, cell: |r| Cell::number(r.images_per_second, number) },
-    Column { title: "trained, im/s", published: false, cell: |r| Cell::number(r.trained_per_second, number) },
+    Column { title: "train im/s", published: false, cell: |r| Cell::number(r.trained_per_second, number) },
     Column { title: "linear", published: false, cell: |r| Cell::per_cent(r.linear) },
     Column { title: "k-NN", published: false, cell: |r| Cell::per_cent(r.knn) },
     Column { title: "epochs", published: false, cell: epochs },
@@ -256,6 +256,38 @@ impl Table {
         let title = |c: &&Column| if c.published { format!("published: {}", c.title) } else { c.title.to_owned() };
         let line = |row| columns.iter().map(|c| (c.cell)(row).text).collect();
         (columns.iter().map(title).collect(), self.rows.iter().map(line).collect())
+    }
+
+    /// As text for a terminal: the figures of others below a title of their own, numbers at the right of their columns.
+    pub fn text(&self) -> String {
+        let columns = self.columns();
+        let lines: Vec<Vec<String>> =
+            self.rows.iter().map(|row| columns.iter().map(|c| plain(&(c.cell)(row).text)).collect()).collect();
+        let widest = |i: usize| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> =
+            columns.iter().enumerate().map(|(i, c)| widest(i).max(c.title.chars().count())).collect();
+        let first = columns.iter().position(|c| c.published);
+        let line = |cells: &[String]| {
+            let mut text = String::new();
+            for (i, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+                if Some(i) == first {
+                    text += "│ ";
+                }
+                let _ = match self.is_numeric(columns[i]) {
+                    true => write!(text, "{cell:>width$}  "),
+                    false => write!(text, "{cell:width$}  "),
+                };
+            }
+            text.trim_end().to_owned() + "\n"
+        };
+        let mut text = String::new();
+        if let Some(first) = first {
+            let before: usize = widths[..first].iter().map(|w| w + 2).sum();
+            let _ = writeln!(text, "{:before$}│ published", "");
+        }
+        text += &line(&columns.iter().map(|c| c.title.to_owned()).collect::<Vec<_>>());
+        text.extend(lines.iter().map(|cells| line(cells)));
+        text
     }
 
     /// What is said below the table: what the figures are, what runs lack, what published rows come with.

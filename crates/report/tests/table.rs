@@ -55,7 +55,7 @@ fn a_row_is_what_the_run_came_to() {
         ("architecture", "vit-96x4x3/8"),
         ("params, M", "0.47"),
         ("im/s", "123.5"),
-        ("trained, im/s", "320"),
+        ("train im/s", "320"),
         ("linear", "42.2"),
         ("k-NN", "32.0"),
         ("epochs", "3"),
@@ -73,13 +73,18 @@ fn a_row_is_what_the_run_came_to() {
     assert!(!header.iter().any(|h| h.contains("VOC")), "{header:?}");
     assert!(lines[1][1..].iter().filter(|text| *text != "–").count() == 1, "{:?}", lines[1]);
     assert_eq!(of(2, "published: linear"), "–");
+    let text = table.text();
+    let (titles, first) = (text.lines().nth(1).unwrap(), text.lines().nth(2).unwrap());
+    let place = |line: &str| line.chars().position(|c| c == '│').unwrap();
+    assert!(text.starts_with(' ') && text.lines().all(|line| place(line) == place(titles)), "{text}");
+    assert!(first.starts_with("whole ") && first.contains(" 42.2  32.0 "), "{text}");
     let remarks = table.remarks();
     let lacks = |name: &str| remarks.iter().find(|r| r.starts_with(&format!("{name} lacks"))).unwrap();
     for words in ["config.toml", "parameters", "linear", "k-NN", "data", "time", "seed"] {
         assert!(lacks("bare").contains(words), "{words}: {remarks:?}");
     }
     assert!(!remarks.iter().any(|r| r.starts_with("whole lacks")), "{remarks:?}");
-    assert!(lacks("odd").ends_with("linear accuracy; its seed"), "{remarks:?}");
+    assert!(lacks("odd").ends_with("lacks linear accuracy; its seed"), "{remarks:?}");
     assert!(remarks.contains(&"published: DINO, ImageNet, 800 epochs: by others".to_owned()), "{remarks:?}");
 }
 
