@@ -11,6 +11,7 @@ use ocelli::train::device::{DeviceChoice, open};
 
 mod fixture;
 
+#[allow(unused_imports)] // Not every binary compares with a fixture.
 pub use fixture::*;
 
 /// Folder of the fixtures: `OCELLI_GOLDEN`, else the project's copy.

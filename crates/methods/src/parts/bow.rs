@@ -236,7 +236,7 @@ mod tests {
         let weights = (logits / 2.0).transpose();
         let pick: Tensor<2> = Tensor::eye(4, &Device::flex());
         let both = Tensor::cat(vec![pick.clone(), pick], 0);
-        let known = bag_loss(both.clone(), weights.clone(), &bags, 2.0).into_scalar::<f32>();
+        let known = bag_loss(both.clone(), weights, &bags, 2.0).into_scalar::<f32>();
         assert!(known.abs() < 1e-5, "{known}");
         let together = (bags.clone().mean_dim(0).log() / 2.0).transpose().repeat_dim(1, 4);
         let blind = bag_loss(both, together, &bags, 2.0).into_scalar::<f32>();
