@@ -76,12 +76,11 @@ fn preset_keeps_its_memory(preset: &str, sets: &[&str]) {
     keeps_its_memory(preset, &config, &(Arc::new(scenes) as Arc<dyn Source>), &support::device());
 }
 
-/// Every method, as small as it gets.
+/// Every method, as small as it gets. Whatever begins or fills up during a run does so within the first fifty steps.
 fn methods_keep_their_memory() {
     let tiny = Tiny { images: 60, batch: 4, most: 32, epochs: 20 };
     let (source, cpu) = (tiny.source(), open(DeviceChoice::Cpu).unwrap().device);
     for (recipe, kind) in methods() {
-        // What thaws or fills up later than in the first fifty steps is no growth.
         let config = tiny.config(recipe, kind, &[]);
         keeps_its_memory(&format!("{} with {kind:?}", recipe.name), &config, &source, &cpu);
     }

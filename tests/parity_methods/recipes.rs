@@ -38,6 +38,7 @@ fn steps(task: &mut Pretraining, from: usize, mut before: impl FnMut(usize, &Pre
             before(step, task);
             if step == from || step % PER_EPOCH == 0 {
                 task.begin_epoch(step / PER_EPOCH, step % PER_EPOCH);
+                task.look_through(usize::MAX).unwrap();
             }
             let row = values(task.step(step).unwrap());
             assert!(row.iter().all(|v| v.is_finite()), "step {step}: {row:?}");
@@ -165,13 +166,19 @@ fn every_figure_is_declared_and_every_level_known() {
     for (recipe, kind) in methods() {
         let what = format!("{} with {kind:?}", recipe.name);
         let config = TINY.config(recipe, kind, &[]);
-        let (mut method, batch) = drawn(recipe, &config);
+        let (mut method, mut batch) = drawn(recipe, &config);
         let figures: Vec<&str> = method.figures().iter().map(|f| f.name).collect();
         assert_eq!(figures, recipe.figures.iter().map(|f| f.name).collect::<Vec<_>>(), "{what}");
         assert_eq!(figures[0], "loss", "{what}");
         assert_eq!(figures.iter().collect::<HashSet<_>>().len(), figures.len(), "{what}: a figure twice");
         let momentum = method.momentum(0, STEPS).unwrap_or_default();
         let clock = StepClock { epoch: 0, iteration: 0, micro_batch: 0, momentum, seed: config.seed };
+        if method.wants_pass() {
+            for micro_batch in 0..PER_EPOCH {
+                batch.indices = (micro_batch * batch.images..(micro_batch + 1) * batch.images).collect();
+                method.see(&batch, &StepClock { micro_batch, ..clock });
+            }
+        }
         method.begin_epoch(0);
         method.before_step(&clock);
         let output = method.loss(&batch, &clock);
@@ -256,20 +263,22 @@ fn leaves(name: &str, value: &serde_json::Value, see: &mut dyn FnMut(&str)) {
     }
 }
 
-/// No run that has only begun looks as if it had collapsed.
+/// No run that has only begun looks as if it had collapsed, once its figures are looked at.
 #[test]
 fn no_healthy_start_shows_a_sign() {
     if elsewhere() {
         return;
     }
-    let tiny = Tiny { images: 96, batch: 16, most: 64, epochs: 3 };
+    let tiny = Tiny { images: 96, batch: 16, most: 32, epochs: 4 };
     for (recipe, kind) in methods() {
         let config = tiny.config(recipe, kind, &["log.every_steps=2"]);
         let mut trainer = Trainer::new(&config, &cpu(), &tiny.source(), None).unwrap();
-        let declared = trainer.shape().declared;
+        let (declared, settled) = (trainer.shape().declared, trainer.task().unsettled_steps());
         let mut rows = 0;
         let mut look = |event: &Event| -> Result<(), TrainError> {
-            if let Event::Step(row) = event {
+            if let Event::Step(row) = event
+                && row.step >= settled
+            {
                 rows += 1;
                 let seen = declared.signs.iter().find(|s| s.is_seen(&row.figures, &declared.levels));
                 assert!(seen.is_none(), "{} with {kind:?}: {} in {row:?}", recipe.name, seen.unwrap().name);
@@ -277,6 +286,6 @@ fn no_healthy_start_shows_a_sign() {
             Ok(())
         };
         trainer.run(None, &mut look).unwrap();
-        assert_eq!(rows, 9, "{}", recipe.name);
+        assert!(rows > 3, "{} with {kind:?}: {rows} rows after {settled} steps", recipe.name);
     }
 }

@@ -97,6 +97,8 @@ const KEYS: &[Key] = &[
     moco::KEYS[3],
     moco::KEYS[4],
     moco::KEYS[5],
+    moco::KEYS[6],
+    moco::KEYS[7],
     Key { name: "infomin.jigsaw", meaning: "share of the jigsaw's loss", source: "InfoMin", range: Range::Share },
 ];
 
