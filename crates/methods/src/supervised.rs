@@ -552,6 +552,9 @@ mod tests {
         let own = Classifier::with_values(&vit, 3, method.network().parameters(), &Device::flex()).unwrap();
         let logits = |(logits, _): (Tensor<2>, Tensor<2>)| logits.into_data().try_to_vec::<f32>().unwrap();
         let tracked = method.net().forward(images.clone().autodiff(), Mode::Eval);
-        assert_eq!(logits(own.forward(images, Mode::Eval)), logits((tracked.0.inner(), tracked.1)));
+        // Tracked and plain tensors may take kernels of their own.
+        let (own, tracked) = (logits(own.forward(images, Mode::Eval)), logits((tracked.0.inner(), tracked.1)));
+        let near = own.iter().zip(&tracked).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(near && own.len() == 6, "{own:?} {tracked:?}");
     }
 }

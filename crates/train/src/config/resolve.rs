@@ -267,7 +267,7 @@ mod tests {
         assert!(message(&["views.global_scale=[0.4,1.5]"]).contains("views.global_scale"));
         assert!(message(&["views.local_size_px=8"]).contains("at least one patch"));
         assert!(message(&["arch=resnet"]).contains("unknown architecture"));
-        assert!(message(&["method=simclr"]).contains("\"densecl\""));
+        assert!(message(&["method=mae"]).contains("\"densecl\""));
         assert!(
             message(&["method=densecl", "arch=vit-s/16"])
                 .contains("arch: expected a ResNet, such as resnet-50 for densecl")
