@@ -118,7 +118,7 @@ fn configurations(count: usize, seed: u64) {
     fuzz("configurations", &corpus, letters, (count, seed), &|_| None, &|bytes| {
         let text = String::from_utf8_lossy(bytes);
         let sets: Vec<String> = text.lines().map(|l| l.replace(' ', "")).take(3).collect();
-        if let Err(error) = resolve_over(&base, &sets) {
+        if let Err(error) = resolve_over(&base, None, &sets) {
             assert!(!error.to_string().is_empty());
         }
         match resolve(None, Some(("input", &text)), &[]) {
@@ -167,6 +167,7 @@ fn settings_by_name(count: usize, seed: u64) {
     ];
     fuzz_text("--set", &sets.map(str::to_owned), &letters, (count, seed), &|set| match resolve_over(
         &base,
+        None,
         &[set.to_owned()],
     ) {
         Ok(config) => changes(&base, &config).is_ok(),

@@ -11,9 +11,12 @@ mod support;
 use std::alloc::System;
 use std::sync::Arc;
 
+use burn::tensor::Device;
 use ocelli::data::{SceneConfig, SceneSource, Source};
-use ocelli::train::{Event, Trainer, config};
+use ocelli::train::device::{DeviceChoice, open};
+use ocelli::train::{Event, RunConfig, Trainer, config};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::tiny::{Tiny, methods};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -30,17 +33,17 @@ fn on_gpu() -> bool {
     std::env::var("OCELLI_TEST_DEVICE").is_ok_and(|device| device != "cpu")
 }
 
-/// Growth of memory over a run of 300 steps and the sizes it is computed from.
-fn growth(preset: &str, sets: &[&str]) {
-    let scenes = SceneSource::new(SceneConfig { count: 400, ..SceneConfig::default() }).unwrap();
-    let source: Arc<dyn Source> = Arc::new(scenes);
-    let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
-    let config = config::resolve(Some(preset), None, &sets).unwrap();
-    let mut trainer = Trainer::new(&config, &support::device(), &source, None).unwrap();
+/// A run of 300 steps keeps its memory.
+fn keeps_its_memory(what: &str, config: &RunConfig, source: &Arc<dyn Source>, device: &Device) {
+    let mut trainer = Trainer::new(config, device, source, None).unwrap();
     // Fifty steps each: a loader that was held up by other work has fewer batches in memory for a while.
     let mut at = [[0.0f64; 2]; 2];
+    let mut steps = 0;
     trainer
         .run(None, &mut |event| {
+            if let Event::Tick { step } = event {
+                steps = *step;
+            }
             let window = match event {
                 Event::Tick { step: 51..=100 } => &mut at[0],
                 Event::Tick { step: 251..=300 } => &mut at[1],
@@ -52,22 +55,41 @@ fn growth(preset: &str, sets: &[&str]) {
             Ok(())
         })
         .unwrap();
+    assert_eq!(steps, 300, "{what}");
     let growth = [0, 1].map(|kind| at[1][kind] / at[0][kind] - 1.0);
     for (kind, name) in ["in use", "resident"].into_iter().enumerate() {
         let [early, late] = [at[0][kind] / 1e6, at[1][kind] / 1e6];
         println!(
-            "{preset}, {name}: after 50 steps {early:.2} MB, after 300 {late:.2} MB: {:+.2} %",
+            "{what}, {name}: after 50 steps {early:.2} MB, after 300 {late:.2} MB: {:+.2} %",
             100.0 * growth[kind]
         );
     }
     let (growth, name) = if on_gpu() { (growth[1], "the resident set") } else { (growth[0], "memory in use") };
-    assert!(growth < 0.02, "{preset}: {name} grew by {:.1} %", 100.0 * growth);
+    assert!(growth < 0.02, "{what}: {name} grew by {:.1} %", 100.0 * growth);
+}
+
+/// A preset with some values set.
+fn preset_keeps_its_memory(preset: &str, sets: &[&str]) {
+    let scenes = SceneSource::new(SceneConfig { count: 400, ..SceneConfig::default() }).unwrap();
+    let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+    let config = config::resolve(Some(preset), None, &sets).unwrap();
+    keeps_its_memory(preset, &config, &(Arc::new(scenes) as Arc<dyn Source>), &support::device());
+}
+
+/// Every method, as small as it gets. Whatever begins or fills up during a run does so within the first fifty steps.
+fn methods_keep_their_memory() {
+    let tiny = Tiny { images: 60, batch: 4, most: 32, epochs: 20 };
+    let (source, cpu) = (tiny.source(), open(DeviceChoice::Cpu).unwrap().device);
+    for (recipe, kind) in methods() {
+        let config = tiny.config(recipe, kind, &[]);
+        keeps_its_memory(&format!("{} with {kind:?}", recipe.name), &config, &source, &cpu);
+    }
 }
 
 /// One after the other: they share the process.
 #[test]
 fn three_hundred_steps_keep_their_memory() {
-    growth(
+    preset_keeps_its_memory(
         "demo",
         &[
             // Batches waiting for the trainer come and go; with few of them, and a network that outweighs them, what is
@@ -89,18 +111,5 @@ fn three_hundred_steps_keep_their_memory() {
     if on_gpu() {
         return;
     }
-    growth(
-        "densecl-laptop",
-        &[
-            "loader.prefetch=1",
-            "epochs=6",
-            "batch_size=8",
-            "moco.queue=320",
-            "arch=resnet-18c4",
-            "views.global_size_px=32",
-            // A head that outweighs the batches.
-            "moco.hidden_dim=4096",
-            "eval.every_epochs=0",
-        ],
-    );
+    methods_keep_their_memory();
 }

@@ -14,8 +14,8 @@ use super::DeviceArgs;
 use super::attention::{Attended, attend, write_sheet};
 use super::images::Input;
 use super::outputs;
-use super::pretrain::{Run, Start, tell};
 use super::progress::{self, Progress};
+use super::run::{Run, Start, tell};
 
 /// Pre-train a small Vision Transformer with DINO and look at what it attends to. Without --data it uses built-in
 /// scenes: nothing is downloaded, and because the scenes know their objects, attention can be scored.
@@ -68,25 +68,18 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
     println!("Ocelli trains a Vision Transformer ({}) with DINO on {}, without labels.", config.arch, args.data);
     println!("device: {} ({})", device.name, device.reason);
-    tell(&understood, true);
+    tell(&understood);
+    if let Some(why) = understood.why_no_knn() {
+        println!("{why}");
+    }
 
     let mut progress = Progress::new(false);
     let trainer = ocelli::train::Trainer::new(&config, &device.device, &source, test.as_ref())?;
     let untrained = trainer.encoder()?;
-    drop(trainer);
     let start = if args.overwrite { Start::Overwrite } else { Start::New };
-    let run = Run {
-        config: &config,
-        device: &device,
-        data: &args.data,
-        source: &source,
-        test: test.as_ref(),
-        understood: &understood,
-    };
-    let (trainer, summary) = run.train(&args.out, start, &mut progress)?;
-    if summary.stopped {
-        return Err(super::Interrupted { out: args.out.clone() }.into());
-    }
+    let understood = serde_json::json!({ "data": understood });
+    let run = Run { config: &config, device: &device, data: &args.data, understood, json: false };
+    let (trainer, _) = run.train(trainer, &args.out, start, &mut progress)?;
     let trained = trainer.encoder()?;
 
     if let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) {

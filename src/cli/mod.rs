@@ -1,12 +1,14 @@
 //! One file per subcommand; this one knows their names and what their errors mean to the shell.
 
 mod attention;
+mod bench;
 mod correspondence;
 mod demo;
 mod devices;
 mod embed;
 mod export;
 mod fault;
+mod finetune;
 mod images;
 mod knn;
 mod matches;
@@ -17,8 +19,10 @@ mod presets;
 mod pretrain;
 mod progress;
 mod report;
+mod run;
 mod runs;
 mod serve;
+mod table;
 mod weights;
 
 use std::fmt;
@@ -29,6 +33,7 @@ use std::sync::OnceLock;
 use clap::{Args, Parser, Subcommand};
 use ocelli::data::DataError;
 use ocelli::kernels::{Mode, set_mode};
+use ocelli::train::config::TaskKind;
 use ocelli::train::device::{self, Chosen, DeviceChoice};
 use ocelli::train::{TrainError, catch_panics, of_data, record_panics};
 
@@ -51,10 +56,16 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Pre-train a network on a folder of images
     Pretrain(pretrain::PretrainArgs),
+    #[command(subcommand)]
+    Finetune(finetune::FinetuneCommand),
     /// Write the report of a run: one HTML file with its curves and pictures
     Report(report::ReportArgs),
     /// List the runs below a folder, or compare some of them
     Runs(runs::RunsArgs),
+    /// Set runs out as rows of DINO's table, with the published figures in columns of their own
+    Table(table::TableArgs),
+    /// Measure images a second of each backbone in inference, beside the published ones
+    Bench(bench::BenchArgs),
     /// Evaluate frozen features
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -194,8 +205,11 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
+        Command::Finetune(command) => finetune::run(&command),
         Command::Report(args) => report::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Table(args) => table::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
         Command::Eval(EvalCommand::Correspondence(args)) => correspondence::run(&args),
         Command::Match(args) => matches::run(&args),
@@ -213,13 +227,14 @@ fn run(command: Command) -> anyhow::Result<()> {
 /// A run that was asked to stop, and did.
 #[derive(Debug)]
 struct Interrupted {
+    task: TaskKind,
     out: PathBuf,
 }
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let out = self.out.display();
-        write!(f, "everything is saved; to go on exactly from here: ocelli pretrain --resume --out {out}")
+        let (command, out) = (self.task.command(), self.out.display());
+        write!(f, "everything is saved; to go on exactly from here: ocelli {command} --resume --out {out}")
     }
 }
 
@@ -228,6 +243,7 @@ impl std::error::Error for Interrupted {}
 /// A run that ended before its time, and what is left of it.
 #[derive(Debug)]
 struct Failed {
+    task: TaskKind,
     error: TrainError,
     last: Option<String>,
     out: PathBuf,
@@ -248,15 +264,15 @@ impl fmt::Display for Failed {
             None => write!(f, "{error}"),
             Some(last) if self.repeats() => write!(
                 f,
-                "{error}\nthe last good checkpoint is {}; to begin anew from its weights with other settings: ocelli \
-                 pretrain --init-from {} --out NEW ...",
+                "{error}\nthe last good checkpoint is {}; to begin anew from its weights with other settings: {}",
                 self.out.join(last).display(),
-                self.out.join(last).display()
+                run::anew(self.task, &self.out.join(last).display().to_string())
             ),
             Some(last) => {
                 write!(
                     f,
-                    "{error}\nthe last checkpoint is {last}; to go on from it: ocelli pretrain --resume --out {out}"
+                    "{error}\nthe last checkpoint is {last}; to go on from it: ocelli {} --resume --out {out}",
+                    self.task.command()
                 )
             }
         }

@@ -49,6 +49,24 @@ pub fn check_new(path: &Path, overwrite: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes a text that begins with `mark`, over nothing but an older one that does.
+///
+/// # Errors
+/// When another file is there, or it cannot be written.
+pub fn write_over_own(path: &Path, text: &str, mark: &str) -> anyhow::Result<()> {
+    let ours = |mut file: fs::File| {
+        let mut start = vec![0; mark.len()];
+        file.read_exact(&mut start).is_ok() && start == mark.as_bytes()
+    };
+    if path.exists() && !fs::File::open(path).is_ok_and(ours) {
+        bail!(
+            "{}: expected no file, or an older one that this command wrote; found another. Move it away, or choose another --out",
+            path.display()
+        );
+    }
+    write(path, text.as_bytes())
+}
+
 /// Writes a file, whole or not at all, and its folder where it is missing.
 ///
 /// # Errors

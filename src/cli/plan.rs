@@ -1,24 +1,62 @@
-//! `ocelli pretrain --dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
+//! `--dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
 
-use ocelli::data::Source;
 use ocelli::methods::schedule::LrSchedule;
-use ocelli::train::{Labelled, RunConfig, Task as _, Trainer};
+use ocelli::train::memory::{Needs, gb, peak_resident};
+use ocelli::train::{RunConfig, Task, Trainer};
+use serde_json::{Map, Value, json};
 
-use super::pretrain::Run;
 use super::progress::duration;
+use super::run::Run;
 
 /// Steps measured after the first.
 const MEASURED: usize = 3;
 
-/// Prints the plan; writes nothing.
-pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
-    let (config, source): (&RunConfig, &dyn Source) = (run.config, run.source.as_ref());
-    let mut trainer = Trainer::new(config, &run.device.device, run.source, run.test)?;
+/// Refuses a run for which there is not enough memory before anything is built, and says what it would take.
+///
+/// # Errors
+/// When there is not enough.
+pub fn check_memory(run: &Run<'_>) -> anyhow::Result<()> {
+    let (config, memory) = (run.config, run.device.memory);
+    let needs = Needs::training(config);
+    let Err(error) = memory.check_beside(&needs, memory.available()) else { return Ok(()) };
+    if !run.json {
+        let line = |name: &str, text: String| println!("  {name:<11}{text}");
+        println!("plan (nothing is written, and nothing was built or measured: there is not enough memory)");
+        let (recipe, parameters) = (config.recipe(), config.backbone().num_parameters() as f64 / 1e6);
+        let method = format!("{} ({}) with {}", recipe.title, recipe.name, config.arch);
+        line("method", format!("{method}: backbone {parameters:.2} M parameters"));
+        line("device", format!("{} ({})", run.device.name, run.device.reason));
+        line("views", views(config));
+        line("memory", format!("{} at least, without head and momentum network: {}", gb(needs.bytes), needs.what));
+    }
+    Err(error.into())
+}
+
+/// What a task evaluates.
+pub struct Evaluated {
+    /// What is measured on what, or why nothing is.
+    pub what: Result<String, String>,
+    /// What takes the memory.
+    pub takes: &'static str,
+}
+
+/// Prints the plan, as lines or as JSON; writes nothing.
+pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: Evaluated) -> anyhow::Result<()> {
+    let config: &RunConfig = run.config;
+    let (memory, available) = (run.device.memory, run.device.memory.available());
     let shape = trainer.shape();
     let steps = shape.steps_per_epoch * shape.epochs;
-    let line = |name: &str, text: String| println!("  {name:<11}{text}");
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    let mut line = |name, text: String| {
+        if !run.json {
+            println!("  {name:<11}{text}");
+        }
+        lines.push((name, text));
+    };
 
-    println!("plan (nothing is written)");
+    if !run.json {
+        println!("plan (nothing is written)");
+    }
     let recipe = config.recipe();
     line(
         "method",
@@ -34,7 +72,7 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     for note in &shape.declared.notes {
         line("note", note.clone());
     }
-    line("data", data(run, source));
+    line("data", data(run, shape.images, &evaluated));
     line("device", format!("{} ({})", run.device.name, run.device.reason));
     line("views", views(config));
     let micro = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
@@ -47,23 +85,25 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
     );
     line("schedules", schedules(config, &trainer, shape.steps_per_epoch));
 
+    let needs = Needs::training_with(config, trainer.state_bytes() as u64);
+    if let Err(error) = memory.check_beside(&needs, available) {
+        line("memory", format!("{} at least: {}", gb(needs.bytes), needs.what));
+        return Err(error.into());
+    }
     let measured = trainer.measure(MEASURED)?;
     let held = recipe.holds;
-    let mut memory = format!("{} for parameters, gradients, moments, {held}", bytes(trainer.state_bytes() as f64));
+    let mut takes = format!("{} for parameters, gradients, moments, {held}", bytes(trainer.state_bytes() as f64));
     if let Some(used) = used_bytes(run) {
-        memory += &format!(
+        takes += &format!(
             "; {} in all {}",
             bytes(used as f64),
             if run.device.is_cpu { "at its peak" } else { "reserved" }
         );
     }
-    line("memory", memory);
+    line("memory", takes);
     match trainer.evaluation_bytes() {
         0 => {}
-        more => line(
-            "evaluation",
-            format!("at most {} beside that, for k-NN of features and of small pixels", bytes(more as f64)),
-        ),
+        more => line("evaluation", format!("at most {} beside that, for {}", bytes(more as f64), evaluated.takes)),
     }
     let epoch_s = measured.step_s * shape.steps_per_epoch as f64;
     line(
@@ -91,26 +131,41 @@ pub fn show(run: &Run<'_>) -> anyhow::Result<()> {
             config.log.keep_checkpoints
         ),
     );
+    if run.json {
+        let mut plan: Map<String, Value> =
+            lines.iter().map(|(name, text)| ((*name).to_owned(), text.as_str().into())).collect();
+        let numbers = json!({
+            "task": shape.declared.task,
+            "method": config.recipe().name,
+            "arch": config.arch.to_string(),
+            "images": shape.images,
+            "epochs": shape.epochs,
+            "steps_per_epoch": shape.steps_per_epoch,
+            "batch_size": config.batch_size,
+            "backbone_parameters": shape.backbone_parameters,
+            "head_parameters": shape.head_parameters,
+            "step_s": measured.step_s,
+            "state_bytes": trainer.state_bytes(),
+            "checkpoint_bytes": trainer.checkpoint_bytes(),
+            "evaluation_bytes": trainer.evaluation_bytes(),
+        });
+        plan.insert("numbers".into(), numbers);
+        plan.insert("understood".into(), run.understood.clone());
+        println!("{:#}", Value::Object(plan));
+    }
     Ok(())
 }
 
-fn data(run: &Run<'_>, source: &dyn Source) -> String {
-    let measured = match Labelled::of(run.source, run.test, &run.config.eval) {
-        Some(l) if run.config.eval.every_epochs > 0 => {
-            format!(
-                "; k-NN with {} held out, {} classes, every {} epochs",
-                l.test.1.len(),
-                l.classes,
-                run.config.eval.every_epochs
-            )
-        }
-        Some(_) => "; labelled, but eval.every_epochs is 0".to_owned(),
-        None => match run.understood.why_no_knn() {
-            Some(why) => format!("; {why}"),
-            None => "; no k-NN during the run: too few labelled images".to_owned(),
+fn data(run: &Run<'_>, images: usize, evaluated: &Evaluated) -> String {
+    let measured = match &evaluated.what {
+        Ok(what) if run.config.eval.every_epochs > 0 => match run.config.eval.every_epochs {
+            1 => format!("; {what}, after every epoch"),
+            every => format!("; {what}, every {every} epochs"),
         },
+        Ok(_) => "; labelled, but eval.every_epochs is 0".to_owned(),
+        Err(why) => format!("; {why}"),
     };
-    format!("{}: {} images{measured}", run.data, source.len())
+    format!("{}: {images} images{measured}", run.data)
 }
 
 fn views(config: &RunConfig) -> String {
@@ -121,7 +176,11 @@ fn views(config: &RunConfig) -> String {
         format!(
             "{}{} of {size_px} px ({} of the area, {cells} {})",
             range.len(),
-            if i == 0 { " crops" } else { "" },
+            match (i, range.len()) {
+                (0, 1) => " crop",
+                (0, _) => " crops",
+                _ => "",
+            },
             share(first.scale),
             if backbone.cell_name() == "patch" { "patches" } else { "cells" }
         )
@@ -133,7 +192,7 @@ fn share([low, high]: [f32; 2]) -> String {
     format!("{:.0} to {:.0} %", 100.0 * low, 100.0 * high)
 }
 
-fn schedules(config: &RunConfig, trainer: &Trainer, steps_per_epoch: usize) -> String {
+fn schedules<T: Task>(config: &RunConfig, trainer: &Trainer<T>, steps_per_epoch: usize) -> String {
     let o = &config.optim;
     let total = config.epochs * steps_per_epoch;
     let lr = LrSchedule::new(o, config.peak_lr(), steps_per_epoch, config.epochs);
@@ -161,9 +220,7 @@ fn used_bytes(run: &Run<'_>) -> Option<u64> {
     if !run.device.is_cpu {
         return run.device.device.memory_pool_usage().map(|m| m.bytes_reserved);
     }
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+    peak_resident()
 }
 
 fn bytes(n: f64) -> String {

@@ -1,10 +1,13 @@
 //! `ocelli presets`.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
+use ocelli::methods::{PUBLISHED, PublishedArch, PublishedRow, PublishedTable};
 use ocelli::train::RunConfig;
 use ocelli::train::config::{MethodChoice, annotated, preset, presets, resolve};
 
-/// List the recipes, or print one with every value, what it means and where it comes from.
+/// List the recipes by the table they make, with what is published of them, or print one with every value, what it means and where it comes from.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli presets\n  ocelli presets default\n  ocelli presets vit-s16-300 > run.toml"
@@ -16,10 +19,7 @@ pub struct PresetsArgs {
 
 pub fn run(args: &PresetsArgs) -> anyhow::Result<()> {
     let Some(name) = &args.name else {
-        let width = presets().map(|(_, p)| p.name.len()).max().unwrap_or(0);
-        for (_, p) in presets() {
-            println!("{:width$}  {}", p.name, p.about);
-        }
+        list();
         return Ok(());
     };
     if name == "default" {
@@ -40,4 +40,68 @@ pub fn run(args: &PresetsArgs) -> anyhow::Result<()> {
     }
     print!("{}", annotated(&resolve(Some(name), None, &[])?)?);
     Ok(())
+}
+
+/// The published tables with the presets of their rows, then the presets that are in no table.
+fn list() {
+    let there: BTreeSet<&str> = presets().map(|(_, p)| p.name).collect();
+    for table in PUBLISHED {
+        println!("{}\n  {}", table.title, table.about);
+        print_table(table, &there);
+        println!();
+    }
+    let listed: BTreeSet<&str> = PUBLISHED.iter().flat_map(|t| t.rows).map(|row| row.preset).collect();
+    let others: Vec<_> = presets().map(|(_, p)| p).filter(|p| !listed.contains(p.name)).collect();
+    let width = others.iter().map(|p| p.name.len()).max().unwrap_or(0);
+    println!("Others");
+    for p in others {
+        println!("  {:width$}  {}", p.name, p.about);
+    }
+}
+
+/// A column: its title and a row's text.
+type Column = (&'static str, fn(&PublishedTable, &PublishedRow) -> Option<String>);
+
+const COLUMNS: [Column; 11] = [
+    ("preset", |_, row| Some(row.preset.to_owned())),
+    ("method", |_, row| Some(row.title.to_owned())),
+    ("backbone", |_, row| Some(row.arch.to_owned())),
+    ("params", |table, row| Some(arch_of(table, row)?.parameters_m.to_string())),
+    ("im/s", |table, row| Some(arch_of(table, row)?.images_per_second.to_string())),
+    ("data", |_, row| Some(row.data.to_owned())),
+    ("epochs", |_, row| Some(row.epochs?.to_string())),
+    ("linear", |_, row| Some(format!("{:.1}", row.linear?))),
+    ("k-NN", |_, row| Some(format!("{:.1}", row.knn?))),
+    ("AP", |_, row| Some(format!("{:.1}", row.detection_ap?))),
+    ("mIoU", |_, row| Some(format!("{:.1}", row.segmentation_miou?))),
+];
+
+fn arch_of(table: &PublishedTable, row: &PublishedRow) -> Option<&'static PublishedArch> {
+    table.archs.iter().find(|a| a.arch == row.arch)
+}
+
+/// A published table: the columns in which it has something.
+fn print_table(table: &PublishedTable, there: &BTreeSet<&str>) {
+    let has = |(_, of): &Column| table.rows.iter().any(|row| of(table, row).is_some());
+    let columns: Vec<Column> = COLUMNS.into_iter().filter(has).collect();
+    let width = |(title, of): &Column| {
+        let texts = table.rows.iter().filter_map(|row| of(table, row));
+        texts.map(|t| t.chars().count()).max().unwrap_or(0).max(title.len())
+    };
+    let widths: Vec<usize> = columns.iter().map(width).collect();
+    let line = |cells: Vec<String>| {
+        let cells: Vec<String> = cells.iter().zip(&widths).map(|(text, width)| format!("{text:width$}")).collect();
+        println!("  {}", cells.join("  ").trim_end());
+    };
+    line(columns.iter().map(|(title, _)| (*title).to_owned()).collect());
+    for row in table.rows {
+        line(columns.iter().map(|(_, of)| of(table, row).unwrap_or_else(|| "–".into())).collect());
+    }
+    let missing: Vec<&str> = table.rows.iter().map(|row| row.preset).filter(|p| !there.contains(p)).collect();
+    if !missing.is_empty() {
+        println!("  not there yet: {}", missing.join(", "));
+    }
+    for row in table.rows.iter().filter(|row| !row.note.is_empty()) {
+        println!("  {}: {}", row.preset, row.note);
+    }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::report::{now, write_page};
 
 /// Folders below the given one that are looked into.
-const DEPTH: usize = 4;
+pub const DEPTH: usize = 4;
 
 /// List the runs below a folder, or compare some of them: what differs in their configurations, and what they came to.
 #[derive(Args)]
@@ -73,7 +73,7 @@ fn list(args: &RunsArgs) -> anyhow::Result<()> {
 }
 
 /// The path below the folder that was listed.
-fn name(path: &Path, root: &Path) -> String {
+pub fn name(path: &Path, root: &Path) -> String {
     match path.strip_prefix(root) {
         Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
         _ => path.display().to_string(),

@@ -44,7 +44,7 @@ fn bad_input_is_refused_in_words() {
     contrast("optim.optimizer=adam", &["optim.optimizer", "lars"]);
     contrast("views.local_crops=4", &["views.local_crops", "two views"]);
     contrast("views.global_size_px=4", &["views.global_size_px", "one cell, 8 px"]);
-    run("scenes:64", &["--method", "simclr"], &["method", "dino"]);
+    run("scenes:64", &["--method", "mae"], &["method", "dino"]);
     run("scenes:64", &["--preset", "laptp"], &["unknown preset", "laptop"]);
     run("scenes:64", &["--set", "optim.lrr=1"], &["unknown key", "did you mean"]);
     run("scenes:64", &["--set", "optim.lr=-1"], &["optim.lr", "expected"]);

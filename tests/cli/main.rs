@@ -5,9 +5,11 @@ mod bad_input;
 #[path = "../support/command.rs"]
 mod command;
 mod data;
+mod finetune;
 mod matching;
 mod report;
 mod resume;
+mod tables;
 mod watch;
 
 use std::fs;

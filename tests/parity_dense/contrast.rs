@@ -266,55 +266,6 @@ fn update(
     method.after_step(clock);
 }
 
-/// A few steps; returns the losses.
-fn train(method: &mut dyn Method, optimizer: &mut Optimizer, steps: std::ops::Range<usize>) -> Vec<f32> {
-    steps
-        .map(|step| {
-            let output = method.loss(&Batch::of_views(vec![noise(step as u64, 8)], 4), &clock(step));
-            let loss = figure(&output, "loss");
-            let mut raw = output.loss.backward();
-            let mut sum = GradientSum::default();
-            sum.add(method.network().take_gradients(&mut raw), 1.0);
-            update(method, (optimizer, &sgd()), sum, [0.05, 1e-4], &clock(step));
-            loss
-        })
-        .collect()
-}
-
-/// A run that stops and goes on loses nothing: networks, running statistics, queues, pointers, buffers.
-#[test]
-fn contrastive_methods_go_on_bit_for_bit() {
-    fn check<M: Method>(new: impl Fn() -> M) {
-        let fresh = || Optimizer::new(&sgd());
-        let (mut whole, mut optimizer) = (new(), fresh());
-        let losses = train(&mut whole, &mut optimizer, 0..4);
-        let (mut first, mut optimizer) = (new(), fresh());
-        let mut found = train(&mut first, &mut optimizer, 0..2);
-        let (stored, buffers) = (first.state().unwrap(), optimizer.state().unwrap());
-        let mut second = new();
-        second.load_state(&stored).unwrap();
-        let mut optimizer = fresh();
-        optimizer.load(&buffers, second.network()).unwrap();
-        found.extend(train(&mut second, &mut optimizer, 2..4));
-        assert_eq!(found, losses);
-        assert_eq!(second.state().unwrap(), whole.state().unwrap());
-        // The encoders part, and the key encoder keeps statistics of its own.
-        let state = whole.state().unwrap();
-        let (query, key) = (state.under("encoder_q."), state.under("encoder_k."));
-        for name in query.tensors.iter().map(|(n, _)| n).filter(|n| n.ends_with("running_mean")) {
-            assert_ne!(query.get(name), key.get(name), "{name}");
-        }
-        // State of another shape changes nothing.
-        let mut wrong = stored.clone();
-        wrong.tensors.retain(|(n, _)| !n.starts_with("encoder_k.") || n.contains("bn1"));
-        assert!(second.load_state(&wrong).is_err());
-        assert_eq!(second.state().unwrap(), state);
-    }
-    check(|| Moco::new(&contrast(10, true), tiny(2), 1, &device()).unwrap());
-    let config = DenseClConfig { contrast: contrast(10, true), ..DenseClConfig::default() };
-    check(|| DenseCl::new(&config, tiny(2), 1, &device()).unwrap());
-}
-
 /// Order does not matter where one group is normalised, and every output comes back to its image.
 #[test]
 fn shuffled_keys_come_back_to_their_images() {

@@ -1,8 +1,11 @@
 //! ResNets against torchvision's.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
+use ocelli::kernels::release_memory;
+use ocelli::methods::optim::{GradientSum, Group, OptimConfig, Optimizer, OptimizerKind, StepRates};
 use ocelli::models::weights::{ModuleState as _, StateDict};
 use ocelli::models::{Arch, Init, Mode, ResNet, ResNetArch, ResNetConfig, Stem, params};
+use ocelli::train::memory::host_available;
 
 use crate::support::{
     Fixture, Tolerance, as_usize, assert_close, device, fixtures, formula, formula_tensor, golden_folder,
@@ -226,4 +229,56 @@ fn norm_groups_are_batches_of_their_own() {
     let one = values(formula_resnet(&arch.into(), "").forward(whole, train));
     let apart = one.iter().zip(values(together)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart > 0.05, "groups make a difference of {apart} only");
+}
+
+/// The wide networks of the comparison table at their whole width, on images of 64 px: a forward pass, and a training step after
+/// which the loss is lower. Where a step does not fit into the memory, the forward pass alone.
+#[test]
+fn wide_networks_take_a_step() {
+    if std::env::var("OCELLI_TEST_DEVICE").is_ok_and(|device| device != "cpu") {
+        println!("on the CPU only: it is the networks that are tried, not their kernels");
+        return;
+    }
+    for name in ["resnet-50x2", "resnet-200x2", "resnet-50x4", "resnet-50x5", "resnet-152x3-sk"] {
+        let config = ResNetConfig::from(name.parse::<ResNetArch>().unwrap());
+        // Weights, gradients, the optimizer's buffer and the new weights; as much again of one tensor and the images.
+        let takes = 4 * 4 * config.num_parameters() as u64 + (1 << 30);
+        let steps = host_available().is_none_or(|free| free > takes);
+        let started = std::time::Instant::now();
+        let device = if steps { Device::flex().autodiff() } else { Device::flex() };
+        let net = config.init(&mut Init::repeated(0, &device)).unwrap();
+        assert_eq!(params::count(&net), config.num_parameters(), "{name}");
+        let images = formula_images("", name, [2, 3, 64, 64]).to_device(&Device::flex());
+        let features = net.forward(if steps { images.clone().autodiff() } else { images.clone() }, Mode::Eval);
+        assert_eq!(features.dims(), [2, config.arch.dim()], "{name}");
+        assert!(values(features.inner()).iter().all(|v| v.is_finite()), "{name}");
+        if steps {
+            let (before, after) = losses_around_a_step(net, &images);
+            assert!(after < 0.998 * before && after > 0.9 * before, "{name}: {before}, then {after}");
+        } else {
+            println!("{name}: a forward pass alone, a step takes {} GB", takes >> 30);
+        }
+        println!("{name}: {:.1} s", started.elapsed().as_secs_f64());
+        release_memory();
+    }
+}
+
+/// The mean square of the features before and after a step of SGD along its gradient.
+fn losses_around_a_step(net: ResNet, images: &Tensor<4>) -> (f32, f32) {
+    let train = Mode::Train { seed: 0 };
+    let loss = |net: &ResNet| net.forward(images.clone().autodiff(), train).powi_scalar(2).mean();
+    let found = loss(&net);
+    let before = values(found.clone().inner())[0];
+    let mut raw = found.backward();
+    let mut gradients = GradientSum::default();
+    gradients.add(params::take_gradients(&net, &mut raw), 1.0);
+    drop(raw);
+    // As far as the gradient promises a loss lower by a hundredth.
+    let norm = gradients.norms().map_or(f32::NAN, |(norm, _)| values(norm)[0]);
+    let lr = f64::from(0.01 * before / norm.powi(2));
+    let optim = OptimConfig { optimizer: OptimizerKind::Sgd, ..OptimConfig::default() };
+    let rates = StepRates { lr, weight_decay: 0.0, clip: 0.0 };
+    let (net, _) = Optimizer::new(&optim).step(net, None, gradients, &rates, &|_| Group::default());
+    let after = values(loss(&net).inner())[0];
+    (before, after)
 }

@@ -1,7 +1,15 @@
 //! Whole training steps of the methods, beside the reference's.
 
+mod barlow;
 mod byol;
+mod deepcluster;
+mod infomin;
 mod moco_vit;
+mod obow;
+mod recipes;
+mod simclr;
+mod supervised;
+mod swav;
 
 use burn::module::Module;
 use burn::tensor::activation::relu;
@@ -13,6 +21,10 @@ use ocelli::models::{Backbone, BatchNorm, Conv2d, Init, Kernel, Mode, ResNetErro
 use serde_json::Value;
 
 use crate::support::{Fixture, Tolerance, as_usize, assert_close, values};
+
+/// The tests by name, for a browser, which has no test runner.
+#[cfg_attr(test, allow(dead_code))]
+pub const TESTS: &[(&str, fn())] = &[];
 
 /// The backbone of the fixtures: three 3×3 convolutions, each followed by batch normalisation and ReLU.
 #[derive(Module, Debug)]
@@ -61,6 +73,15 @@ impl Backbone for Small {
 
     fn map_dim(&self) -> usize {
         self.conv3.weight.dims()[0]
+    }
+
+    fn levels(&self, images: Tensor<4>, mode: Mode, count: usize) -> Vec<Tensor<4>> {
+        self.maps(images, mode).into_iter().skip(3usize.saturating_sub(count)).collect()
+    }
+
+    fn level_dims(&self, count: usize) -> Vec<usize> {
+        let dims = [&self.conv1, &self.conv2, &self.conv3].map(|conv| conv.weight.dims()[0]);
+        dims[3usize.saturating_sub(count)..].to_vec()
     }
 }
 

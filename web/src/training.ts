@@ -119,11 +119,10 @@ export class Training {
     this.losses.push(figures.loss);
     drawCurve(element<HTMLCanvasElement>('curve'), this.losses, figures.level, getComputedStyle(document.documentElement));
     const started = { nothing: '', backbone: ' Began with a loaded backbone.', checkpoint: ' Goes on from a checkpoint.' }[session.start];
-    const spread = figures.feature_std < 0.05 ? ' The features are all alike: the run has collapsed.' : '';
+    const sign = figures.sign ? ` The run has collapsed: ${figures.sign}.` : '';
     element('train-out').textContent =
       `Step ${figures.step + 1} of ${session.totalSteps}, ${ms(took)} a step. Loss ${figures.loss.toFixed(3)} (${figures.level_name} ${figures.level.toFixed(2)}), ` +
-      `teacher's entropy ${figures.teacher_entropy.toFixed(2)}, spread of the features ${figures.feature_std.toFixed(2)}, ` +
-      `gradient ${figures.gradient_norm.toFixed(2)}.${started}${spread}`;
+      `${figures.printed.join(', ')}, gradient ${figures.gradient_norm.toFixed(2)}.${started}${sign}`;
   }
 
   private async map(session: TrainingSession): Promise<void> {

@@ -33,15 +33,21 @@ fn target_folder() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+fn build_modules(packages: &[&str]) -> Outcome {
+    let mut args = vec!["build", "--profile", "web", "--target", TARGET];
+    args.extend(packages.iter().flat_map(|package| ["--package", package]));
+    cargo(&args, &[])
+}
+
 /// The page with everything it needs, in `web/dist`.
 pub fn build() -> Outcome {
     add_target()?;
-    cargo(&["build", "--profile", "web", "--target", TARGET, "--package", "ocelli-web"], &[])?;
+    build_modules(&["ocelli-web"])?;
     let target = target_folder();
     let module = target.join(TARGET).join("web/ocelli_web.wasm");
     let web = root().join("web");
     npm_install(&web)?;
-    bind(&module, &web.join("ocelli/pkg"), &target)?;
+    bind(&module, &web.join("ocelli/pkg"), &target, true)?;
     run(&web, "npm", &["run", "build", "--silent"])?;
     let size = |path: PathBuf| fs::metadata(path).map(|m| m.len() as f64 / 1e6).unwrap_or_default();
     println!(
@@ -51,16 +57,27 @@ pub fn build() -> Outcome {
     Ok(())
 }
 
+/// The methods' fixtures as a module of their own. Both modules are named, so that what they share is built once.
+fn build_tests() -> Outcome {
+    build_modules(&["ocelli-web", "ocelli-browser-tests"])?;
+    let target = target_folder();
+    bind(&target.join(TARGET).join("web/ocelli_browser_tests.wasm"), &target.join("browser-tests"), &target, false)
+}
+
 /// The module in a browser, after [`build`].
 pub fn test() -> Outcome {
     ensure_chromium()?;
+    build_tests()?;
     // Every kernel as text: browsers have rules that the native check does not know.
     let kernels = target_folder().join("expansions.txt");
     let kernels = kernels.to_string_lossy();
     let args = ["test", "--release", "--workspace", "--test", "ops", "every_expansion_is_valid"];
     cargo(&args, &[("OCELLI_EXPANSIONS", &kernels)])?;
-    run_with(&root().join("web"), "node", &["test/run.mjs"], &[("OCELLI_EXPANSIONS", &kernels)])?;
-    run(&root().join("web"), "node", &["test/page.mjs"])
+    let web = root().join("web");
+    run_with(&web, "node", &["test/run.mjs"], &[("OCELLI_EXPANSIONS", &kernels)])?;
+    let tests = target_folder().join("browser-tests");
+    run_with(&web, "node", &["test/parity.mjs"], &[("OCELLI_BROWSER_TESTS", &tests.to_string_lossy())])?;
+    run(&web, "node", &["test/page.mjs"])
 }
 
 /// The packages of the lockfile, once.
@@ -72,8 +89,8 @@ fn npm_install(web: &Path) -> Outcome {
     run(web, "npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
 }
 
-/// Writes the JavaScript side and the module made small; nothing where the module is the one of last time.
-fn bind(module: &Path, pkg: &Path, target: &Path) -> Outcome {
+/// Writes the JavaScript side and the module, made small where that is asked; nothing where the module is the one of last time.
+fn bind(module: &Path, pkg: &Path, target: &Path, small: bool) -> Outcome {
     let bytes = fs::read(module).map_err(|e| format!("cannot read {}: {e}", module.display()))?;
     let stamp = format!("{} {:016x}\n", bytes.len(), fnv(&bytes));
     let stamp_file = pkg.join("stamp.tmp");
@@ -85,11 +102,13 @@ fn bind(module: &Path, pkg: &Path, target: &Path) -> Outcome {
     let built = target.join("bindgen").display().to_string();
     let own = ["run", "--quiet", "--locked", "--manifest-path", &manifest, "--target-dir", &built, "--"];
     cargo(&[&own[..], &[&module, &folder]].concat(), &[])?;
-    let small = pkg.join("ocelli_web_bg.wasm").display().to_string();
-    let optimise =
-        [&["node_modules/binaryen/bin/wasm-opt", "-Oz", "--converge"], &FEATURES[..], &[&small, "-o", &small]]
-            .concat();
-    run(&root().join("web"), "node", &optimise)?;
+    if small {
+        let small = pkg.join("ocelli_web_bg.wasm").display().to_string();
+        let optimise =
+            [&["node_modules/binaryen/bin/wasm-opt", "-Oz", "--converge"], &FEATURES[..], &[&small, "-o", &small]]
+                .concat();
+        run(&root().join("web"), "node", &optimise)?;
+    }
     fs::write(&stamp_file, stamp).map_err(|e| format!("cannot write {}: {e}", stamp_file.display()))
 }
 

@@ -16,6 +16,7 @@ mod raster;
 mod rng;
 pub mod scenes;
 mod source;
+mod subset;
 pub mod views;
 
 pub use error::DataError;
@@ -29,6 +30,7 @@ pub use raster::{Image, Mask};
 pub use rng::{Rng, hash_words};
 pub use scenes::{SceneConfig, SceneSource};
 pub use source::{Source, Split};
+pub use subset::Subset;
 pub use views::{
     Affine, Blur, BlurKind, Colour, ColourJitter, Crop, CropBox, DinoViews, Erase, EraseBox, EvalTransform,
     Filter, FloatBrightness, Grid, IMAGENET_MEAN, IMAGENET_STD, Interpolation, InterpolationChoice, JitterStep,

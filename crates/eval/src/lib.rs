@@ -12,6 +12,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod accuracy;
 pub mod attention;
 pub mod colour;
 pub mod correspondence;

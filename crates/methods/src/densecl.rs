@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue, append, renamed};
-use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
+use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update};
 use crate::moco::{self, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
 use crate::optim::Group;
 use crate::parts::infonce::{InfoNce, info_nce, unit};
@@ -136,6 +136,8 @@ pub const DENSECL: Recipe = Recipe {
     presets: presets![
         "densecl-r50-200": "DenseCL ResNet-50, ImageNet, 200 epochs, batch 256 (published: VOC detection AP 58.7)",
         "densecl-r50-coco-800": "DenseCL ResNet-50, COCO, 800 epochs, batch 256 (published: VOC detection AP 56.7)",
+        "densecl-r50-coco-1600": "DenseCL ResNet-50, COCO, 1600 epochs, batch 256 (published: VOC detection AP 57.2)",
+        "densecl-r101-200": "DenseCL ResNet-101, ImageNet, 200 epochs, batch 256 (published: VOC detection AP 61.3)",
         "densecl-laptop": "DenseCL, a narrow ResNet-18 on 48 px views, on a CPU",
     ],
     figures: FIGURES,
@@ -153,8 +155,7 @@ pub const DENSECL: Recipe = Recipe {
 
 fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
     moco::check(facts)?;
-    let layers = facts.own.count("moco.layers");
-    check_value(layers == 0 || layers == 2, "moco.layers", "2, which both heads of DenseCL have", layers)
+    moco::check_two_layers(facts)
 }
 
 fn notes(facts: &Facts<'_>) -> Vec<String> {

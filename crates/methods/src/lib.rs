@@ -8,39 +8,71 @@
 //! A new method is a file here and a line in [`METHODS`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod barlow;
 mod byol;
+mod deepcluster;
 mod densecl;
 mod dino;
 mod figure;
 mod held;
+mod infomin;
 mod method;
 mod moco;
 mod names;
+mod obow;
 pub mod optim;
 mod parts;
+mod published;
 mod recipe;
 pub mod schedule;
+mod simclr;
 mod step;
+mod supervised;
+mod swav;
 mod vicreg;
 mod views;
 
+pub use barlow::{Barlow, BarlowConfig, BarlowTerms, barlow_terms, cross_correlation};
 pub use byol::{Byol, ByolConfig, ByolNet, ByolOutputs, byol_loss};
+pub use deepcluster::{DeepCluster, DeepClusterConfig, DeepClusterTerms, Epoch, deepcluster_terms};
 pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutputs, dense_loss};
 pub use dino::{Dino, DinoConfig, DinoNet};
-pub use figure::{Bar, Condition, Figure, Level, Sign};
-pub use held::{KeyQueue, check_queue, ema_update};
+pub use figure::{Bar, CONSTANT_FEATURES, Condition, Figure, Level, Sign};
+pub use held::{EmbeddingQueue, KeyQueue, Vocabulary, check_queue, ema_update};
+pub use infomin::{InfoMin, InfoMinConfig, InfoMinNet, JigsawHead, jigsaw_order};
 pub use method::{
     Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,
 };
 pub use moco::{Moco, MocoConfig, MocoNet, MomentumSchedule};
+pub use obow::{BowPredictor, Cells, Obow, ObowConfig, ObowNet};
 pub use parts::matching::Matching;
-pub use parts::{feature_std, infonce, matching};
+pub use parts::{Codes, bow, feature_std, infonce, kmeans, matching, ntxent, sinkhorn, swav_loss};
+pub use published::{
+    PUBLISHED, PUBLISHED_ARCHS, PublishedArch, PublishedRow, PublishedTable, published_arch, published_rows,
+};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
+pub use simclr::{Simclr, SimclrConfig};
 pub use step::train_step;
+pub use supervised::{Classifier, Supervised, SupervisedConfig, mix_images, mix_targets, soft_cross_entropy};
+pub use swav::{Swav, SwavConfig, SwavNet, SwavOutputs};
+pub use vicreg::{Vicreg, VicregConfig};
 pub use views::ViewSettings;
 
 /// Every method, in the order of lists.
-pub const METHODS: &[&Recipe] = &[&dino::DINO, &moco::MOCO, &densecl::DENSECL, &byol::BYOL, &vicreg::VICREG];
+pub const METHODS: &[&Recipe] = &[
+    &dino::DINO,
+    &moco::MOCO,
+    &densecl::DENSECL,
+    &simclr::SIMCLR,
+    &infomin::INFOMIN,
+    &barlow::BARLOW,
+    &vicreg::VICREG,
+    &byol::BYOL,
+    &obow::OBOW,
+    &deepcluster::DEEPCLUSTER,
+    &swav::SWAV,
+    &supervised::SUPERVISED,
+];
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {

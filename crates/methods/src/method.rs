@@ -96,6 +96,17 @@ pub enum MethodError {
     /// A section that cannot be read.
     #[error("section {0}: {1}")]
     Section(String, String),
+    /// A data set without the labels that the method learns from.
+    #[error(
+        "{method} learns from labels: expected training images of two classes or more, in a folder for each, found {}",
+        if *classes == 0 { "images without classes" } else { "one class" }
+    )]
+    Labels {
+        /// The method in words.
+        method: &'static str,
+        /// Classes that were found, 0 or 1.
+        classes: usize,
+    },
     /// State without something it must have.
     #[error("the checkpoint has no {0}")]
     Missing(&'static str),
@@ -139,7 +150,8 @@ pub struct Update<'a> {
 
 /// A method in training: it owns the network that is trained and whatever is kept between steps.
 ///
-/// A step is [`before_step`](Method::before_step), then for each micro-batch [`loss`](Method::loss) and its gradients, then
+/// A step is [`before_step`](Method::before_step), where there are several micro-batches
+/// [`before_parts`](Method::before_parts), then for each [`loss`](Method::loss) and its gradients, then
 /// [`update`](Method::update) and [`after_step`](Method::after_step): see [`crate::train_step`].
 pub trait Method {
     /// The scalars that [`Method::loss`] returns, in their order; `loss` is the first.
@@ -157,8 +169,21 @@ pub trait Method {
     /// An epoch begins, or goes on after a stop.
     fn begin_epoch(&mut self, _epoch: usize) {}
 
+    /// Whether it has to see the images of an epoch before the first step: each batch goes to [`see`](Method::see), and then the
+    /// epoch begins.
+    fn wants_pass(&self) -> bool {
+        false
+    }
+
+    /// A batch of the pass that [`wants_pass`](Method::wants_pass) asks for, views and images' numbers as in a step. The clock's
+    /// iteration and micro-batch count from 0 with the pass.
+    fn see(&mut self, _batch: &Batch, _clock: &StepClock) {}
+
     /// An optimizer step begins; nothing has been computed in it.
     fn before_step(&mut self, _clock: &StepClock) {}
+
+    /// All parts of a batch that is computed in several, before the loss of the first: for what needs all of its images at once.
+    fn before_parts(&mut self, _parts: &[Batch], _clock: &StepClock) {}
 
     /// An optimizer step is done: moves what was not moved with it.
     fn after_step(&mut self, clock: &StepClock);

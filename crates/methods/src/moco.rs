@@ -138,42 +138,42 @@ const SIGNS: &[Sign] = &[
     ),
 ];
 
-/// The keys of the section `moco`, which DenseCL has too.
+/// The keys of the section `moco`, which DenseCL and InfoMin have too.
 pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "moco.hidden_dim",
         meaning: "width of the head's hidden layers; 0: the backbone's own",
-        source: "MoCo, DenseCL",
+        source: "MoCo, DenseCL, InfoMin",
         range: Range::Count(0, 1_000_000),
     },
     Key {
         name: "moco.out_dim",
         meaning: "width of queries and keys",
-        source: "MoCo, DenseCL",
+        source: "MoCo, DenseCL, InfoMin",
         range: Range::Count(1, 1_000_000),
     },
     Key {
         name: "moco.queue",
         meaning: "keys in the queue: a multiple of batch_size, fewer than there are images",
-        source: "MoCo, DenseCL",
+        source: "MoCo, DenseCL, InfoMin",
         range: Range::Count(1, MANY),
     },
     Key {
         name: "moco.temperature",
         meaning: "temperature of the contrast",
-        source: "MoCo v2, DenseCL; 0.07 in MoCo v1",
+        source: "MoCo v2, DenseCL: 0.2; InfoMin: 0.15; MoCo v1: 0.07",
         range: Range::Positive,
     },
     Key {
         name: "moco.momentum",
         meaning: "momentum of the key encoder",
-        source: "MoCo, DenseCL; lower for short runs",
+        source: "MoCo, DenseCL, InfoMin; lower for short runs",
         range: Range::Share,
     },
     Key {
         name: "moco.shuffle_keys",
         meaning: "show the key encoder its batch in another order",
-        source: "MoCo, DenseCL",
+        source: "MoCo, DenseCL, InfoMin",
         range: Range::Any,
     },
     Key {
@@ -225,6 +225,7 @@ pub const MOCO: Recipe = Recipe {
         "moco-r50-200": "MoCo v2 ResNet-50, 200 epochs, batch 256 (published: linear 67.7)",
         "moco-r50-800": "MoCo v2 ResNet-50, 800 epochs, batch 256 (published: k-NN 61.9, linear 71.1)",
         "moco-vit-s16-300": "MoCo v2 ViT-S/16, 300 epochs, batch 1024, AdamW (published by DINO: k-NN 64.4, linear 72.7)",
+        "moco-r50-coco-800": "MoCo v2 ResNet-50, COCO, 800 epochs, batch 256 (published: VOC detection AP 54.7)",
         "moco-laptop": "MoCo v2, a narrow ResNet-18 on 48 px views, on a CPU",
     ],
     figures: FIGURES,
@@ -250,6 +251,12 @@ pub(crate) fn views(v: &ViewSettings) -> ViewPlan {
     ViewPlan { mean: v.mean, std: v.std, ..plan }
 }
 
+/// The heads of DenseCL and InfoMin have two layers.
+pub(crate) fn check_two_layers(facts: &Facts<'_>) -> Result<(), MethodError> {
+    let layers = facts.own.count("moco.layers");
+    check_value(layers == 0 || layers == 2, "moco.layers", "2, which all heads of this method have", layers)
+}
+
 /// Two views, and no others.
 pub(crate) fn check_two_views(facts: &Facts<'_>) -> Result<(), MethodError> {
     let two = "0: this method compares two views of each image";
@@ -259,6 +266,11 @@ pub(crate) fn check_two_views(facts: &Facts<'_>) -> Result<(), MethodError> {
 /// What contrast of two views with a queue wants.
 pub(crate) fn check(facts: &Facts<'_>) -> Result<(), MethodError> {
     check_two_views(facts)?;
+    check_contrast(facts)
+}
+
+/// A queue that takes whole batches and holds fewer keys than there are images.
+pub(crate) fn check_contrast(facts: &Facts<'_>) -> Result<(), MethodError> {
     let queue = facts.own.count("moco.queue");
     let fits = queue.is_multiple_of(facts.batch_size);
     check_value(fits, "moco.queue", format!("a multiple of batch_size, {}", facts.batch_size), queue)?;

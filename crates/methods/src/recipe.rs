@@ -210,6 +210,8 @@ pub struct Facts<'a> {
     pub accumulate: usize,
     /// Training images, once they are known.
     pub images: Option<usize>,
+    /// Classes of the training images, once they are known; 0 where they have no labels.
+    pub classes: Option<usize>,
 }
 
 impl Recipe {
@@ -227,6 +229,9 @@ impl Recipe {
             });
         }
         check_keys(self.keys, facts.own)?;
+        if let (true, Some(classes @ 0..=1)) = (self.needs.labels, facts.classes) {
+            return Err(MethodError::Labels { method: self.title, classes });
+        }
         (self.check)(facts)
     }
 }

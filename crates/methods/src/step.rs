@@ -16,6 +16,9 @@ pub fn train_step(
     rates: &StepRates,
 ) -> Tensor<1> {
     method.before_step(&clock);
+    if batches.len() > 1 {
+        method.before_parts(batches, &clock);
+    }
     let mut gradients = GradientSum::default();
     let mut figures: Option<Tensor<1>> = None;
     let weight = 1.0 / batches.len().max(1) as f64;

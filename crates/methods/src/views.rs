@@ -18,6 +18,12 @@ pub struct ViewSettings {
     pub local_crops: usize,
     /// Largest σ of the Gaussian blur in pixels (2); 0 switches blur off, as one does for images of 32 px.
     pub blur_sigma_max: f32,
+    /// Strength of brightness, contrast, saturation and hue jitter, of methods that leave it open (0: none).
+    pub jitter: f32,
+    /// Magnitude of RandAugment, from 0 to 10, of methods that leave it open (0: none).
+    pub randaugment: f32,
+    /// Probability of random erasing, of methods that leave it open (0: none).
+    pub erase: f32,
     /// Per-channel mean taken off (ImageNet's).
     pub mean: [f32; 3],
     /// Per-channel standard deviation divided by (ImageNet's).
@@ -33,6 +39,9 @@ impl Default for ViewSettings {
             local_scale: [0.05, 0.4],
             local_crops: 8,
             blur_sigma_max: 2.0,
+            jitter: 0.0,
+            randaugment: 0.0,
+            erase: 0.0,
             mean: ocelli_data::IMAGENET_MEAN,
             std: ocelli_data::IMAGENET_STD,
         }

@@ -22,6 +22,17 @@ pub trait Backbone: Module + ModuleDisplay {
 
     /// Channels of feature and map.
     fn map_dim(&self) -> usize;
+
+    /// The last `count` maps that a pass makes on its way, each half as fine as the one before and the feature map last: a
+    /// ResNet's stages. What has no such levels gives the feature map alone.
+    fn levels(&self, images: Tensor<4>, mode: Mode, _count: usize) -> Vec<Tensor<4>> {
+        vec![self.feature_map(images, mode)]
+    }
+
+    /// Channels of what [`Backbone::levels`] gives.
+    fn level_dims(&self, _count: usize) -> Vec<usize> {
+        vec![self.map_dim()]
+    }
 }
 
 /// The last stage's output.
@@ -37,6 +48,16 @@ impl Backbone for ResNet {
 
     fn map_dim(&self) -> usize {
         self.dim()
+    }
+
+    fn levels(&self, images: Tensor<4>, mode: Mode, count: usize) -> Vec<Tensor<4>> {
+        let stages = self.stages(images, mode);
+        stages.into_iter().skip(4usize.saturating_sub(count)).collect()
+    }
+
+    /// Every stage has twice the channels of the one before.
+    fn level_dims(&self, count: usize) -> Vec<usize> {
+        (0..count.min(4)).rev().map(|above| self.dim() >> above).collect()
     }
 }
 
@@ -89,6 +110,20 @@ impl Backbone for AnyBackbone {
         match self {
             Self::Vit(vit) => vit.map_dim(),
             Self::ResNet(net) => net.map_dim(),
+        }
+    }
+
+    fn levels(&self, images: Tensor<4>, mode: Mode, count: usize) -> Vec<Tensor<4>> {
+        match self {
+            Self::Vit(vit) => vit.levels(images, mode, count),
+            Self::ResNet(net) => net.levels(images, mode, count),
+        }
+    }
+
+    fn level_dims(&self, count: usize) -> Vec<usize> {
+        match self {
+            Self::Vit(vit) => vit.level_dims(count),
+            Self::ResNet(net) => net.level_dims(count),
         }
     }
 }
@@ -356,6 +391,28 @@ mod tests {
             let message = name.parse::<BackboneArch>().unwrap_err().to_string();
             assert!(message.contains("unknown architecture") && message.contains(name), "{message}");
         }
+    }
+
+    #[test]
+    fn levels_are_a_resnets_stages_and_a_vits_map() {
+        let device = Device::flex();
+        let images = || Tensor::ones([1, 3, 64, 64], &device);
+        for (name, channels) in [("resnet-18c2", [2, 4, 8, 16]), ("resnet-50c2", [8, 16, 32, 64])] {
+            let arch: ResNetArch = name.parse().unwrap();
+            let any = BackboneConfig::ResNet(arch.into()).init(&mut Init::new(3, &device)).unwrap();
+            for count in 1..=5 {
+                let maps = any.levels(images(), Mode::Eval, count);
+                let dims: Vec<usize> = maps.iter().map(|m| m.dims()[1]).collect();
+                assert_eq!(dims, channels[4 - count.min(4)..], "{name} {count}");
+                assert_eq!(any.level_dims(count), dims);
+                let sides: Vec<usize> = maps.iter().map(|m| m.dims()[2]).collect();
+                assert_eq!(sides, [16, 8, 4, 2][4 - count.min(4)..]);
+            }
+        }
+        let config = "vit-32x1x2/8".parse::<Arch>().unwrap().config(64, 0.0);
+        let vit = BackboneConfig::Vit(config).init(&mut Init::new(3, &device)).unwrap();
+        let maps = vit.levels(images(), Mode::Eval, 3);
+        assert_eq!((maps.len(), maps[0].dims(), vit.level_dims(3)), (1, [1, 32, 8, 8], vec![32]));
     }
 
     #[test]

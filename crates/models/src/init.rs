@@ -9,21 +9,39 @@ use rand_pcg::Pcg64Mcg;
 
 /// Draws initial values from one seeded stream.
 pub struct Init {
-    // None: every draw is 0.
-    rng: Option<Pcg64Mcg>,
+    source: Source,
     device: Device,
 }
+
+enum Source {
+    Drawn(Pcg64Mcg),
+    /// Every draw is 0.
+    Blank,
+    /// The same draws of N(0, 1) over and over.
+    Repeated(Vec<f32>),
+}
+
+/// Draws that are repeated: a prime, so that rows of a matrix differ.
+const REPEATED: usize = 65_537;
 
 impl Init {
     /// A stream for `seed`; parameters are created on `device`.
     pub fn new(seed: u64, device: &Device) -> Self {
-        Self { rng: Some(Pcg64Mcg::seed_from_u64(seed)), device: device.clone() }
+        Self { source: Source::Drawn(Pcg64Mcg::seed_from_u64(seed)), device: device.clone() }
     }
 
     /// Zeros instead of draws: for a network whose values are loaded right after, where drawing millions of them takes
     /// longer than reading them.
     pub fn blank(device: &Device) -> Self {
-        Self { rng: None, device: device.clone() }
+        Self { source: Source::Blank, device: device.clone() }
+    }
+
+    /// Values of the right size that repeat themselves: for a network that is timed or tried out and not used, where drawing
+    /// hundreds of millions of them takes longer than what is timed.
+    pub fn repeated(seed: u64, device: &Device) -> Self {
+        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let draws = (0..REPEATED).map(|_| StandardNormal.sample(&mut rng)).collect();
+        Self { source: Source::Repeated(draws), device: device.clone() }
     }
 
     /// The device parameters are created on.
@@ -42,10 +60,7 @@ impl Init {
             }
         };
         let count = shape.iter().product();
-        let values = match &mut self.rng {
-            Some(rng) => (0..count).map(|_| draw(rng)).collect(),
-            None => vec![0.0; count],
-        };
+        let values = self.source.values(count, std, draw);
         self.param(values, shape)
     }
 
@@ -53,10 +68,7 @@ impl Init {
     pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f64) -> Param<Tensor<D>> {
         let draw = |rng: &mut Pcg64Mcg| ((rng.random::<f64>() * 2.0 - 1.0) * bound) as f32;
         let count = shape.iter().product();
-        let values = match &mut self.rng {
-            Some(rng) => (0..count).map(|_| draw(rng)).collect(),
-            None => vec![0.0; count],
-        };
+        let values = self.source.values(count, bound / 3f64.sqrt(), draw);
         self.param(values, shape)
     }
 
@@ -67,5 +79,47 @@ impl Init {
 
     fn param<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &self.device))
+    }
+}
+
+impl Source {
+    /// So many values: as `draw` draws them, or of this standard deviation.
+    fn values(&mut self, count: usize, std: f64, draw: impl Fn(&mut Pcg64Mcg) -> f32) -> Vec<f32> {
+        match self {
+            Self::Drawn(rng) => (0..count).map(|_| draw(rng)).collect(),
+            Self::Blank => vec![0.0; count],
+            Self::Repeated(draws) => {
+                let scaled: Vec<f32> = draws.iter().map(|z| z * std as f32).collect();
+                let mut values = Vec::with_capacity(count);
+                while values.len() < count {
+                    values.extend_from_slice(&scaled[..scaled.len().min(count - values.len())]);
+                }
+                values
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_values_have_the_size_of_drawn_ones() {
+        let device = Device::flex();
+        let deviation = |init: &mut Init| {
+            let of = |t: Param<Tensor<2>>| {
+                let values = t.val().into_data().try_to_vec::<f32>().unwrap();
+                let squares: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
+                (squares / values.len() as f64).sqrt()
+            };
+            [of(init.trunc_normal([300, 301], 0.02)), of(init.uniform([300, 301], 0.1))]
+        };
+        let drawn = deviation(&mut Init::new(1, &device));
+        let repeated = deviation(&mut Init::repeated(1, &device));
+        for (drawn, repeated) in drawn.iter().zip(repeated) {
+            assert!((drawn / repeated - 1.0).abs() < 0.02, "{drawn} {repeated}");
+        }
+        assert_eq!(deviation(&mut Init::blank(&device)), [0.0, 0.0]);
     }
 }

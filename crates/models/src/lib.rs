@@ -17,6 +17,7 @@ pub mod mlp;
 pub mod params;
 mod pos_embed;
 mod resnet;
+mod size;
 mod vit;
 pub mod weights;
 

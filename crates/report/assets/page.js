@@ -61,3 +61,25 @@ if (refresh) setInterval(() => {
   // Not while somebody reads values, nor where nobody looks.
   if (!document.hidden && Date.now() - last > 5000) location.reload();
 }, refresh.content * 1000);
+for (const table of document.querySelectorAll('table.sorts')) {
+  const titles = [...table.querySelectorAll('thead tr:last-child th')];
+  const body = table.tBodies[0];
+  titles.forEach((title, column) => title.querySelector('button').addEventListener('click', () => {
+    // Numbers from the largest down first, names from A on; what has no value comes last either way.
+    const before = title.getAttribute('aria-sort');
+    const falls = before === 'none' ? title.classList.contains('number') : before === 'ascending';
+    titles.forEach(other => other.setAttribute('aria-sort', 'none'));
+    title.setAttribute('aria-sort', falls ? 'descending' : 'ascending');
+    const value = row => {
+      const cell = row.cells[column];
+      if (cell.dataset.v !== undefined) return +cell.dataset.v;
+      return cell.textContent === '–' ? null : cell.textContent;
+    };
+    const compare = (a, b) => typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b), 'en', {numeric: true});
+    body.append(...[...body.rows].sort((one, two) => {
+      const a = value(one), b = value(two);
+      if (a === null || b === null) return (a === null) - (b === null);
+      return falls ? compare(b, a) : compare(a, b);
+    }));
+  }));
+}

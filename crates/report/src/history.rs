@@ -273,7 +273,12 @@ impl History {
 
     /// The best k-NN accuracy: (epochs done, per cent).
     pub fn best_knn(&self) -> Option<(u64, f64)> {
-        let column = self.epochs.column(&format!("knn_{}", self.quoted_k()?))?;
+        self.best(&format!("knn_{}", self.quoted_k()?))
+    }
+
+    /// The best value of a figure of epochs: (epochs done, value).
+    pub fn best(&self, name: &str) -> Option<(u64, f64)> {
+        let column = self.epochs.column(name)?;
         let rows = self.epochs.epochs.iter().zip(column).filter(|(_, v)| v.is_finite());
         rows.max_by(|a, b| a.1.total_cmp(b.1)).map(|(epoch, v)| (epoch.saturating_add(1), *v))
     }

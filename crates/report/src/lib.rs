@@ -3,6 +3,7 @@
 //!
 //! * [`Run`]: what the folder says; damaged and half-written files are read as far as they go.
 //! * [`report_html`]: one self-contained page per run. [`compare_html`]: several runs' curves in one page.
+//! * [`Table`]: runs as rows beside what is published, as text, Markdown, JSON and a page that sorts.
 //! * [`tensorboard`]: the same figures as TensorBoard event files.
 //! * [`Reporter`]: keeps report and event file up to date while a run goes.
 //!
@@ -20,6 +21,7 @@ mod pictures;
 mod reporter;
 mod run;
 mod sections;
+mod table;
 pub mod tensorboard;
 pub mod text;
 mod ticks;
@@ -31,3 +33,4 @@ pub use history::{Baseline, History, Note, NoteKind, Rows, Started};
 pub use page::report_html;
 pub use reporter::{Reporter, rebuild_tensorboard};
 pub use run::{Checkpoint, Run, State, find_runs};
+pub use table::{Published, Table, TableRow};

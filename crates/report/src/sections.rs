@@ -17,6 +17,12 @@ fn card(html: &mut String, what: &str, value: &str, more: &str) {
     let _ = write!(html, "<div><span>{}</span><b>{}</b>{more}</div>", escape(what), escape(value));
 }
 
+/// A title within a sentence.
+fn lower(title: &str) -> String {
+    let mut letters = title.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
 /// The figures one asks for first.
 pub fn headline(run: &Run) -> String {
     let history = &run.history;
@@ -52,8 +58,15 @@ pub fn headline(run: &Run) -> String {
         card(&mut html, &figure.title, &shown, &more.unwrap_or_default());
     }
     for score in &history.declared.scores {
-        let Some(value) = newest(&score.name) else { continue };
-        card(&mut html, &score.title, &format!("{value:.1} %"), "");
+        let Some((epoch, best)) = history.best(&score.name) else { continue };
+        let now = newest(&score.name).filter(|now| *now < best);
+        let now = now.map(|v| format!("; now {v:.1}")).unwrap_or_default();
+        card(
+            &mut html,
+            &format!("Best {}", lower(&score.title)),
+            &format!("{best:.1} %"),
+            &format!("epoch {epoch}{now}"),
+        );
     }
     if let Some(speed) = run.speed() {
         card(&mut html, "Images per second", &number(speed), run.said("device").unwrap_or_default());
@@ -93,7 +106,7 @@ pub fn looks(run: &Run) -> String {
     for (kind, title, lead, detail, detail_title) in [
         (
             "attention",
-            "What the teacher attends to",
+            "What the network attends to",
             "Attention of the class token in the last block, mean of the heads, in the same images throughout; bright is much.",
             "heads.png",
             "Head by head, newest",

@@ -18,7 +18,7 @@ mod resolve;
 pub use about::annotated;
 pub(crate) use changes::continued_of;
 pub use changes::{Change, changes};
-pub use kinds::ViewsOn;
+pub use kinds::{TaskKind, ViewsOn};
 pub use method::MethodChoice;
 pub use ocelli_methods::optim::{OptimConfig, OptimizerKind, ScheduleKind, WarmupKind};
 pub use presets::{preset, presets};
@@ -77,6 +77,8 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunConfig {
+    /// What the run is.
+    pub task: TaskKind,
     /// The method.
     pub method: MethodChoice,
     /// The backbone by name.
@@ -115,6 +117,7 @@ pub struct RunConfig {
 impl Default for RunConfig {
     fn default() -> Self {
         Self {
+            task: TaskKind::Pretraining,
             method: MethodChoice::default(),
             arch: BackboneArch::Vit(Arch { dim: 384, depth: 12, heads: 6, patch_size_px: 16 }),
             init_from: String::new(),
@@ -226,6 +229,22 @@ impl Default for LogConfig {
 }
 
 impl RunConfig {
+    /// Refuses a configuration of another task.
+    ///
+    /// # Errors
+    /// When it is of another task; the message names its command.
+    pub fn check_task(&self, task: TaskKind) -> Result<(), ConfigError> {
+        if self.task == task {
+            return Ok(());
+        }
+        let (expected, found) = (format!("\"{task}\""), self.task);
+        Err(ConfigError::Value {
+            key: "task",
+            expected,
+            found: format!("\"{found}\", which belongs to `ocelli {}`", found.command()),
+        })
+    }
+
     /// The peak learning rate, scaled by the batch.
     pub fn peak_lr(&self) -> f64 {
         self.optim.peak_lr(self.batch_size)
@@ -252,8 +271,13 @@ impl RunConfig {
         Ok(self.own.get(name)?)
     }
 
-    /// What the method may ask of this run; `images` once they are known.
-    pub fn facts<'a>(&'a self, backbone: &'a BackboneConfig, images: Option<usize>) -> Facts<'a> {
+    /// What the method may ask of this run; images and their classes (0 without labels) once they are known.
+    pub fn facts<'a>(
+        &'a self,
+        backbone: &'a BackboneConfig,
+        images: Option<usize>,
+        classes: Option<usize>,
+    ) -> Facts<'a> {
         Facts {
             own: &self.own,
             views: &self.views,
@@ -261,13 +285,14 @@ impl RunConfig {
             batch_size: self.batch_size,
             accumulate: self.accumulate,
             images,
+            classes,
         }
     }
 
     /// What a person should know before deciding, with so many images.
     pub(crate) fn notes(&self, backbone: &BackboneConfig, images: usize) -> Vec<String> {
         let recipe = self.recipe();
-        let mut notes = (recipe.notes)(&self.facts(backbone, Some(images)));
+        let mut notes = (recipe.notes)(&self.facts(backbone, Some(images), None));
         if self.accumulate > 1 {
             let parts = self.accumulate;
             if recipe.needs.whole_batch {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 
 use crate::TrainError;
+use crate::memory::Memory;
 
 /// A device by name: `auto`, `gpu`, `gpu:N`, `cpu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub struct Adapter {
     pub subgroup_lanes: u32,
     /// Whether shaders may use 64-bit integers.
     pub shader_int64: bool,
+    /// The memory it computes in.
+    pub memory: Memory,
     #[cfg(feature = "gpu")]
     device_kind: burn::tensor::DeviceKind,
     #[cfg(feature = "gpu")]
@@ -101,6 +104,8 @@ pub struct Chosen {
     pub reason: String,
     /// Whether it is the CPU backend.
     pub is_cpu: bool,
+    /// The memory it computes in.
+    pub memory: Memory,
 }
 
 /// All adapters, in the order of `gpu:N`. Empty where there is no driver, or no loader for one: that is no error.
@@ -142,6 +147,12 @@ pub fn adapters() -> Vec<Adapter> {
                     false => 0,
                 },
                 shader_int64: features.contains(wgpu::Features::SHADER_INT64),
+                memory: match kind {
+                    AdapterKind::Integrated | AdapterKind::Software => Memory::Host,
+                    AdapterKind::Discrete | AdapterKind::Virtual | AdapterKind::Other => {
+                        Memory::Own(own_memory(&adapter))
+                    }
+                },
                 device_kind: match kind {
                     AdapterKind::Discrete => DeviceKind::DiscreteGpu(index),
                     AdapterKind::Integrated => DeviceKind::IntegratedGpu(index),
@@ -155,6 +166,28 @@ pub fn adapters() -> Vec<Adapter> {
     }
     found.sort_by_key(|a| a.kind);
     found
+}
+
+/// Bytes of a card's own memory, where its driver tells: Vulkan's does.
+#[cfg(all(feature = "gpu", target_os = "linux"))]
+#[allow(unsafe_code)]
+fn own_memory(adapter: &wgpu::Adapter) -> Option<u64> {
+    /// `VK_MEMORY_HEAP_DEVICE_LOCAL_BIT`.
+    const DEVICE_LOCAL: u32 = 1;
+    // SAFETY: the adapter is only asked, and nothing of it is kept.
+    let adapter = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    let instance = adapter.shared_instance().raw_instance();
+    // SAFETY: both come from the same live adapter.
+    let memory = unsafe { instance.get_physical_device_memory_properties(adapter.raw_physical_device()) };
+    let heaps = memory.memory_heaps.iter().take(memory.memory_heap_count as usize);
+    // A card may list a part of its memory once more, as what the processor can write to: the largest is the card's.
+    heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0).map(|heap| heap.size).max()
+}
+
+/// Elsewhere nobody asks.
+#[cfg(all(feature = "gpu", not(target_os = "linux")))]
+fn own_memory(_: &wgpu::Adapter) -> Option<u64> {
+    None
 }
 
 /// Without the `gpu` feature there are none.
@@ -200,7 +233,9 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen, TrainError> {
     let adapters = if choice == DeviceChoice::Cpu { Vec::new() } else { adapters() };
     match pick(choice, &adapters)? {
         (Some(index), reason) => open_adapter(&adapters[index], reason),
-        (None, reason) => Ok(Chosen { device: Device::flex(), name: "CPU".into(), reason, is_cpu: true }),
+        (None, reason) => {
+            Ok(Chosen { device: Device::flex(), name: "CPU".into(), reason, is_cpu: true, memory: Memory::Host })
+        }
     }
 }
 
@@ -242,7 +277,7 @@ fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError>
             device
         }
     };
-    Ok(Chosen { device, name, reason, is_cpu: false })
+    Ok(Chosen { device, name, reason, is_cpu: false, memory: adapter.memory })
 }
 
 /// Trying every candidate kernel several times is worth it where one try takes microseconds. On a software adapter

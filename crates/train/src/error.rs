@@ -77,6 +77,22 @@ pub enum TrainError {
         /// What the driver said.
         cause: String,
     },
+    /// Something takes more memory than there is.
+    #[error(
+        "expected a device with {} of memory or more ({}), found {} {place}; {}",
+        crate::memory::gb(.needs.bytes),
+        .needs.what,
+        crate::memory::gb(*.has),
+        .needs.remedy
+    )]
+    DoesNotFit {
+        /// What it takes.
+        needs: crate::memory::Needs,
+        /// Bytes there are.
+        has: u64,
+        /// Where.
+        place: &'static str,
+    },
     /// The device went away.
     #[error("the device was lost ({cause}): a driver that restarted, a card that was removed or overheated")]
     DeviceLost {

@@ -59,7 +59,7 @@ impl Labelled {
 }
 
 /// At most `limit` entries, evenly spaced; 0 keeps all.
-fn thin(indices: Vec<usize>, limit: usize) -> Vec<usize> {
+pub(crate) fn thin(indices: Vec<usize>, limit: usize) -> Vec<usize> {
     if limit == 0 || indices.len() <= limit {
         return indices;
     }
@@ -86,7 +86,7 @@ pub fn eval_transform(config: &RunConfig) -> EvalTransform {
 
 /// Applies `map` to batches `[n, 3, height, width]` of the images and stacks the rows `[n, dim]` it returns; labels
 /// come along. Unreadable images are left out.
-fn rows_of(
+pub(crate) fn rows_of(
     (source, indices): &(Arc<dyn Source>, Vec<usize>),
     transform: EvalTransform,
     config: &RunConfig,

@@ -135,6 +135,17 @@ impl Pictures {
         write_rgb(&folder.join("views.png"), &sheet)
     }
 
+    /// What there is to see after `epochs_done` epochs, and before the first what there is to see before training.
+    ///
+    /// # Errors
+    /// As [`Pictures::views`] and [`Pictures::draw_network`].
+    pub fn draw(&self, encoder: &AnyBackbone, epochs_done: usize, folder: &Path) -> Result<(), TrainError> {
+        if epochs_done == 0 {
+            self.views(folder)?;
+        }
+        self.draw_network(encoder, epochs_done, folder)
+    }
+
     /// Writes what the network makes of the fixed images after `epochs_done` epochs into `folder` (0: before training).
     ///
     /// # Errors

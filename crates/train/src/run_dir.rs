@@ -279,8 +279,7 @@ impl RunDir {
 fn check_free(root: &Path, overwrite: bool) -> Result<(), TrainError> {
     let reason = match replace::what_is_at(root) {
         Found::Run if !overwrite => {
-            "there is a run here already; --overwrite replaces it, `ocelli pretrain --resume` goes \
-                                     on with it, or choose another --out"
+            "there is a run here already; --overwrite replaces it, --resume goes on with it, or choose another --out"
                 .to_owned()
         }
         Found::Other(name) => {

@@ -14,6 +14,7 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::config::{LogConfig, ViewsOn};
+use crate::event::Best;
 use crate::watch::WatchConfig;
 use crate::{Event, Figures, KnnFigures, TrainError};
 
@@ -129,6 +130,15 @@ pub trait Task {
     /// Takes up an epoch at one of its steps.
     fn begin_epoch(&mut self, epoch: usize, step_in_epoch: usize);
 
+    /// Looks at what has to be seen of the images before the epoch's first step, if anything has; at most so many batches of it
+    /// where only the time of a step is wanted.
+    ///
+    /// # Errors
+    /// Unreadable data beyond the limit.
+    fn look_through(&mut self, _at_most: usize) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// Takes the next optimizer step of the epoch, and returns its figures ([`Declared::figures`]) and the gradients' two norms,
     /// still on the device.
     ///
@@ -185,6 +195,14 @@ pub trait Task {
     /// # Errors
     /// When images cannot be read, or figures are not finite.
     fn evaluate(&mut self) -> Result<Scores, TrainError>;
+
+    /// Keeps the network as it is in the folder of the run: it is the best so far. Nothing where checkpoints are enough.
+    ///
+    /// # Errors
+    /// When values cannot be read or a file not written.
+    fn keep(&self, _folder: &Path, _best: &Best) -> Result<(), TrainError> {
+        Ok(())
+    }
 
     /// Bytes an evaluation takes beside the network's own, at most; 0 where there is none.
     fn evaluation_bytes(&self) -> usize;

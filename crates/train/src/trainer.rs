@@ -186,7 +186,7 @@ impl<T: Task> Trainer<T> {
                 // What is left of the epoch is told when the run goes on.
                 return self.stopped(None, last, listen);
             }
-            let figures = if evaluates { self.evaluated(figures, listen)? } else { figures };
+            let figures = if evaluates { self.evaluated(figures, dir, listen)? } else { figures };
             if is_last || every == 0 || done.is_multiple_of(every) {
                 self.draw(dir, done, listen)?;
             }
@@ -207,7 +207,12 @@ impl<T: Task> Trainer<T> {
     }
 
     /// An epoch's figures with what an evaluation finds. One that fails is a warning, never the end of a run.
-    fn evaluated(&mut self, figures: EpochFigures, listen: Listen<'_>) -> Result<EpochFigures, TrainError> {
+    fn evaluated(
+        &mut self,
+        figures: EpochFigures,
+        dir: Option<&RunDir>,
+        listen: Listen<'_>,
+    ) -> Result<EpochFigures, TrainError> {
         let baseline_wanted = !self.position.baseline_done;
         let task = &mut self.task;
         let found = fenced(|| {
@@ -233,7 +238,11 @@ impl<T: Task> Trainer<T> {
         if let Some((what, accuracy)) = quoted
             && self.position.best.as_ref().is_none_or(|b| accuracy > b.accuracy)
         {
-            self.position.best = Some(Best { what, accuracy, epoch: figures.epoch });
+            let best = Best { what, accuracy, epoch: figures.epoch };
+            if let Some(dir) = dir {
+                fenced(|| self.task.keep(dir.path(), &best))?;
+            }
+            self.position.best = Some(best);
         }
         Ok(EpochFigures { knn, scores: named, ..figures })
     }

@@ -145,6 +145,19 @@ impl Loaded {
         })
     }
 
+    /// The architecture's name, as a configuration has it.
+    pub fn arch(&self) -> String {
+        name_of(&self.config)
+    }
+
+    /// The side of the square images its position embeddings belong to; of a ResNet, ImageNet's usual one. Pixels.
+    pub fn image_side_px(&self) -> usize {
+        match &self.config {
+            BackboneConfig::Vit(config) => config.image_size_px,
+            BackboneConfig::ResNet(_) => 224,
+        }
+    }
+
     /// What it wants done to its pictures.
     pub fn preprocessing(&self) -> Preprocessing {
         Preprocessing { statistics: Some(self.statistics.clone()), size: Some(self.size.clone()) }

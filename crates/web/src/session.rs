@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_data::{DinoViews, Image, Rng, SceneConfig, SceneSource, Scratch, ViewPlan};
 use ocelli_methods::optim::{OptimConfig, Optimizer, StepRates};
 use ocelli_methods::schedule::Cosine;
-use ocelli_methods::{Batch, Dino, DinoConfig, Method as _, StepClock, train_step};
+use ocelli_methods::{Batch, CONSTANT_FEATURES, Dino, DinoConfig, Method as _, StepClock, train_step};
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{StateDict, in_file_layout, read_safetensors, write_safetensors};
 use ocelli_models::{Arch, VitConfig, params};
@@ -21,6 +21,8 @@ use crate::start::Start;
 use crate::{Engine, Look, WebError};
 
 const ORDER_STREAM: u64 = 0x4f52_4445;
+/// A pass before the first step has an order and views of its own.
+const PASS_STREAM: u64 = 0x5041_5353;
 
 /// A run in a tab. The names are those of the native configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -238,8 +240,9 @@ impl Session {
         if self.images.is_empty() {
             return Err(WebError::argument("pictures", "at least one", 0));
         }
-        let views = self.views();
-        self.advance(views, self.config.batch_size).await
+        self.look_through();
+        let batch = self.batch(self.step, self.config.seed);
+        self.advance(batch).await
     }
 
     /// Takes one step on views made elsewhere, crop-major: `globals` `[2·batch, 3, side, side]`, `locals` likewise.
@@ -261,7 +264,7 @@ impl Session {
             }
             views.push(Tensor::from_data(TensorData::new(values, shape), &self.device));
         }
-        self.advance(views, batch).await
+        self.advance(Batch::of_views(views, batch)).await
     }
 
     /// A picture seen by the teacher as it is now.
@@ -305,20 +308,36 @@ impl Session {
 }
 
 impl Session {
-    /// The views of this step's pictures: which, and how they are cut, follows from the seed and the step alone.
-    fn views(&self) -> Vec<Tensor<4>> {
+    /// The pass over the pictures that a method may want before its first step: an epoch of them.
+    fn look_through(&mut self) {
+        if !self.method.wants_pass() {
+            return;
+        }
+        let (per_epoch, seed) = (self.config.steps_per_epoch, self.config.seed ^ PASS_STREAM);
+        for iteration in 0..per_epoch {
+            let epoch = self.step / per_epoch;
+            let clock = StepClock { epoch, iteration, micro_batch: 0, momentum: 0.0, seed };
+            self.method.see(&self.batch(iteration, seed), &clock);
+        }
+        self.method.begin_epoch(self.step / per_epoch);
+    }
+
+    /// The pictures of a step with their views: which, and how they are cut, follows from the seed and the step alone.
+    fn batch(&self, step: usize, seed: u64) -> Batch {
         let (batch, count) = (self.config.batch_size, self.images.len());
         let groups = self.plan.groups();
         let mut data: Vec<Vec<f32>> =
             groups.iter().map(|(side, r)| vec![0.0; r.len() * batch * 3 * (side * side) as usize]).collect();
         let mut scratch = Scratch::default();
+        let mut indices = Vec::with_capacity(batch);
         for slot in 0..batch {
             // Rounds through all pictures, each in an order of its own.
-            let position = self.step * batch + slot;
+            let position = step * batch + slot;
             let (round, place) = (position / count, position % count);
             let mut order: Vec<usize> = (0..count).collect();
-            Rng::from_words(&[ORDER_STREAM, self.config.seed, round as u64]).shuffle(&mut order);
-            let mut rng = Rng::for_sample(self.config.seed, round as u64, order[place] as u64);
+            Rng::from_words(&[ORDER_STREAM, seed, round as u64]).shuffle(&mut order);
+            let mut rng = Rng::for_sample(seed, round as u64, order[place] as u64);
+            indices.push(order[place]);
             let image = &self.images[order[place]];
             let drawn = self.plan.draw_all(image, &mut rng);
             for ((side, range), data) in groups.iter().zip(&mut data) {
@@ -330,20 +349,20 @@ impl Session {
                 }
             }
         }
-        groups
-            .iter()
-            .zip(data)
-            .map(|((side, range), data)| {
-                let shape = [range.len() * batch, 3, *side as usize, *side as usize];
-                Tensor::from_data(TensorData::new(data, shape), &self.device)
-            })
-            .collect()
+        let views = groups.iter().zip(data).map(|((side, range), data)| {
+            let shape = [range.len() * batch, 3, *side as usize, *side as usize];
+            Tensor::from_data(TensorData::new(data, shape), &self.device)
+        });
+        Batch { indices, ..Batch::of_views(views.collect(), batch) }
     }
 
     /// One step of the native trainer, and its figures.
-    async fn advance(&mut self, views: Vec<Tensor<4>>, batch: usize) -> Result<String, WebError> {
+    async fn advance(&mut self, batch: Batch) -> Result<String, WebError> {
         let (c, step) = (&self.config, self.step);
         let (per_epoch, total) = (c.steps_per_epoch, c.epochs * c.steps_per_epoch);
+        if step.is_multiple_of(per_epoch) && !self.method.wants_pass() {
+            self.method.begin_epoch(step / per_epoch);
+        }
         let momentum = self.method.momentum(step, total);
         let clock = StepClock {
             epoch: step / per_epoch,
@@ -358,7 +377,7 @@ impl Session {
             clip: c.clip_grad,
         };
         let optimizer = (&mut self.optimizer, &self.optim);
-        let row = train_step(&mut self.method, optimizer, &[Batch::of_views(views, batch)], clock, &rates);
+        let row = train_step(&mut self.method, optimizer, &[batch], clock, &rates);
         self.step += 1;
 
         let found = read(row).await?;
@@ -390,6 +409,13 @@ impl Session {
             told.insert(name.to_owned(), value.into());
         }
         told.insert("level_name".to_owned(), levels.first().map_or("", |l| l.name).into());
+        let declared = self.method.figures();
+        let printed = declared.iter().zip(&found).filter_map(|(f, value)| f.printed(f64::from(*value), &levels));
+        told.insert("printed".to_owned(), printed.collect::<Vec<_>>().into());
+        let values = declared.iter().zip(&found).map(|(f, value)| (f.name, f64::from(*value))).collect();
+        if CONSTANT_FEATURES.is_seen(&values, &levels) {
+            told.insert("sign".to_owned(), CONSTANT_FEATURES.meaning.into());
+        }
         Ok(serde_json::Value::Object(told).to_string())
     }
 }

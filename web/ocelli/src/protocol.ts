@@ -51,9 +51,6 @@ export interface StepFigures {
   step: number;
   epoch: number;
   loss: number;
-  teacher_entropy: number;
-  kl: number;
-  feature_std: number;
   gradient_norm: number;
   max_parameter_gradient_norm: number;
   lr: number;
@@ -62,6 +59,12 @@ export interface StepFigures {
   /** The loss where nothing is learnt, and its name. */
   level: number;
   level_name: string;
+  /** The method's figures in words, as a progress bar prints them. */
+  printed: string[];
+  /** What has gone wrong, where the figures show it. */
+  sign?: string;
+  /** The method's figures by name. */
+  [figure: string]: number | string | string[] | undefined;
 }
 
 export interface LoadOptions {

@@ -40,6 +40,11 @@ impl<N: Module> Trained<N> {
         Ok(())
     }
 
+    /// Puts what becomes of it in its place.
+    pub fn map(&mut self, map: impl FnOnce(N) -> N) {
+        self.net = self.net.take().map(map);
+    }
+
     /// Its tensors, under their names.
     pub fn state(&self) -> Result<StateDict, MethodError> {
         let mut state = StateDict::default();

@@ -8,6 +8,7 @@ use super::{ConfigError, RunConfig};
 /// Key, meaning, source of the default. *DINO*, *MoCo*, *DenseCL*: the reference's default or its paper; *torchvision*:
 /// the reference takes it from there; *Ocelli*: no published value, or a matter of taste.
 const KEYS: &[(&str, &str, &str)] = &[
+    ("task", "what the run is: pretraining, or classification (fine-tuning)", "Ocelli"),
     ("method", "what is trained; the other defaults are its own", "Ocelli"),
     ("arch", "backbone: a Vision Transformer, or a ResNet, as the method allows", "each method's paper"),
     ("init_from", "weights to start from; empty: random", "DINO"),
@@ -33,6 +34,21 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("views.local_scale", "share of the image's area in a local crop", "DINO"),
     ("views.local_crops", "local crops of each image; 0 where a method compares two views", "DINO"),
     ("views.blur_sigma_max", "largest sigma of the blur, pixels; 0: no blur", "DINO"),
+    (
+        "views.jitter",
+        "strength of brightness, contrast, saturation and hue jitter, of methods that leave it open; 0: none",
+        "VISSL, supervised: 0.4",
+    ),
+    (
+        "views.randaugment",
+        "magnitude of RandAugment, 0 to 10, of methods that leave it open; 0: none",
+        "DeiT, supervised: 9",
+    ),
+    (
+        "views.erase",
+        "probability of random erasing, of methods that leave it open; 0: none",
+        "DeiT, supervised: 0.25",
+    ),
     ("views.mean", "taken off each channel", "torchvision: ImageNet's"),
     ("views.std", "divides each channel", "torchvision: ImageNet's"),
     ("optim.optimizer", "adamw, sgd, lars, or larc", "each method's paper"),

@@ -120,7 +120,7 @@ mod tests {
 
     fn over(base: &RunConfig, sets: &[&str]) -> RunConfig {
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        resolve_over(base, &sets).unwrap()
+        resolve_over(base, None, &sets).unwrap()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Values that can be wrong by themselves or together, before anything is built.
 
+use ocelli_methods::ViewSettings;
 use ocelli_models::BackboneArch;
 
 use super::{ConfigError, RunConfig};
@@ -17,7 +18,7 @@ impl RunConfig {
         self.check_counts()?;
         self.check_views()?;
         self.check_numbers()?;
-        Ok(self.recipe().check(&self.facts(&self.backbone(), None))?)
+        Ok(self.recipe().check(&self.facts(&self.backbone(), None, None))?)
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
@@ -80,8 +81,29 @@ impl RunConfig {
                 return fail(key, "two shares of the area, 0 < low <= high <= 1", &found);
             }
         }
+        self.check_extras()?;
         if self.views.std.iter().any(|s| s.is_nan() || *s <= 0.0) {
             return fail("views.std", "three numbers above 0", &format!("{:?}", self.views.std));
+        }
+        Ok(())
+    }
+
+    /// What only some methods leave open: where it changes no view it is a mistake.
+    fn check_extras(&self) -> Result<(), ConfigError> {
+        let views = &self.views;
+        let plan = |views: ViewSettings| (self.recipe().views)(&views);
+        for (key, value, most, without) in [
+            ("views.jitter", views.jitter, 1.0, ViewSettings { jitter: 0.0, ..views.clone() }),
+            ("views.randaugment", views.randaugment, 10.0, ViewSettings { randaugment: 0.0, ..views.clone() }),
+            ("views.erase", views.erase, 1.0, ViewSettings { erase: 0.0, ..views.clone() }),
+        ] {
+            if !(0.0..=most).contains(&value) {
+                return fail(key, &format!("a number from 0 to {most}"), &value);
+            }
+            if value > 0.0 && plan(views.clone()) == plan(without) {
+                let expected = format!("0: the views of {} do not leave it open", self.recipe().name);
+                return fail(key, &expected, &value);
+            }
         }
         Ok(())
     }

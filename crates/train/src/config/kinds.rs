@@ -1,4 +1,4 @@
-//! Names in a configuration: where views are rendered.
+//! Names in a configuration: what is done, and where views are rendered.
 
 use std::fmt;
 use std::str::FromStr;
@@ -63,4 +63,23 @@ names! {
     Cpu = "cpu",
     /// On the run's GPU, from pictures that were decoded ahead of it.
     Gpu = "gpu",
+}
+
+names! {
+    /// What a run is.
+    TaskKind, "task":
+    /// Pre-training of a backbone: `ocelli pretrain`.
+    Pretraining = "pretraining",
+    /// Fine-tuning of a backbone and a classifier: `ocelli finetune classification`.
+    Classification = "classification",
+}
+
+impl TaskKind {
+    /// The command it belongs to.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Pretraining => "pretrain",
+            Self::Classification => "finetune classification",
+        }
+    }
 }

@@ -65,4 +65,19 @@ mod tests {
             assert_eq!(config.method.to_string(), recipe.name, "{}", preset.name);
         }
     }
+
+    /// What a published row says of itself is what its preset trains.
+    #[test]
+    fn presets_of_published_rows_are_those_rows() {
+        for row in ocelli_methods::PUBLISHED.iter().flat_map(|table| table.rows) {
+            // Which are missing, another test says.
+            let Ok((recipe, _)) = preset(row.preset) else { continue };
+            let config = resolve(Some(row.preset), None, &[]).unwrap();
+            assert_eq!(recipe.name, row.method, "{}", row.preset);
+            assert_eq!(config.arch.to_string(), row.arch, "{}", row.preset);
+            if let Some(epochs) = row.epochs {
+                assert_eq!(config.epochs, epochs as usize, "{}", row.preset);
+            }
+        }
+    }
 }

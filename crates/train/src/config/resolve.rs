@@ -25,12 +25,7 @@ pub fn resolve(
         layer.entry("method").or_insert_with(|| recipe.name.into());
         layers.push((layer, name.to_owned()));
     }
-    if let Some((name, text)) = file {
-        layers.push((parse(text, name)?, name.to_owned()));
-    }
-    for set in sets {
-        layers.push((parse_set(set)?, format!("--set {set}")));
-    }
+    layers.extend(layers_of(file, sets)?);
     // Every method has defaults of its own, so the last layer that names one comes first.
     let method = layers.iter().rev().find_map(|(layer, _)| layer.get("method")?.as_str());
     let method = method.map_or(Ok(MethodChoice::default()), str::parse)?;
@@ -65,13 +60,28 @@ pub fn stored(text: &str, name: &str) -> Result<RunConfig, ConfigError> {
     of_table(base)
 }
 
-/// Lays single values over a configuration.
+/// Lays a file and single values over a configuration, as [`resolve`] lays them over a preset.
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn resolve_over(base: &RunConfig, sets: &[String]) -> Result<RunConfig, ConfigError> {
-    let layers = sets.iter().map(|set| Ok((parse_set(set)?, format!("--set {set}"))));
-    finish(table_of(base)?, layers.collect::<Result<_, ConfigError>>()?)
+pub fn resolve_over(
+    base: &RunConfig,
+    file: Option<(&str, &str)>,
+    sets: &[String],
+) -> Result<RunConfig, ConfigError> {
+    finish(table_of(base)?, layers_of(file, sets)?)
+}
+
+/// A file and single values, each with the name messages have for it.
+fn layers_of(file: Option<(&str, &str)>, sets: &[String]) -> Result<Vec<(Table, String)>, ConfigError> {
+    let mut layers: Vec<(Table, String)> = Vec::new();
+    if let Some((name, text)) = file {
+        layers.push((parse(text, name)?, name.to_owned()));
+    }
+    for set in sets {
+        layers.push((parse_set(set)?, format!("--set {set}")));
+    }
+    Ok(layers)
 }
 
 fn finish(mut table: Table, layers: Vec<(Table, String)>) -> Result<RunConfig, ConfigError> {
@@ -257,7 +267,7 @@ mod tests {
         assert!(message(&["views.global_scale=[0.4,1.5]"]).contains("views.global_scale"));
         assert!(message(&["views.local_size_px=8"]).contains("at least one patch"));
         assert!(message(&["arch=resnet"]).contains("unknown architecture"));
-        assert!(message(&["method=simclr"]).contains("\"densecl\""));
+        assert!(message(&["method=mae"]).contains("\"densecl\""));
         assert!(
             message(&["method=densecl", "arch=vit-s/16"])
                 .contains("arch: expected a ResNet, such as resnet-50 for densecl")

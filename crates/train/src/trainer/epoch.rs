@@ -41,6 +41,7 @@ impl<T: Task> Trainer<T> {
         fenced(|| {
             // With every parameter in training, as it is in most of the run.
             self.task.begin_epoch(self.task.typical_epoch(), 0);
+            self.task.look_through(1)?;
             let mut times: Vec<f64> = Vec::new();
             for iteration in 0..(steps + 1).min(self.steps_per_epoch()) {
                 if iteration > 1 && times.iter().sum::<f64>() > LONG_ENOUGH_S {
@@ -70,6 +71,7 @@ impl<T: Task> Trainer<T> {
         let steps = self.steps_per_epoch();
         if self.position.step_in_epoch < steps {
             self.task.begin_epoch(epoch, self.position.step_in_epoch);
+            self.task.look_through(usize::MAX)?;
         }
         let mut unread = Unread::default();
         let mut since = (Instant::now(), self.steps_done());

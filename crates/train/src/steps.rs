@@ -1,0 +1,490 @@
+//! A method trained on batches of views: what tasks that have one share. Each adds what it evaluates.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use ocelli_data::{BadFile, EpochIter, Loader, LoaderConfig, Source, Subset, ViewBatch, ViewPlan};
+use ocelli_methods::optim::{Optimizer, StepRates};
+use ocelli_methods::schedule::{Cosine, LrSchedule};
+use ocelli_methods::{Batch, Figure, Method, StepClock, count, train_step};
+use ocelli_models::weights::preprocessing::Statistics;
+use ocelli_models::weights::{ModuleState as _, StateDict};
+use ocelli_models::{AnyBackbone, BackboneConfig};
+use toml::Table;
+
+use crate::config::{self, ConfigError, TaskKind, ViewsOn};
+use crate::event::Best;
+use crate::features::to_tensor;
+use crate::task::{Cadence, Declared, Rates, Scores, Size, Task};
+use crate::{Event, RunConfig, TrainError};
+
+/// Random decisions of a pass before the first step are others than the steps'.
+const PASS: u64 = 0x70_6173_73;
+
+/// Method, optimizer, schedules and loader of a run.
+pub struct Steps {
+    config: RunConfig,
+    device: Device,
+    backbone: BackboneConfig,
+    method: Box<dyn Method>,
+    optimizer: Optimizer,
+    loader: Loader,
+    /// Batches of the epoch in progress.
+    batches: Option<EpochIter>,
+    epoch: usize,
+    lr: LrSchedule,
+    weight_decay: Cosine,
+}
+
+impl Steps {
+    /// Builds networks, loader and schedules. A method that learns from labels sees the images that have one.
+    ///
+    /// # Errors
+    /// When a value is out of range, the configuration is of another task than `kind`, or the data set is smaller than a batch
+    /// or lacks what the method needs.
+    pub fn new(
+        config: &RunConfig,
+        kind: TaskKind,
+        device: &Device,
+        source: &Arc<dyn Source>,
+    ) -> Result<Self, TrainError> {
+        config.check_task(kind)?;
+        config.check()?;
+        let (recipe, backbone) = (config.recipe(), config.backbone());
+        let source = if recipe.needs.labels { Subset::labelled(source) } else { source.clone() };
+        let (images, classes) = (source.len(), classes_of(source.as_ref()));
+        let facts = config.facts(&backbone, Some(images), Some(classes));
+        // Why there are too few images is the better message where none has a label.
+        if classes > 0 || !recipe.needs.labels {
+            check_enough(images, config.batch_size)?;
+        }
+        recipe.check(&facts)?;
+        let plan = config.view_plan();
+        let loader = Loader::new(
+            source,
+            plan.clone(),
+            LoaderConfig {
+                batch_size: config.batch_size / config.accumulate,
+                seed: config.seed,
+                threads: config.loader.threads,
+                prefetch_batches: config.loader.prefetch,
+                max_bad_fraction: config.loader.max_bad_fraction,
+                render: !views_on_gpu(config.loader.views, &plan, device)?,
+                ..LoaderConfig::default()
+            },
+        )?;
+        let method = (recipe.build)(&facts, config.seed, device)?;
+        // Whole optimizer steps only, as the reference drops the last incomplete batch.
+        let steps_per_epoch = images / config.batch_size;
+        let total = config.epochs * steps_per_epoch;
+        let optim = &config.optim;
+        Ok(Self {
+            lr: LrSchedule::new(optim, config.peak_lr(), steps_per_epoch, config.epochs),
+            weight_decay: Cosine::new(optim.weight_decay, optim.weight_decay_end, total),
+            optimizer: Optimizer::new(optim),
+            config: config.clone(),
+            device: device.clone(),
+            backbone,
+            method,
+            loader,
+            batches: None,
+            epoch: 0,
+        })
+    }
+
+    /// Every value resolved.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// Where it is computed.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The backbone's shape.
+    pub fn backbone(&self) -> &BackboneConfig {
+        &self.backbone
+    }
+
+    /// The method in training.
+    pub fn method(&self) -> &dyn Method {
+        self.method.as_ref()
+    }
+
+    /// The network one keeps, as it is now, without its head.
+    ///
+    /// # Errors
+    /// When it cannot be built anew, which a run that could be made does not meet.
+    pub fn encoder(&self) -> Result<AnyBackbone, TrainError> {
+        Ok(self.backbone.with_values(self.method.kept(), &self.device)?)
+    }
+
+    /// Starts from the backbone that the configuration names, if it names one; returns it and what was loaded, in words.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn start_from_weights(&mut self) -> Result<Option<(AnyBackbone, String)>, TrainError> {
+        if self.config.init_from.is_empty() {
+            return Ok(None);
+        }
+        let path = Path::new(&self.config.init_from);
+        let views = &self.config.views;
+        let statistics = Statistics { mean: views.mean, std: views.std };
+        let (encoder, words) = crate::load_into(path, &self.backbone, statistics, &self.device)?;
+        let mut state = StateDict::default();
+        state.add_module("", &encoder)?;
+        self.method.start_from(&state)?;
+        Ok(Some((encoder, words)))
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        self.loader.source().len() / self.config.batch_size
+    }
+
+    fn begin_epoch(&mut self, epoch: usize, step_in_epoch: usize) {
+        self.epoch = epoch;
+        self.batches = Some(self.loader.epoch(epoch, step_in_epoch * self.config.accumulate));
+        if !self.method.wants_pass() {
+            self.method.begin_epoch(epoch);
+        }
+    }
+
+    /// The pass a method may want, with the order and the views of an epoch that is never trained.
+    fn look_through(&mut self, at_most: usize) -> Result<(), TrainError> {
+        if !self.method.wants_pass() {
+            return Ok(());
+        }
+        let (parts, seed) = (self.config.accumulate, self.config.seed ^ PASS);
+        let all = self.steps_per_epoch() * parts;
+        for (i, batch) in self.loader.epoch(self.config.epochs, 0).take(all.min(at_most)).enumerate() {
+            let (iteration, micro_batch) = (i / parts, i % parts);
+            let clock = StepClock { epoch: self.epoch, iteration, micro_batch, momentum: 0.0, seed };
+            self.method.see(&self.on_device(&batch?), &clock);
+        }
+        self.method.begin_epoch(self.epoch);
+        Ok(())
+    }
+
+    fn step(&mut self, iteration: usize) -> Result<Tensor<1>, TrainError> {
+        let mut micro = Vec::with_capacity(self.config.accumulate);
+        for _ in 0..self.config.accumulate {
+            // An iterator that ends early has told its error before.
+            let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else { break };
+            micro.push(self.on_device(&batch?));
+        }
+        let Rates { lr, weight_decay, momentum } = self.rates(iteration);
+        let clock = StepClock {
+            epoch: self.epoch,
+            iteration,
+            micro_batch: 0,
+            momentum: momentum.unwrap_or_default(),
+            seed: self.config.seed,
+        };
+        let rates = StepRates { lr, weight_decay, clip: self.config.optim.clip_grad };
+        let optimizer = (&mut self.optimizer, &self.config.optim);
+        Ok(train_step(self.method.as_mut(), optimizer, &micro, clock, &rates))
+    }
+
+    fn rates(&self, iteration: usize) -> Rates {
+        let iterations = self.config.epochs * self.steps_per_epoch();
+        Rates {
+            lr: self.lr.at(iteration),
+            weight_decay: self.weight_decay.at(iteration),
+            momentum: self.method.momentum(iteration, iterations),
+        }
+    }
+
+    /// A batch on the device.
+    fn on_device(&self, batch: &ViewBatch) -> Batch {
+        let needs = self.config.recipe().needs;
+        let source = self.loader.source();
+        Batch {
+            views: self.views(batch),
+            images: batch.indices.len(),
+            labels: match needs.labels {
+                true => batch.indices.iter().map(|i| source.label(*i)).collect(),
+                false => Vec::new(),
+            },
+            indices: batch.indices.clone(),
+            places: match needs.places {
+                true => batch.places.iter().map(|views| views.iter().map(Into::into).collect()).collect(),
+                false => Vec::new(),
+            },
+        }
+    }
+
+    /// The views of a batch, a tensor for each size.
+    fn views(&self, batch: &ViewBatch) -> Vec<Tensor<4>> {
+        #[cfg(feature = "gpu")]
+        if !batch.drawn.is_empty() {
+            return crate::gpu_views::render_batch(batch, self.loader.plan(), &self.device);
+        }
+        batch.groups.iter().map(|g| to_tensor(g, &self.device)).collect()
+    }
+
+    fn state(&self) -> Result<StateDict, TrainError> {
+        let mut state = self.method.state()?;
+        for (name, tensor) in self.optimizer.state()?.tensors {
+            state.tensors.push((format!("optimizer.{name}"), tensor));
+        }
+        Ok(state)
+    }
+
+    fn load(&mut self, state: &StateDict) -> Result<(), TrainError> {
+        self.method.load_state(state)?;
+        Ok(self.optimizer.load(&state.under("optimizer."), self.method.network())?)
+    }
+}
+
+/// A task whose steps are a method's. What is left to it is where it starts and what it evaluates; as a [`Task`] it is the
+/// loop's.
+pub trait MethodTask {
+    /// What it is.
+    const KIND: TaskKind;
+    /// Its name in events.
+    const NAME: &'static str;
+
+    /// Its steps.
+    fn steps(&self) -> &Steps;
+
+    /// Its steps, to take one.
+    fn steps_mut(&mut self) -> &mut Steps;
+
+    /// What an evaluation tells beside k-NN, per cent.
+    fn scores(&self) -> Vec<Figure> {
+        Vec::new()
+    }
+
+    /// What its checkpoints say beside architecture and size.
+    fn describes(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// As [`Task::init`].
+    ///
+    /// # Errors
+    /// As there.
+    fn init(&mut self) -> Result<Option<String>, TrainError> {
+        Ok(self.steps_mut().start_from_weights()?.map(|(_, words)| words))
+    }
+
+    /// As [`Task::baseline`].
+    ///
+    /// # Errors
+    /// As there.
+    fn baseline(&mut self) -> Result<Option<Event>, TrainError> {
+        Ok(None)
+    }
+
+    /// As [`Task::skip_baseline`].
+    fn skip_baseline(&mut self) {}
+
+    /// As [`Task::evaluate`].
+    ///
+    /// # Errors
+    /// As there.
+    fn evaluate(&mut self) -> Result<Scores, TrainError>;
+
+    /// As [`Task::keep`].
+    ///
+    /// # Errors
+    /// As there.
+    fn keep(&self, _folder: &Path, _best: &Best) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// As [`Task::evaluation_bytes`].
+    fn evaluation_bytes(&self) -> usize;
+
+    /// As [`Task::draw`].
+    ///
+    /// # Errors
+    /// As there.
+    fn draw(&self, folder: &Path, epochs_done: usize) -> Result<(), TrainError>;
+}
+
+impl<T: MethodTask> Task for T {
+    fn declared(&self) -> Declared {
+        let steps = self.steps();
+        let recipe = steps.config.recipe();
+        Declared {
+            task: T::NAME,
+            title: recipe.title,
+            figures: steps.method.figures().to_vec(),
+            scores: self.scores(),
+            levels: steps.method.levels(),
+            signs: recipe.signs.to_vec(),
+            notes: steps.config.notes(&steps.backbone, steps.loader.source().len()),
+            views_about: recipe.views_about,
+        }
+    }
+
+    fn cadence(&self) -> Cadence {
+        let config = &self.steps().config;
+        Cadence {
+            epochs: config.epochs,
+            batch_size: config.batch_size,
+            evaluate_every: config.eval.every_epochs,
+            warmup_epochs: config.optim.warmup_epochs,
+            log: config.log.clone(),
+            watch: config.watch.clone(),
+        }
+    }
+
+    fn size(&self) -> Size {
+        let steps = self.steps();
+        let (backbone_parameters, head_parameters) = count(steps.method.network());
+        Size {
+            images: steps.loader.source().len(),
+            steps_per_epoch: steps.steps_per_epoch(),
+            backbone_parameters,
+            head_parameters,
+            held_values: steps.method.held_values(),
+            optimizer_values: steps.optimizer.memory(),
+        }
+    }
+
+    fn config(&self) -> Result<Table, TrainError> {
+        Ok(config::table_of(&self.steps().config)?)
+    }
+
+    fn stored_config(&self, text: &str) -> Result<Table, TrainError> {
+        let stored = config::stored(text, "the checkpoint's configuration")?;
+        stored.check_task(T::KIND)?;
+        Ok(config::table_of(&stored)?)
+    }
+
+    fn describes(&self) -> Vec<(&'static str, String)> {
+        let config = &self.steps().config;
+        let own = MethodTask::describes(self);
+        let all =
+            vec![("arch", config.arch.to_string()), ("image_size_px", config.views.global_size_px.to_string())];
+        all.into_iter().chain(own).collect()
+    }
+
+    fn names_crc32(&self) -> u32 {
+        names_crc32(self.steps().loader.source().as_ref())
+    }
+
+    fn views_on(&self) -> ViewsOn {
+        if self.steps().loader.config().render { ViewsOn::Cpu } else { ViewsOn::Gpu }
+    }
+
+    fn begin_epoch(&mut self, epoch: usize, step_in_epoch: usize) {
+        self.steps_mut().begin_epoch(epoch, step_in_epoch);
+    }
+
+    fn look_through(&mut self, at_most: usize) -> Result<(), TrainError> {
+        self.steps_mut().look_through(at_most)
+    }
+
+    fn step(&mut self, iteration: usize) -> Result<Tensor<1>, TrainError> {
+        self.steps_mut().step(iteration)
+    }
+
+    fn rates(&self, iteration: usize) -> Rates {
+        self.steps().rates(iteration)
+    }
+
+    fn unsettled_steps(&self) -> usize {
+        let steps = self.steps();
+        steps.method.unsettled_steps(steps.steps_per_epoch(), steps.config.batch_size)
+    }
+
+    fn typical_epoch(&self) -> usize {
+        self.steps().method.frozen_epochs()
+    }
+
+    fn state(&self) -> Result<StateDict, TrainError> {
+        self.steps().state()
+    }
+
+    fn load(&mut self, state: &StateDict) -> Result<(), TrainError> {
+        self.steps_mut().load(state)
+    }
+
+    fn init(&mut self) -> Result<Option<String>, TrainError> {
+        MethodTask::init(self)
+    }
+
+    fn bad(&self) -> BTreeMap<usize, BadFile> {
+        self.steps().loader.bad()
+    }
+
+    fn add_bad(&mut self, known: &BTreeMap<usize, BadFile>) {
+        self.steps().loader.add_bad(known);
+    }
+
+    fn baseline(&mut self) -> Result<Option<Event>, TrainError> {
+        MethodTask::baseline(self)
+    }
+
+    fn skip_baseline(&mut self) {
+        MethodTask::skip_baseline(self);
+    }
+
+    fn evaluate(&mut self) -> Result<Scores, TrainError> {
+        MethodTask::evaluate(self)
+    }
+
+    fn keep(&self, folder: &Path, best: &Best) -> Result<(), TrainError> {
+        MethodTask::keep(self, folder, best)
+    }
+
+    fn evaluation_bytes(&self) -> usize {
+        match self.steps().config.eval.every_epochs {
+            0 => 0,
+            _ => MethodTask::evaluation_bytes(self),
+        }
+    }
+
+    fn draw(&self, folder: &Path, epochs_done: usize) -> Result<(), TrainError> {
+        MethodTask::draw(self, folder, epochs_done)
+    }
+}
+
+fn check_enough(images: usize, batch: usize) -> Result<(), TrainError> {
+    if images < batch { Err(TrainError::TooFewImages { images, batch }) } else { Ok(()) }
+}
+
+/// Whether the views are rendered on the device. On a software adapter they are faster on the processor as it is.
+fn views_on_gpu(choice: ViewsOn, plan: &ViewPlan, device: &Device) -> Result<bool, ConfigError> {
+    let refuse = |expected: &str| {
+        let (expected, found) = (expected.to_owned(), "\"gpu\"".to_owned());
+        Err(ConfigError::Value { key: "loader.views", expected, found })
+    };
+    match (choice, device.clone().inner() == Device::flex()) {
+        (ViewsOn::Gpu, true) => refuse("\"auto\" or \"cpu\" where the device is the CPU"),
+        (ViewsOn::Gpu, false) if !plan.gpu_ready() => {
+            refuse("\"auto\" or \"cpu\": these views are made on the CPU")
+        }
+        (ViewsOn::Gpu, false) => Ok(true),
+        (ViewsOn::Cpu, _) | (ViewsOn::Auto, true) => Ok(false),
+        #[cfg(feature = "gpu")]
+        (ViewsOn::Auto, false) => {
+            use ocelli_kernels::gpu::{Family, caps};
+            let fast = caps().family == Family::Hardware && ocelli_kernels::mode() != ocelli_kernels::Mode::Stock;
+            Ok(fast && plan.gpu_ready())
+        }
+        #[cfg(not(feature = "gpu"))]
+        (ViewsOn::Auto, false) => Ok(false),
+    }
+}
+
+/// Classes of the images, 0 where they have none: the largest number of one, and all below it.
+pub(crate) fn classes_of(source: &dyn Source) -> usize {
+    (0..source.len()).filter_map(|i| source.label(i)).max().map_or(0, |last| last as usize + 1)
+}
+
+/// CRC-32 of the names of all images, to know the data set again.
+fn names_crc32(source: &dyn Source) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for i in 0..source.len() {
+        hasher.update(source.name(i).as_bytes());
+        hasher.update(b"\n");
+    }
+    hasher.finalize()
+}
