@@ -47,7 +47,7 @@ fn images_a_second_stand_beside_the_published_ones() {
     );
     refused(&["bench", "--arch", "alexnet"], &["alexnet", "unknown architecture"]);
     refused(&["bench", "--arch", "vit-s/16", "--size", "8"], &["--size", "16 px"]);
-    refused(&["bench", "--seconds", "-1"], &["seconds"]);
+    refused(&["bench", "--seconds=-1"], &["seconds from 0 to 3600"]);
 }
 
 #[test]

@@ -194,8 +194,8 @@ const COLUMNS: &[Column] = &[
         published: false,
         cell: |r| Cell::number(r.parameters, |p| format!("{:.2}", p / 1e6)),
     },
-    Column { title: "im/s", published: false, cell: |r| Cell::number(r.images_per_second, number) },
-    Column { title: "train im/s", published: false, cell: |r| Cell::number(r.trained_per_second, number) },
+    Column { title: "im/s", published: false, cell: |r| Cell::number(r.images_per_second, speed) },
+    Column { title: "train im/s", published: false, cell: |r| Cell::number(r.trained_per_second, speed) },
     Column { title: "linear", published: false, cell: |r| Cell::per_cent(r.linear) },
     Column { title: "k-NN", published: false, cell: |r| Cell::per_cent(r.knn) },
     Column { title: "epochs", published: false, cell: epochs },
@@ -213,7 +213,7 @@ const COLUMNS: &[Column] = &[
     Column {
         title: "V100 im/s",
         published: true,
-        cell: |r| Cell::number(published(r, |p| p.images_per_second), number),
+        cell: |r| Cell::number(published(r, |p| p.images_per_second), speed),
     },
     Column {
         title: "of",
@@ -221,6 +221,15 @@ const COLUMNS: &[Column] = &[
         cell: |r| Cell::text(r.published.as_ref().map(|p| p.row.as_str()).filter(|row| !row.is_empty())),
     },
 ];
+
+/// Images a second, with three digits.
+fn speed(value: f64) -> String {
+    match value {
+        v if v >= 99.95 => format!("{v:.0}"),
+        v if v >= 9.995 => format!("{v:.1}"),
+        v => format!("{v:.2}"),
+    }
+}
 
 /// Of a run that goes on or was stopped, how far it is.
 fn epochs(row: &TableRow) -> Cell {

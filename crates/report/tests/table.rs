@@ -54,7 +54,7 @@ fn a_row_is_what_the_run_came_to() {
         ("method", "DINO"),
         ("architecture", "vit-96x4x3/8"),
         ("params, M", "0.47"),
-        ("im/s", "123.5"),
+        ("im/s", "123"),
         ("train im/s", "320"),
         ("linear", "42.2"),
         ("k-NN", "32.0"),
