@@ -41,7 +41,7 @@ fn steps(task: &mut Pretraining, from: usize, mut before: impl FnMut(usize, &Pre
                 task.look_through(usize::MAX).unwrap();
             }
             let row = values(task.step(step).unwrap());
-            assert!(row.iter().all(|v| v.is_finite()), "step {step}: {row:?}");
+            assert!(row.iter().all(|v| v.is_finite()), "{} step {step}: {row:?}", task.declared().title);
             row.iter().map(|v| v.to_bits()).collect()
         })
         .collect()
