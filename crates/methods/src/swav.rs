@@ -511,3 +511,6 @@ fn group(config: &SwavConfig, parameter: &FlatParam, clock: &StepClock) -> Group
     let frozen = clock.iteration < config.freeze_prototypes_steps && parameter.name.starts_with("prototypes.");
     Group { frozen, ..Group::default() }
 }
+
+#[cfg(test)]
+mod tests;
