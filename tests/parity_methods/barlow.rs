@@ -11,8 +11,8 @@ use crate::support::{Fixture, Tolerance, assert_close, device, values};
 
 const TRAIN: Mode = Mode::Train { seed: 0 };
 
-#[test]
-fn loss() {
+#[cfg_attr(test, test)]
+pub fn loss() {
     let f = Fixture::load("loss_barlow");
     let (device, tolerance) = (device(), &f.json["tolerance"]);
     let norm = RowNorm::new(f.usize("dim"), false, false, &mut Init::new(0, &device.clone().autodiff()));
@@ -45,8 +45,8 @@ fn method(f: &Fixture, device: &Device) -> Barlow<Small> {
     method
 }
 
-#[test]
-fn three_steps() {
+#[cfg_attr(test, test)]
+pub fn three_steps() {
     let f = Fixture::load("barlow_train");
     let device = device();
     let views = |step: usize| [0, 1].map(|view| format!("step{step}.view{view}"));

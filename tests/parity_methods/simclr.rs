@@ -8,8 +8,8 @@ use ocelli::models::Mode;
 use super::{Small, Steps, cat, init_of, optim_of};
 use crate::support::{Fixture, Tolerance, assert_close, device, values};
 
-#[test]
-fn loss() {
+#[cfg_attr(test, test)]
+pub fn loss() {
     let f = Fixture::load("loss_ntxent");
     let (device, tolerance) = (device(), &f.json["tolerance"]);
     for temperature in f.config()["temperatures"].as_array().unwrap() {
@@ -42,8 +42,8 @@ fn method(f: &Fixture, device: &Device) -> Simclr<Small> {
     method
 }
 
-#[test]
-fn three_steps() {
+#[cfg_attr(test, test)]
+pub fn three_steps() {
     let f = Fixture::load("simclr_train");
     let device = device();
     // Both views in one tensor.
