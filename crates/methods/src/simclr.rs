@@ -353,7 +353,8 @@ mod tests {
         let method = Simclr { images: Some(64), ..tiny(&SimclrConfig::default()) };
         let levels = method.levels();
         let seen = |loss: f64, top1: f64, negatives: f64, std: f64| {
-            let row = [("loss", loss), ("top1", top1), ("negatives", negatives), ("feature_std", std)].into();
+            let row: std::collections::BTreeMap<&'static str, f64> =
+                [("loss", loss), ("top1", top1), ("negatives", negatives), ("feature_std", std)].into();
             SIGNS.iter().find(|sign| sign.is_seen(&row, &levels)).map(|sign| sign.name)
         };
         // The first epochs of simclr-laptop, and a trained network.
