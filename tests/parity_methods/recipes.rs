@@ -10,11 +10,11 @@ use ocelli::models::{BackboneKind, Init};
 use ocelli::train::device::{DeviceChoice, open};
 use ocelli::train::{Event, Pretraining, RunConfig, Task, TrainError, Trainer, config};
 
-use crate::support::tiny::{Tiny, methods};
+use crate::support::tiny::{Tiny, laptop, methods};
 use crate::support::values;
 
 /// Three steps an epoch, two epochs.
-const TINY: Tiny = Tiny { images: 12, batch: 4, most: 8, epochs: 2 };
+const TINY: Tiny = Tiny { images: 24, batch: 8, most: 16, epochs: 2 };
 const PER_EPOCH: usize = 3;
 const STEPS: usize = 6;
 
@@ -47,9 +47,12 @@ fn steps(task: &mut Pretraining, from: usize, mut before: impl FnMut(usize, &Pre
         .collect()
 }
 
+fn names(state: &StateDict) -> Vec<String> {
+    state.tensors.iter().map(|(name, _)| name.clone()).collect()
+}
+
 /// Bit for bit, the optimizer's moments too.
 fn assert_same(what: &str, a: &StateDict, b: &StateDict) {
-    let names = |s: &StateDict| s.tensors.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
     assert_eq!(names(a), names(b), "{what}");
     for ((name, a), (_, b)) in a.tensors.iter().zip(&b.tensors) {
         assert_eq!(a.shape, b.shape, "{what}: {name}");
@@ -114,6 +117,8 @@ fn state_of_another_shape_changes_nothing() {
         let mut other = task_of(&TINY.config(recipe, kind, &[other]));
         steps(&mut other, STEPS - 1, |_, _| ());
         let mut task = task_of(&config);
+        // What comes into being later, a bank or a queue, may be missing.
+        let always = names(&task.state().unwrap());
         steps(&mut task, 0, |_, _| ());
         let state = task.state().unwrap();
         assert!(task.load(&other.state().unwrap()).is_err(), "{what}: another backbone");
@@ -130,8 +135,10 @@ fn state_of_another_shape_changes_nothing() {
             assert!(task.load(&wrong).is_err(), "{what}: twice the rows of {name}");
             assert_same(&format!("{what}, after {name}"), &task.state().unwrap(), &state);
             wrong.tensors.remove(i);
-            assert!(task.load(&wrong).is_err(), "{what}: no {name}");
-            assert_same(&format!("{what}, without {name}"), &task.state().unwrap(), &state);
+            if always.contains(name) {
+                assert!(task.load(&wrong).is_err(), "{what}: no {name}");
+                assert_same(&format!("{what}, without {name}"), &task.state().unwrap(), &state);
+            }
         }
     }
 }
@@ -263,29 +270,27 @@ fn leaves(name: &str, value: &serde_json::Value, see: &mut dyn FnMut(&str)) {
     }
 }
 
-/// No run that has only begun looks as if it had collapsed, once its figures are looked at.
+/// No run that has only begun is taken for one that has collapsed, with the backbone that the recipe for a laptop has. A run that
+/// has not learnt anything yet shows a sign now and then, one that has collapsed shows it in every row.
 #[test]
-fn no_healthy_start_shows_a_sign() {
+fn no_start_is_taken_for_a_collapse() {
     if elsewhere() {
         return;
     }
-    let tiny = Tiny { images: 96, batch: 16, most: 32, epochs: 4 };
-    for (recipe, kind) in methods() {
-        let config = tiny.config(recipe, kind, &["log.every_steps=2"]);
-        let mut trainer = Trainer::new(&config, &cpu(), &tiny.source(), None).unwrap();
-        let (declared, settled) = (trainer.shape().declared, trainer.task().unsettled_steps());
-        let mut rows = 0;
+    let tiny = Tiny { images: 96, batch: 16, most: 64, epochs: 20 };
+    let sets = ["views.global_size_px=32", "views.local_size_px=16", "watch.collapse=stop", "log.every_steps=2"];
+    for recipe in METHODS {
+        let kind = laptop(recipe).backbone().kind();
+        let mut trainer = Trainer::new(&tiny.config(recipe, kind, &sets), &cpu(), &tiny.source(), None).unwrap();
+        let mut rows = Vec::new();
         let mut look = |event: &Event| -> Result<(), TrainError> {
-            if let Event::Step(row) = event
-                && row.step >= settled
-            {
-                rows += 1;
-                let seen = declared.signs.iter().find(|s| s.is_seen(&row.figures, &declared.levels));
-                assert!(seen.is_none(), "{} with {kind:?}: {} in {row:?}", recipe.name, seen.unwrap().name);
+            if let Event::Step(row) = event {
+                rows.push(format!("{:?}", row.figures));
             }
             Ok(())
         };
-        trainer.run(None, &mut look).unwrap();
-        assert!(rows > 3, "{} with {kind:?}: {rows} rows after {settled} steps", recipe.name);
+        let ended = trainer.run(None, &mut look);
+        ended.unwrap_or_else(|e| panic!("{}: {e}\n{}", recipe.name, rows.join("\n")));
+        assert_eq!(rows.len(), 60, "{}", recipe.name);
     }
 }
