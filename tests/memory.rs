@@ -1,4 +1,5 @@
-//! Training keeps its memory: the most of the fifty steps after step 50 and of those up to step 300 within 2 %.
+//! Training keeps its memory: the most of the fifty steps after step 50 and of those up to step 300 within 2 %, and within 1 %
+//! of the few megabytes that every method takes when it is tiny (a value left behind in every step would be more).
 //!
 //! On the CPU that is memory in use. What the system's allocator keeps for later depends on which thread freed what when: the
 //! same run's resident set ends between 1.7 % less and 5 % more than it began, while what is in use differs by 0.1 %. A GPU's
@@ -33,8 +34,8 @@ fn on_gpu() -> bool {
     std::env::var("OCELLI_TEST_DEVICE").is_ok_and(|device| device != "cpu")
 }
 
-/// A run of 300 steps keeps its memory.
-fn keeps_its_memory(what: &str, config: &RunConfig, source: &Arc<dyn Source>, device: &Device) {
+/// A run of 300 steps keeps its memory: it grows by less than this share.
+fn keeps_its_memory(what: &str, config: &RunConfig, source: &Arc<dyn Source>, device: &Device, most: f64) {
     let mut trainer = Trainer::new(config, device, source, None).unwrap();
     // Fifty steps each: a loader that was held up by other work has fewer batches in memory for a while.
     let mut at = [[0.0f64; 2]; 2];
@@ -60,12 +61,12 @@ fn keeps_its_memory(what: &str, config: &RunConfig, source: &Arc<dyn Source>, de
     for (kind, name) in ["in use", "resident"].into_iter().enumerate() {
         let [early, late] = [at[0][kind] / 1e6, at[1][kind] / 1e6];
         println!(
-            "{what}, {name}: after 50 steps {early:.2} MB, after 300 {late:.2} MB: {:+.2} %",
+            "{what}, {name}: after 50 steps {early:.3} MB, after 300 {late:.3} MB: {:+.2} %",
             100.0 * growth[kind]
         );
     }
     let (growth, name) = if on_gpu() { (growth[1], "the resident set") } else { (growth[0], "memory in use") };
-    assert!(growth < 0.02, "{what}: {name} grew by {:.1} %", 100.0 * growth);
+    assert!(growth < most, "{what}: {name} grew by {:.1} %", 100.0 * growth);
 }
 
 /// A preset with some values set.
@@ -73,7 +74,7 @@ fn preset_keeps_its_memory(preset: &str, sets: &[&str]) {
     let scenes = SceneSource::new(SceneConfig { count: 400, ..SceneConfig::default() }).unwrap();
     let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
     let config = config::resolve(Some(preset), None, &sets).unwrap();
-    keeps_its_memory(preset, &config, &(Arc::new(scenes) as Arc<dyn Source>), &support::device());
+    keeps_its_memory(preset, &config, &(Arc::new(scenes) as Arc<dyn Source>), &support::device(), 0.02);
 }
 
 /// Every method, as small as it gets. Whatever begins or fills up during a run does so within the first fifty steps.
@@ -81,14 +82,18 @@ fn methods_keep_their_memory() {
     let tiny = Tiny { images: 60, batch: 4, most: 32, epochs: 20 };
     let (source, cpu) = (tiny.source(), open(DeviceChoice::Cpu).unwrap().device);
     for (recipe, kind) in methods() {
-        let config = tiny.config(recipe, kind, &[]);
-        keeps_its_memory(&format!("{} with {kind:?}", recipe.name), &config, &source, &cpu);
+        let config = tiny.config(recipe, kind, &["views.global_size_px=24", "views.local_size_px=16"]);
+        keeps_its_memory(&format!("{} with {kind:?}", recipe.name), &config, &source, &cpu, 0.01);
     }
 }
 
 /// One after the other: they share the process.
 #[test]
 fn three_hundred_steps_keep_their_memory() {
+    // As elsewhere, a matter of the arithmetic, not of the device.
+    if !on_gpu() {
+        methods_keep_their_memory();
+    }
     preset_keeps_its_memory(
         "demo",
         &[
@@ -107,9 +112,4 @@ fn three_hundred_steps_keep_their_memory() {
             "eval.every_epochs=0",
         ],
     );
-    // As elsewhere, a matter of the arithmetic, not of the device.
-    if on_gpu() {
-        return;
-    }
-    methods_keep_their_memory();
 }

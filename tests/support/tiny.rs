@@ -29,8 +29,6 @@ impl Tiny {
 
     /// The configuration of a method with one of its backbones. It shrinks what the method declares, and so knows none by name.
     pub fn config(&self, recipe: &Recipe, kind: BackboneKind, sets: &[&str]) -> RunConfig {
-        let preset = recipe.presets.iter().find(|p| p.name.ends_with("laptop"));
-        let preset = preset.unwrap_or_else(|| panic!("{} has no recipe for a laptop", recipe.name)).name;
         let arch = match kind {
             BackboneKind::ResNet => "resnet-18c4",
             BackboneKind::Vit => "vit-32x2x2/8",
@@ -47,7 +45,7 @@ impl Tiny {
             "loader.prefetch=1".into(),
             "loader.threads=1".into(),
         ];
-        let laptop = config::resolve(Some(preset), None, &[]).unwrap();
+        let laptop = laptop(recipe);
         for key in recipe.keys {
             let value = laptop.own.value(key.name).unwrap_or_else(|| panic!("no {}", key.name));
             if let Some(small) = self.shrunk(key.name, key.range, value) {
@@ -55,7 +53,7 @@ impl Tiny {
             }
         }
         all.extend(sets.iter().map(|s| (*s).to_owned()));
-        config::resolve(Some(preset), None, &all).unwrap_or_else(|e| panic!("{} {kind:?}: {e}", recipe.name))
+        config::resolve_over(&laptop, &all).unwrap_or_else(|e| panic!("{} {kind:?}: {e}", recipe.name))
     }
 
     /// A smaller value of a key, where it is a large number. What begins or ends at some time does so within the run.
@@ -78,6 +76,13 @@ impl Tiny {
             _ => None,
         }
     }
+}
+
+/// A method's recipe for a laptop.
+pub fn laptop(recipe: &Recipe) -> RunConfig {
+    let preset = recipe.presets.iter().find(|p| p.name.ends_with("laptop"));
+    let preset = preset.unwrap_or_else(|| panic!("{} has no recipe for a laptop", recipe.name)).name;
+    config::resolve(Some(preset), None, &[]).unwrap_or_else(|e| panic!("{preset}: {e}"))
 }
 
 /// Every method with every kind of backbone it can have.
