@@ -504,7 +504,13 @@ mod tests {
             let rates = StepRates { lr: 1.0, weight_decay: 0.0, clip: 0.0 };
             let clock = StepClock { epoch: 0, iteration: 0, micro_batch: 0, momentum: 0.0, seed: 0 };
             let before = method.state().unwrap();
-            train_step(&mut method, (&mut Optimizer::new(&config), &config), &[batch.clone()], clock, &rates);
+            train_step(
+                &mut method,
+                (&mut Optimizer::new(&config), &config),
+                std::slice::from_ref(&batch),
+                clock,
+                &rates,
+            );
             let after = method.state().unwrap();
             let of = |name: &str| {
                 let (a, b) = (before.get(name).unwrap(), after.get(name).unwrap());

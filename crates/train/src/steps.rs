@@ -21,7 +21,7 @@ use crate::task::{Cadence, Declared, Rates, Scores, Size, Task};
 use crate::{Event, RunConfig, TrainError};
 
 /// Random decisions of a pass before the first step are others than the steps'.
-const PASS: u64 = 0x70_6173_73;
+const PASS: u64 = 0x7061_7373;
 
 /// Method, optimizer, schedules and loader of a run.
 pub struct Steps {

@@ -114,6 +114,7 @@ fn more_prototypes_than_images_are_refused() {
         batch_size: 64,
         accumulate: 1,
         images: Some(images),
+        classes: None,
     };
     assert!(DEEPCLUSTER.check(&of(3008)).is_ok());
     let message = DEEPCLUSTER.check(&of(3007)).unwrap_err().to_string();
