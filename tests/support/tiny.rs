@@ -53,7 +53,7 @@ impl Tiny {
             }
         }
         all.extend(sets.iter().map(|s| (*s).to_owned()));
-        config::resolve_over(&laptop, &all).unwrap_or_else(|e| panic!("{} {kind:?}: {e}", recipe.name))
+        config::resolve_over(&laptop, None, &all).unwrap_or_else(|e| panic!("{} {kind:?}: {e}", recipe.name))
     }
 
     /// A smaller value of a key, where it is a large number. What begins or ends at some time does so within the run.
