@@ -202,7 +202,8 @@ fn asked_to_stop_it_saves_and_says_how_to_go_on() {
 }
 
 /// Queues and their ages, the key encoder, running statistics, λ's warm-up, places of the views, momentum buffers: DenseCL
-/// with SGD, and DINO on a ResNet with LARS, stopped in the middle.
+/// with SGD, DINO on a ResNet with LARS, SwAV's queue and frozen prototypes and DeepCluster's memory bank with LARC, stopped in
+/// the middle of an epoch.
 #[test]
 #[cfg(unix)]
 fn resnets_go_on_bit_for_bit() {
@@ -214,7 +215,11 @@ fn resnets_go_on_bit_for_bit() {
     let dino = "--preset laptop --set resnet.stem=cifar --set views.local_size_px=16 --set views.local_crops=2 \
                 --set optim.optimizer=lars --set optim.warmup_epochs=1 --set dino.head.batch_norm=true \
                 --set dino.head.out_dim=64 --set dino.head.hidden_dim=16 --set dino.head.bottleneck_dim=8";
-    for (name, method) in [("densecl", densecl), ("dino", dino)] {
+    let swav = "--preset swav-laptop --set views.local_size_px=16 --set swav.prototypes=12 --set swav.hidden_dim=16 \
+                --set swav.out_dim=8 --set swav.queue=16 --set swav.queue_from_epoch=1 --set swav.freeze_prototypes_steps=3";
+    let deepcluster = "--preset deepcluster-laptop --set views.local_size_px=16 --set deepcluster.heads=[6,5] \
+                       --set deepcluster.hidden_dim=16 --set deepcluster.out_dim=8";
+    for (name, method) in [("densecl", densecl), ("dino", dino), ("swav", swav), ("deepcluster", deepcluster)] {
         let folder = tempfile::tempdir().unwrap();
         let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
         let start = |out: &Path| {
@@ -236,7 +241,9 @@ fn resnets_go_on_bit_for_bit() {
         let names: Vec<String> = weights(&whole).into_iter().map(|(n, _)| n).collect();
         let wanted: &[&str] = match name {
             "densecl" => &["queue2", "queue_ptr", "queue_generations", "encoder_k.0.bn1.running_var"],
-            _ => &["dino_loss.center", "teacher.backbone.bn1.running_mean"],
+            "dino" => &["dino_loss.center", "teacher.backbone.bn1.running_mean"],
+            "swav" => &["queue", "prototypes.weight", "projector.1.running_var"],
+            _ => &["bank.embeddings", "bank.index", "assignments", "centroids1", "clustered_epoch"],
         };
         for wanted in wanted {
             assert!(names.iter().any(|n| n == wanted), "{wanted} in {names:?}");

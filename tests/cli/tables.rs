@@ -113,7 +113,7 @@ fn presets_stand_in_the_tables_they_make() {
     };
     let row = ["vit-s16-800", "DINO", "vit-s/16", "21", "1007", "ImageNet", "800", "77.0", "74.5"];
     assert_eq!(line(dino, "vit-s16-800"), row);
-    assert_eq!(line(dino, "byol-r200x2")[3..5], ["250", "123"]);
+    assert_eq!(line(dino, "byol-r200w2-1000")[3..5], ["250", "123"]);
     let row = ["densecl-r101-200", "DenseCL", "resnet-101", "ImageNet", "200", "61.3", "74.1"];
     assert_eq!(line(rest, "densecl-r101-200"), row);
     assert!(rest.contains("Others") && rest.contains("laptop"), "{list}");

@@ -5,14 +5,15 @@ use ocelli::methods::optim::OptimConfig;
 use ocelli::methods::{Barlow, BarlowConfig, Batch, Method as _, barlow_terms, cross_correlation};
 use ocelli::models::mlp::RowNorm;
 use ocelli::models::{Init, Mode};
+use ocelli::train::config::resolve;
 
 use super::{Small, Steps, at, cat, init_of, optim_of};
 use crate::support::{Fixture, Tolerance, assert_close, device, values};
 
 const TRAIN: Mode = Mode::Train { seed: 0 };
 
-#[test]
-fn loss() {
+#[cfg_attr(test, test)]
+pub fn loss() {
     let f = Fixture::load("loss_barlow");
     let (device, tolerance) = (device(), &f.json["tolerance"]);
     let norm = RowNorm::new(f.usize("dim"), false, false, &mut Init::new(0, &device.clone().autodiff()));
@@ -45,8 +46,8 @@ fn method(f: &Fixture, device: &Device) -> Barlow<Small> {
     method
 }
 
-#[test]
-fn three_steps() {
+#[cfg_attr(test, test)]
+pub fn three_steps() {
     let f = Fixture::load("barlow_train");
     let device = device();
     let views = |step: usize| [0, 1].map(|view| format!("step{step}.view{view}"));
@@ -84,4 +85,16 @@ fn three_steps() {
             assert_close(&format!("{name}[{step}]"), &values(term.clone() * components), expected, near);
         }
     });
+}
+
+/// The published rates of weights and of everything one-dimensional, and a thousandth of the first at the end.
+#[test]
+fn preset() {
+    let config = resolve(Some("barlow-r50-1000"), None, &[]).unwrap();
+    let (own, optim) = (config.section::<BarlowConfig>("barlow").unwrap(), &config.optim);
+    assert_eq!((config.epochs, config.batch_size, own), (1000, 2048, BarlowConfig::default()));
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+    assert!(near(config.peak_lr(), 0.2 * 8.0) && near(optim.min_lr, config.peak_lr() / 1000.0));
+    assert!(near(config.peak_lr() * optim.lr_factor_1d, 0.0048 * 8.0));
+    assert!(config.resnet.zero_init_residual && optim.weight_decay == 1e-6 && optim.warmup_epochs == 10);
 }

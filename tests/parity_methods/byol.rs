@@ -14,8 +14,8 @@ use ocelli::models::{Backbone, Init, ResNetError};
 use super::{Small, Steps, at, cat, init_of, optim_of, vit_of};
 use crate::support::{Fixture, Tolerance, assert_close, device, values};
 
-#[test]
-fn loss() {
+#[cfg_attr(test, test)]
+pub fn loss() {
     let f = Fixture::load("loss_byol");
     let device = device();
     let [p1, p2] = ["p1", "p2"].map(|name| f.tensor::<2>(name, &device).autodiff().require_grad());
@@ -100,8 +100,8 @@ fn steps<B: Backbone>(f: &Fixture, new: impl Fn() -> Byol<B>) {
     assert!(predictor("online.predictor.") > 0 && predictor("target.predictor.") == 0);
 }
 
-#[test]
-fn three_steps() {
+#[cfg_attr(test, test)]
+pub fn three_steps() {
     let f = Fixture::load("byol_train");
     // The learning rates are the schedule's, too.
     let config = OptimConfig { min_lr: 0.0, warmup_epochs: 0, ..optim_of(&f) };
@@ -114,8 +114,8 @@ fn three_steps() {
     steps(&f, || method(&f, [layers; 2], Small::of(&f)));
 }
 
-#[test]
-fn three_steps_of_a_vit() {
+#[cfg_attr(test, test)]
+pub fn three_steps_of_a_vit() {
     let f = Fixture::load("vit_contrast_train_byol");
     let vit = vit_of(&f);
     let layers = |head: &str| f.config()[head].as_str().unwrap().matches("Linear").count();
@@ -154,8 +154,8 @@ fn step(method: &mut Byol<Small>, optimizer: &mut Optimizer, step: usize, lr: f6
 
 /// A run that stops and goes on loses nothing, whichever optimizer moves the target; state and backbones that do not fit change
 /// nothing.
-#[test]
-fn goes_on_bit_for_bit() {
+#[cfg_attr(test, test)]
+pub fn goes_on_bit_for_bit() {
     let config = ByolConfig { hidden_dim: 16, out_dim: 8, ..ByolConfig::default() };
     let train = |method: &mut Byol<Small>, optimizer: &mut Optimizer, steps: std::ops::Range<usize>| {
         let row = |s: usize| step(method, optimizer, s, 0.1, &[batch(2 * s), batch(2 * s + 1)]);
@@ -217,8 +217,8 @@ fn run(config: &ByolConfig, lr: f64) -> Vec<BTreeMap<&'static str, f64>> {
 }
 
 /// A run that learns shows no sign of collapse, and one that cannot but collapse shows one to its end.
-#[test]
-fn signs_tell_a_collapse() {
+#[cfg_attr(test, test)]
+pub fn signs_tell_a_collapse() {
     let signs = recipe("byol").unwrap().signs;
     let config = ByolConfig { hidden_dim: 64, out_dim: 16, momentum: 0.99, ..ByolConfig::default() };
     let rows = run(&config, 0.1);

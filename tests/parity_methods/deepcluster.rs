@@ -14,8 +14,8 @@ fn labels(f: &Fixture, name: &str) -> Vec<i32> {
     f.integers(name).into_iter().map(|v| v as i64 as i32).collect()
 }
 
-#[test]
-fn loss() {
+#[cfg_attr(test, test)]
+pub fn loss() {
     let f = Fixture::load("loss_deepcluster");
     let device = device();
     let heads = integers(&f.config()["heads"]);
@@ -46,8 +46,8 @@ fn loss() {
     }
 }
 
-#[test]
-fn clusters() {
+#[cfg_attr(test, test)]
+pub fn clusters() {
     let f = Fixture::load("loss_deepcluster");
     let device = device();
     let number = |key: &str| crate::support::as_usize(&f.config()["kmeans"][key], key);
@@ -123,8 +123,8 @@ fn cluster(f: &Fixture, method: &mut DeepCluster<Small>, epoch: usize, prefix: &
     assert_eq!(found, labels(f, &format!("{prefix}assignments")), "{prefix}assignments");
 }
 
-#[test]
-fn an_epoch_of_three_steps() {
+#[cfg_attr(test, test)]
+pub fn an_epoch_of_three_steps() {
     let f = Fixture::load("deepcluster_train");
     let device = device();
     let mut method = method(&f, &init_of(&f, &[]));

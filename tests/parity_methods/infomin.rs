@@ -63,8 +63,8 @@ fn batch_of(f: &Fixture, step: usize, device: &Device) -> Batch {
     Batch::of_views(vec![Tensor::cat(vec![view("view0"), view("view1")], 0), Tensor::cat(patches, 0)], images)
 }
 
-#[test]
-fn three_steps() {
+#[cfg_attr(test, test)]
+pub fn three_steps() {
     let f = Fixture::load("infomin_train");
     let device = device();
     let mut method = method_of(&f, &device);
@@ -95,8 +95,8 @@ fn three_steps() {
 }
 
 /// What both encoders make of the first batch.
-#[test]
-fn embeddings() {
+#[cfg_attr(test, test)]
+pub fn embeddings() {
     let f = Fixture::load("infomin_train");
     let device = device();
     let method = method_of(&f, &device);

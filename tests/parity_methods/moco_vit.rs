@@ -26,8 +26,8 @@ fn fixture() -> Fixture {
     f
 }
 
-#[test]
-fn three_steps() {
+#[cfg_attr(test, test)]
+pub fn three_steps() {
     let f = fixture();
     let device = device();
     let vit = vit_of(&f);
@@ -86,8 +86,8 @@ fn three_steps() {
 }
 
 /// A momentum that stays is the default's, whatever the clock says.
-#[test]
-fn the_momentum_stays_unless_it_is_to_rise() {
+#[cfg_attr(test, test)]
+pub fn the_momentum_stays_unless_it_is_to_rise() {
     let f = fixture();
     let vit = vit_of(&f);
     let new = |config: &MocoConfig| Moco::new(config, |init: &mut Init| vit.init(init), 3, &device()).unwrap();

@@ -6,6 +6,8 @@ mod deepcluster;
 mod infomin;
 mod moco_vit;
 mod obow;
+// It needs the trainer, which no browser has.
+#[cfg(not(target_arch = "wasm32"))]
 mod recipes;
 mod simclr;
 mod supervised;
@@ -23,8 +25,40 @@ use serde_json::Value;
 use crate::support::{Fixture, Tolerance, as_usize, assert_close, values};
 
 /// The tests by name, for a browser, which has no test runner.
-#[cfg_attr(test, allow(dead_code))]
-pub const TESTS: &[(&str, fn())] = &[];
+#[allow(dead_code)]
+pub const TESTS: &[(&str, fn())] = &[
+    ("barlow::loss", barlow::loss),
+    ("barlow::three_steps", barlow::three_steps),
+    ("byol::loss", byol::loss),
+    ("byol::three_steps", byol::three_steps),
+    ("byol::three_steps_of_a_vit", byol::three_steps_of_a_vit),
+    ("byol::goes_on_bit_for_bit", byol::goes_on_bit_for_bit),
+    ("byol::signs_tell_a_collapse", byol::signs_tell_a_collapse),
+    ("deepcluster::loss", deepcluster::loss),
+    ("deepcluster::clusters", deepcluster::clusters),
+    ("deepcluster::an_epoch_of_three_steps", deepcluster::an_epoch_of_three_steps),
+    ("infomin::three_steps", infomin::three_steps),
+    ("infomin::embeddings", infomin::embeddings),
+    ("moco_vit::three_steps", moco_vit::three_steps),
+    ("moco_vit::the_momentum_stays_unless_it_is_to_rise", moco_vit::the_momentum_stays_unless_it_is_to_rise),
+    ("obow::loss", obow::loss),
+    ("obow::three_steps", obow::three_steps),
+    ("obow::the_first_features_and_weights", obow::the_first_features_and_weights),
+    ("simclr::loss", simclr::loss),
+    ("simclr::three_steps", simclr::three_steps),
+    ("supervised::loss", supervised::loss),
+    ("supervised::three_steps_of_a_residual_network", supervised::three_steps_of_a_residual_network),
+    ("supervised::mixed_batches", supervised::mixed_batches),
+    ("supervised::three_steps_of_a_vision_transformer", supervised::three_steps_of_a_vision_transformer),
+    ("swav::loss", swav::loss),
+    ("swav::three_steps_with_a_full_queue", swav::three_steps_with_a_full_queue),
+    (
+        "swav::a_queue_of_zeros_is_used_once_it_is_full_and_none_is_none",
+        swav::a_queue_of_zeros_is_used_once_it_is_full_and_none_is_none,
+    ),
+    ("swav::three_steps_of_a_vit", swav::three_steps_of_a_vit),
+    ("swav::a_batch_in_parts_has_the_codes_of_the_whole", swav::a_batch_in_parts_has_the_codes_of_the_whole),
+];
 
 /// The backbone of the fixtures: three 3×3 convolutions, each followed by batch normalisation and ReLU.
 #[derive(Module, Debug)]

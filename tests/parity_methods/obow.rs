@@ -30,8 +30,8 @@ fn close(f: &Fixture, name: &str, found: &[f32], kind: &str) {
     );
 }
 
-#[test]
-fn loss() {
+#[cfg_attr(test, test)]
+pub fn loss() {
     let f = Fixture::load("loss_obow");
     let device = device();
     let (batch, inv_delta, kappa) = (f.usize("batch"), f.f64("inv_delta"), f.f64("kappa"));
@@ -132,8 +132,8 @@ fn batch_of(f: &Fixture, step: usize) -> Batch {
     Batch::of_views(vec![view("teacher_view"), crops, patches], images)
 }
 
-#[test]
-fn three_steps() {
+#[cfg_attr(test, test)]
+pub fn three_steps() {
     let f = Rc::new(Fixture::load("obow_train"));
     let mut method = method_of(&f);
     for step in 0..f.usize("steps") {
@@ -191,8 +191,8 @@ fn three_steps() {
     });
 }
 
-#[test]
-fn the_first_features_and_weights() {
+#[cfg_attr(test, test)]
+pub fn the_first_features_and_weights() {
     let f = Rc::new(Fixture::load("obow_train"));
     let method = method_of(&f);
     let mode = Mode::Train { seed: 0 };

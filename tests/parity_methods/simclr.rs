@@ -4,12 +4,13 @@ use burn::tensor::Device;
 use ocelli::methods::ntxent::nt_xent;
 use ocelli::methods::{Batch, Method as _, Simclr, SimclrConfig};
 use ocelli::models::Mode;
+use ocelli::train::config::resolve;
 
 use super::{Small, Steps, cat, init_of, optim_of};
 use crate::support::{Fixture, Tolerance, assert_close, device, values};
 
-#[test]
-fn loss() {
+#[cfg_attr(test, test)]
+pub fn loss() {
     let f = Fixture::load("loss_ntxent");
     let (device, tolerance) = (device(), &f.json["tolerance"]);
     for temperature in f.config()["temperatures"].as_array().unwrap() {
@@ -42,8 +43,8 @@ fn method(f: &Fixture, device: &Device) -> Simclr<Small> {
     method
 }
 
-#[test]
-fn three_steps() {
+#[cfg_attr(test, test)]
+pub fn three_steps() {
     let f = Fixture::load("simclr_train");
     let device = device();
     // Both views in one tensor.
@@ -61,4 +62,22 @@ fn three_steps() {
         momentum: &|_| 0.0,
     }
     .run(&mut method(&f, &device), |_, _, _| {});
+}
+
+/// The published rates, batches and heads.
+#[test]
+fn presets() {
+    for (name, arch, epochs, peak, decay, layers, warmup) in [
+        ("simclr-r50-1000", "resnet-50", 1000, 4.8, 1e-6, 2, 10),
+        ("simclr-r50w4-1000", "resnet-50x4", 1000, 4.8, 1e-6, 2, 10),
+        ("simclrv2-r152w3-sk-800", "resnet-152x3-sk", 800, 6.4, 1e-4, 3, 40),
+    ] {
+        let config = resolve(Some(name), None, &[]).unwrap();
+        let (own, optim) = (config.section::<SimclrConfig>("simclr").unwrap(), &config.optim);
+        assert_eq!((config.arch.to_string().as_str(), config.epochs, config.batch_size), (arch, epochs, 4096));
+        assert!((config.peak_lr() - peak).abs() < 1e-9 && optim.min_lr == 0.0, "{name}");
+        assert_eq!((optim.weight_decay, optim.weight_decay_end, optim.warmup_epochs), (decay, decay, warmup));
+        assert_eq!((own.temperature, own.layers, own.hidden_dim, own.out_dim), (0.1, layers, 0, 128));
+        assert!(optim.lars_rate_inside && config.views.mean == [0.0; 3] && config.views.std == [1.0; 3]);
+    }
 }

@@ -22,8 +22,8 @@ fn labels(f: &Fixture, name: &str) -> Vec<Option<u32>> {
     f.integers(name).into_iter().map(|label| Some(label as u32)).collect()
 }
 
-#[test]
-fn loss() {
+#[cfg_attr(test, test)]
+pub fn loss() {
     let f = Fixture::load("loss_supervised_ce");
     let (device, classes) = (device(), f.usize("classes"));
     let labels = labels(&f, "labels");
@@ -147,8 +147,8 @@ fn in_parts(f: Fixture) -> Fixture {
     f
 }
 
-#[test]
-fn three_steps_of_a_residual_network() {
+#[cfg_attr(test, test)]
+pub fn three_steps_of_a_residual_network() {
     let f = in_parts(Fixture::load("supervised_train_resnet"));
     let device = device();
     let (width, classes) = (f.usize("width"), f.usize("classes"));
@@ -246,8 +246,8 @@ fn draw_of(f: &Fixture, step: usize) -> MixDraw {
     MixDraw { lambda, cut }
 }
 
-#[test]
-fn mixed_batches() {
+#[cfg_attr(test, test)]
+pub fn mixed_batches() {
     let f = Fixture::load("supervised_train_vit");
     let device = device();
     let near = Tolerance { atol: 1e-6, rtol: 1e-6 };
@@ -263,8 +263,8 @@ fn mixed_batches() {
     }
 }
 
-#[test]
-fn three_steps_of_a_vision_transformer() {
+#[cfg_attr(test, test)]
+pub fn three_steps_of_a_vision_transformer() {
     let f = Fixture::load("supervised_train_vit");
     let device = device();
     let (vit, classes) = (vit_of(&f), f.usize("classes"));

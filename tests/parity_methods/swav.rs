@@ -13,8 +13,8 @@ use crate::support::{Fixture, Tolerance, assert_close, device, number_after, val
 /// Crops that have codes; the fixtures' queues and codes are of two.
 const ASSIGNED: usize = 2;
 
-#[test]
-fn loss() {
+#[cfg_attr(test, test)]
+pub fn loss() {
     let f = Fixture::load("loss_swav");
     let device = device();
     assert_eq!(f.usize("global_crops"), ASSIGNED);
@@ -167,8 +167,8 @@ fn three_steps<B: Backbone, E: Into<MethodError>>(
     assert!(queue.is_none() || queues > 0, "{}: a queue and nothing to compare it with", f.name);
 }
 
-#[test]
-fn three_steps_with_a_full_queue() {
+#[cfg_attr(test, test)]
+pub fn three_steps_with_a_full_queue() {
     let f = Fixture::load("swav_train");
     let build = Small::of(&f);
     let from = config(&f, 0).queue_from_epoch;
@@ -204,8 +204,8 @@ fn losses(f: &Fixture, queue: usize) -> Vec<f32> {
     (0..f.usize("steps")).map(step).collect()
 }
 
-#[test]
-fn a_queue_of_zeros_is_used_once_it_is_full_and_none_is_none() {
+#[cfg_attr(test, test)]
+pub fn a_queue_of_zeros_is_used_once_it_is_full_and_none_is_none() {
     let f = Fixture::load("swav_train");
     for (name, queue) in [("loss_zero_queue", f.usize("batch")), ("loss_no_queue", 0)] {
         let expected = &f.get(name).values;
@@ -214,16 +214,16 @@ fn a_queue_of_zeros_is_used_once_it_is_full_and_none_is_none() {
     }
 }
 
-#[test]
-fn three_steps_of_a_vit() {
+#[cfg_attr(test, test)]
+pub fn three_steps_of_a_vit() {
     let f = Fixture::load("vit_contrast_train_swav");
     let vit = vit_of(&f);
     three_steps(&f, None, |init: &mut Init| vit.init(init));
 }
 
 /// In parts codes are those of the whole batch: without statistics of a batch the step is the same.
-#[test]
-fn a_batch_in_parts_has_the_codes_of_the_whole() {
+#[cfg_attr(test, test)]
+pub fn a_batch_in_parts_has_the_codes_of_the_whole() {
     let f = Fixture::load("vit_contrast_train_swav");
     let (device, vit) = (device(), vit_of(&f));
     let config = SwavConfig { head_norm: false, ..config(&f, 0) };

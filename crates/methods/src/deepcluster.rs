@@ -417,3 +417,6 @@ impl<B: Backbone> Method for DeepCluster<B> {
         self.bank.values() + centroids + self.config.heads.len() * self.epoch.images
     }
 }
+
+#[cfg(test)]
+mod tests;

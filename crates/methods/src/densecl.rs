@@ -236,7 +236,7 @@ impl<B: Backbone> DenseClNet<B> {
 
 /// Cells divided by max(‖cell‖, 1e-12), `[batch, channels, cells]`.
 fn unit_cells(map: Tensor<3>) -> Tensor<3> {
-    let norm = map.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
+    let norm = map.clone().powi_scalar(2).sum_dim(1).clamp_min(1e-24).sqrt();
     map / norm
 }
 

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use ocelli_data::{Blur, ColourJitter, Filter, ViewPlan, ViewSpec};
 use ocelli_models::mlp::{LastNorm, LinearInit, MlpConfig};
 use ocelli_models::params::{self, FlatParam};
-use ocelli_models::weights::StateDict;
+use ocelli_models::weights::{HostTensor, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Linear, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -487,6 +487,8 @@ impl<B: Backbone> Method for Swav<B> {
         let mut state = self.net.state()?;
         if let Some(queue) = &self.queue {
             queue.add_to("queue", &mut state)?;
+            // That there is one is said twice: without it the codes would be others, and nobody would know.
+            state.tensors.push((HAS_QUEUE.into(), HostTensor { shape: vec![1], values: vec![1.0] }));
         }
         Ok(state)
     }
@@ -495,6 +497,9 @@ impl<B: Backbone> Method for Swav<B> {
         let size = [ASSIGNED, self.queue_len, self.config.out_dim];
         let read = |stored| EmbeddingQueue::restored(size, "swav.queue", stored, &self.device);
         let queue = state.get("queue").map(read).transpose()?;
+        if queue.is_none() && state.get(HAS_QUEUE).is_some() {
+            return Err(MethodError::Missing("queue"));
+        }
         self.net.load(state)?;
         self.queue = queue;
         self.planned.clear();
@@ -506,8 +511,13 @@ impl<B: Backbone> Method for Swav<B> {
     }
 }
 
+const HAS_QUEUE: &str = "has_queue";
+
 /// The prototypes are left out of the first steps.
 fn group(config: &SwavConfig, parameter: &FlatParam, clock: &StepClock) -> Group {
     let frozen = clock.iteration < config.freeze_prototypes_steps && parameter.name.starts_with("prototypes.");
     Group { frozen, ..Group::default() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,7 +134,7 @@ impl DinoHead {
 
 /// Rows divided by max(‖row‖, 1e-12).
 pub(crate) fn l2_normalise(x: Tensor<2>) -> Tensor<2> {
-    let norm = x.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
+    let norm = x.clone().powi_scalar(2).sum_dim(1).clamp_min(1e-24).sqrt();
     x / norm
 }
 

@@ -111,7 +111,7 @@ impl TableRow {
             (self.time_s.is_none(), "its time"),
             (self.seed.is_none(), "its seed"),
         ];
-        let rest = rest.into_iter().filter_map(|(lacks, what)| lacks.then(|| what.to_owned()));
+        let rest = rest.into_iter().filter(|(lacks, _)| *lacks).map(|(_, what)| what.to_owned());
         left.into_iter().chain(rest).collect()
     }
 

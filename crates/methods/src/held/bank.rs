@@ -126,7 +126,13 @@ impl Bank {
     /// Reads what [`Bank::add_to`] wrote, in parts of `part` images; an empty one where nothing is stored.
     pub fn restored(&self, part: usize, state: &StateDict, device: &Device) -> Result<Self, MethodError> {
         let mut bank = Self::new(self.crops, self.dim, self.capacity);
-        let Some(stored) = state.get(EMBEDDINGS) else { return Ok(bank) };
+        let Some(stored) = state.get(EMBEDDINGS) else {
+            // Before the first pass there is none, and nothing that goes with one.
+            return match state.get(INDEX) {
+                None => Ok(bank),
+                Some(_) => Err(MethodError::Missing("embeddings of the memory bank")),
+            };
+        };
         let index = &state.get(INDEX).ok_or(MethodError::Missing("index of the memory bank"))?.values;
         let next = state.get(NEXT).and_then(|t| t.values.first());
         bank.next = *next.ok_or(MethodError::Missing("place in the memory bank"))? as usize;
