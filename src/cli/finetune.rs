@@ -103,7 +103,7 @@ fn classification(args: &ClassificationArgs) -> anyhow::Result<()> {
         // What the weights are is a part of the plan: they may not fit.
         trainer.init()?;
         let what = Ok(format!("top-1 accuracy on {held_out} held out, {classes} classes"));
-        return plan::show(&run, trainer, Evaluated { what, takes: "the logits and a copy of the network" });
+        return plan::show(&run, trainer, &Evaluated { what, takes: "the logits and a copy of the network" });
     }
     args.run.tell_device(&device);
     let out = args.run.out();

@@ -19,7 +19,7 @@ pub struct Evaluated {
 }
 
 /// Prints the plan, as lines or as JSON; writes nothing.
-pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: Evaluated) -> anyhow::Result<()> {
+pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: &Evaluated) -> anyhow::Result<()> {
     let config: &RunConfig = run.config;
     let shape = trainer.shape();
     let steps = shape.steps_per_epoch * shape.epochs;
@@ -49,7 +49,7 @@ pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: Evaluate
     for note in &shape.declared.notes {
         line("note", note.clone());
     }
-    line("data", data(run, shape.images, &evaluated));
+    line("data", data(run, shape.images, evaluated));
     line("device", format!("{} ({})", run.device.name, run.device.reason));
     line("views", views(config));
     let micro = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };

@@ -68,7 +68,7 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
                 Err(why_no_knn.unwrap_or_else(|| "no k-NN during the run: too few labelled images".to_owned()))
             }
         };
-        return plan::show(&run, trainer, Evaluated { what, takes: "k-NN of features and of small pixels" });
+        return plan::show(&run, trainer, &Evaluated { what, takes: "k-NN of features and of small pixels" });
     }
     args.run.tell_device(&device);
     let out = args.run.out();

@@ -33,10 +33,10 @@ pub use method::{
 };
 pub use moco::{Moco, MocoConfig, MocoNet};
 pub use parts::matching::Matching;
-pub use parts::{feature_std, infonce, matching};
+pub use parts::{feature_std, infonce, matching, mix_images, mix_targets, soft_cross_entropy};
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use step::train_step;
-pub use supervised::{Classifier, Supervised, SupervisedConfig, mix_images, mix_targets, soft_cross_entropy};
+pub use supervised::{Classifier, Supervised, SupervisedConfig};
 pub use views::ViewSettings;
 
 /// Every method, in the order of lists.
