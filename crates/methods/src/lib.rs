@@ -46,14 +46,17 @@ pub use method::{
 pub use moco::{Moco, MocoConfig, MocoNet, MomentumSchedule};
 pub use obow::{BowPredictor, Cells, Obow, ObowConfig, ObowNet};
 pub use parts::matching::Matching;
-pub use parts::{Codes, bow, feature_std, infonce, kmeans, matching, ntxent, sinkhorn, swav_loss};
+pub use parts::{
+    Codes, bow, feature_std, infonce, kmeans, matching, mix_images, mix_targets, ntxent, sinkhorn,
+    soft_cross_entropy, swav_loss,
+};
 pub use published::{
     PUBLISHED, PUBLISHED_ARCHS, PublishedArch, PublishedRow, PublishedTable, published_arch, published_rows,
 };
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use simclr::{Simclr, SimclrConfig};
 pub use step::train_step;
-pub use supervised::{Classifier, Supervised, SupervisedConfig, mix_images, mix_targets, soft_cross_entropy};
+pub use supervised::{Classifier, Supervised, SupervisedConfig};
 pub use swav::{Swav, SwavConfig, SwavNet, SwavOutputs};
 pub use vicreg::{Vicreg, VicregConfig};
 pub use views::ViewSettings;

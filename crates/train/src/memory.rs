@@ -74,7 +74,7 @@ impl Needs {
     pub fn inference(backbone: &BackboneConfig, batch: usize, size_px: usize) -> Self {
         let weights = BYTES * backbone.num_parameters() as u64;
         let passing = BYTES * (batch * backbone.activations(size_px)) as u64;
-        let images = if batch == 1 { "image".to_owned() } else { format!("{batch} images") };
+        let images = if batch == 1 { "1 image".to_owned() } else { format!("{batch} images") };
         Self {
             bytes: weights + passing,
             what: format!("{} for its weights, {} for {images} passing through", gb(weights), gb(passing)),

@@ -9,6 +9,7 @@ mod projected;
 mod scalars;
 mod shuffle;
 mod sinkhorn;
+mod soft_targets;
 pub(crate) mod swapped;
 
 pub use projected::Projected;
@@ -16,4 +17,5 @@ pub use scalars::feature_std;
 pub(crate) use scalars::scalar;
 pub(crate) use shuffle::Shuffle;
 pub use sinkhorn::sinkhorn;
+pub use soft_targets::{mix_images, mix_targets, soft_cross_entropy};
 pub use swapped::{Codes, swav_loss};
