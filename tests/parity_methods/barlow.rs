@@ -5,6 +5,7 @@ use ocelli::methods::optim::OptimConfig;
 use ocelli::methods::{Barlow, BarlowConfig, Batch, Method as _, barlow_terms, cross_correlation};
 use ocelli::models::mlp::RowNorm;
 use ocelli::models::{Init, Mode};
+#[cfg(not(target_arch = "wasm32"))]
 use ocelli::train::config::resolve;
 
 use super::{Small, Steps, at, cat, init_of, optim_of};
@@ -88,6 +89,7 @@ pub fn three_steps() {
 }
 
 /// The published rates of weights and of everything one-dimensional, and a thousandth of the first at the end.
+#[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn preset() {
     let config = resolve(Some("barlow-r50-1000"), None, &[]).unwrap();

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use ocelli::methods::ntxent::nt_xent;
 use ocelli::methods::{Batch, Method as _, Simclr, SimclrConfig};
 use ocelli::models::Mode;
+#[cfg(not(target_arch = "wasm32"))]
 use ocelli::train::config::resolve;
 
 use super::{Small, Steps, cat, init_of, optim_of};
@@ -65,6 +66,7 @@ pub fn three_steps() {
 }
 
 /// The published rates, batches and heads.
+#[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn presets() {
     for (name, arch, epochs, peak, decay, layers, warmup) in [

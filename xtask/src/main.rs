@@ -99,8 +99,8 @@ fn test() -> Outcome {
     let envs = [("OCELLI_TEST_DEVICE", "gpu"), ("XDG_RUNTIME_DIR", runtime.as_str())];
     // The whole workspace is named each time: other selections select other features, and everything is built again.
     for test in ["parity", "ops", "weights"] {
-        // Whether the contrastive methods learn and resume is a matter of their arithmetic, which the CPU has shown.
-        let args = ["--nocapture", "--skip", "contrast::contrastive_methods"];
+        // Whether methods learn or collapse is a matter of their arithmetic, which the CPU has shown.
+        let args = ["--nocapture", "--skip", "contrast::contrastive_methods", "--skip", "signs_tell"];
         cargo(&[&["test", "--release", "--workspace", "--test", test, "--"], &args[..]].concat(), &envs)?;
     }
     // The kernels for hardware, on whatever adapter there is.

@@ -90,9 +90,10 @@ impl From<MethodError> for WebError {
                 Self::Argument { what: key, expected: expected.into(), found }
             }
             MethodError::Unreadable(_) => Self::Device(error.to_string()),
-            MethodError::Backbone(_) | MethodError::Missing(_) | MethodError::Section(..) => {
-                Self::Weights(error.to_string())
-            }
+            MethodError::Backbone(_)
+            | MethodError::Missing(_)
+            | MethodError::Section(..)
+            | MethodError::Labels { .. } => Self::Weights(error.to_string()),
         }
     }
 }
