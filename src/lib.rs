@@ -3,7 +3,7 @@
 //! This crate gathers the others under one name; the command line lives in the binary.
 //!
 //! - [`models`] — Vision Transformers, ResNets, heads, weights.
-//! - [`methods`] — DINO, MoCo v2, DenseCL.
+//! - [`methods`] — DINO, DenseCL, and what they are compared with.
 //! - [`data`] — sources of images, views, the loader.
 //! - [`train`] — configuration, devices, the loop.
 //! - [`eval`] — k-NN, attention masks, feature tables, pictures.
