@@ -1,4 +1,4 @@
-//! What a GPU implements.
+//! What a device implements.
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
@@ -8,7 +8,7 @@ use super::BatchNormed;
 use crate::mode::spec;
 
 /// The directions. Maps are `[batch, channels, height, width]`, statistics `[2, channels]`: means, then variances.
-#[backend_extension(Cube, Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait BatchNormKernel: Backend {
     /// The statistics of maps.
     #[fusion(meta = |x| spec(x, [2, x.shape[1]]))]
@@ -71,7 +71,7 @@ pub trait BatchNormKernel: Backend {
 }
 
 /// The differentiable operations. The statistics must be those of `x`: the gradient goes through them.
-#[backend_extension(Autodiff, Cube, Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait BatchNormOps: Backend {
     /// Normalised maps.
     #[fusion(dtype = x, shape = x)]

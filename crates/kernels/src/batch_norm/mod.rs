@@ -1,10 +1,9 @@
 //! Batch normalisation of maps by their own statistics, with the residual and the ReLU that follow it in residual networks.
 
-#[cfg(feature = "wgsl")]
 mod backward;
+mod cpu;
 #[cfg(feature = "wgsl")]
 mod gpu;
-#[cfg(feature = "wgsl")]
 mod kernel;
 mod reference;
 
@@ -25,8 +24,8 @@ pub struct BatchNormed {
 /// `(x − mean) / √(variance + eps) · gamma + beta`, plus the residual, then ReLU if asked: mean and (biased) variance of
 /// every channel over batch and cells (Ioffe and Szegedy 2015).
 ///
-/// `x` and the residual are `[batch, channels, height, width]`, `gamma` and `beta` `[channels]`. On a GPU by kernels of this
-/// crate, elsewhere by burn's.
+/// `x` and the residual are `[batch, channels, height, width]`, `gamma` and `beta` `[channels]`. By kernels of this crate, on a
+/// GPU or the CPU; in other precisions by burn's.
 pub fn batch_norm(
     x: Tensor<4>,
     gamma: Tensor<1>,
@@ -45,8 +44,7 @@ pub fn batch_norm(
     if let Some(residual) = &residual {
         assert!(residual.dims() == x.dims(), "batch_norm: maps {:?}, residual {:?}", x.dims(), residual.dims());
     }
-    #[cfg(feature = "wgsl")]
-    if crate::mode::fused(&x) && crate::mode::on_gpu(&x) && !x.dims().contains(&0) {
+    if crate::mode::fused(&x) && !x.dims().contains(&0) {
         return kernel::batch_norm(x, gamma, beta, residual, relu, eps as f32);
     }
     reference::batch_norm(x, gamma, beta, residual, relu, eps)

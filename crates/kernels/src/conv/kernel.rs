@@ -1,4 +1,4 @@
-//! What a GPU implements.
+//! What a device implements.
 
 use burn::backend::{Backend, backend_extension, tensor::FloatTensor};
 #[cfg(feature = "fusion")]
@@ -15,7 +15,7 @@ fn output(x: &Shape, w: &Shape, shape: &ConvShape) -> [usize; 4] {
 }
 
 /// The three products of a convolution. Shapes as in [`conv2d`](super::conv2d()).
-#[backend_extension(Cube, Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait ConvKernel: Backend {
     /// The convolution.
     #[fusion(meta = |x, w, shape| spec(x, output(&x.shape, &w.shape, shape)))]
@@ -41,7 +41,7 @@ pub trait ConvKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Cube, Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait ConvOps: Backend {
     /// The convolution.
     #[fusion(meta = |x, w, shape| spec(x, output(&x.shape, &w.shape, shape)))]

@@ -1,12 +1,10 @@
 //! Two-dimensional convolution.
 
-#[cfg(feature = "wgsl")]
 mod backward;
-#[cfg(feature = "wgsl")]
+mod cpu;
 mod gather;
 #[cfg(feature = "wgsl")]
 mod gpu;
-#[cfg(feature = "wgsl")]
 mod kernel;
 #[cfg(feature = "wgsl")]
 mod product;
@@ -38,7 +36,7 @@ impl ConvShape {
 /// Cross-correlation, as everywhere in the field, of `x [batch, in, height, width]` with `w [out, in, kernel height, kernel
 /// width]`, plus `b [out]`: `[batch, out, height', width']`.
 ///
-/// On a GPU by kernels of this crate, elsewhere by burn's.
+/// By kernels of this crate, on a GPU or the CPU; in other precisions by burn's.
 pub fn conv2d(x: Tensor<4>, w: Tensor<4>, b: Option<Tensor<1>>, shape: ConvShape) -> Tensor<4> {
     let ([batch, inputs, height, width], [outputs, depth, kernel_h, kernel_w]) = (x.dims(), w.dims());
     assert!(inputs == depth, "conv2d: maps have {inputs} channels, the weight takes {depth}");
@@ -54,8 +52,7 @@ pub fn conv2d(x: Tensor<4>, w: Tensor<4>, b: Option<Tensor<1>>, shape: ConvShape
     if size.contains(&0) || inputs == 0 {
         return Tensor::zeros(size, &x.device());
     }
-    #[cfg(feature = "wgsl")]
-    if crate::mode::fused(&x) && crate::mode::on_gpu(&x) {
+    if crate::mode::fused(&x) {
         let (x, w) = (x.into_dispatch(), w.into_dispatch());
         let y = <burn::backend::Dispatch as kernel::ConvOps>::fused_conv(x, w, shape);
         let y = Tensor::from_dispatch(y);
