@@ -11,11 +11,13 @@ mod support;
 
 use std::alloc::System;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use burn::tensor::Device;
 use ocelli::data::{SceneConfig, SceneSource, Source};
 use ocelli::train::device::{DeviceChoice, open};
-use ocelli::train::{Event, RunConfig, Trainer, config};
+use ocelli::train::{Event, Pretraining, RunConfig, Task, Trainer, config};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::tiny::{Tiny, methods};
 
@@ -87,12 +89,46 @@ fn methods_keep_their_memory() {
     }
 }
 
+/// What a plan says an evaluation takes at most is what it takes at most: far less than the pixels of all images.
+fn an_evaluation_takes_what_it_says() {
+    let count = 600;
+    let scenes = SceneSource::new(SceneConfig { count, ..SceneConfig::default() }).unwrap();
+    let sets = ["arch=vit-32x1x2/16", "eval.resize_px=224", "eval.crop_px=224", "eval.every_epochs=1"];
+    let config = config::resolve(Some("demo"), None, &sets.map(str::to_owned)).unwrap();
+    let device = open(DeviceChoice::Cpu).unwrap().device;
+    let mut task = Pretraining::new(&config, &device, &(Arc::new(scenes) as Arc<dyn Source>), None).unwrap();
+    let said = Task::evaluation_bytes(&task) as f64;
+    ocelli::kernels::release_memory();
+    let before = memory()[0];
+    let done = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let peak = scope.spawn(|| {
+            let mut most = 0.0f64;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(memory()[0] - before);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            most
+        });
+        assert!(Task::baseline(&mut task).unwrap().is_some());
+        assert!(Task::evaluate(&mut task).unwrap().knn.is_some());
+        done.store(true, Ordering::Relaxed);
+        peak.join().unwrap()
+    });
+    let pixels = (count * 3 * 224 * 224 * size_of::<f32>()) as f64;
+    println!("evaluation: at most {:.0} MB said, {:.0} MB taken", said / 1e6, most / 1e6);
+    assert!(most > 1e6, "nothing was measured");
+    assert!(most <= said, "said {said} bytes, took {most}");
+    assert!(most < pixels / 2.0, "took {most} bytes; the pixels of all images are {pixels}");
+}
+
 /// One after the other: they share the process.
 #[test]
 fn three_hundred_steps_keep_their_memory() {
     // As elsewhere, a matter of the arithmetic, not of the device.
     if !on_gpu() {
         methods_keep_their_memory();
+        an_evaluation_takes_what_it_says();
     }
     preset_keeps_its_memory(
         "demo",

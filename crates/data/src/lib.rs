@@ -24,7 +24,7 @@ pub use error::DataError;
 pub use files::{
     BadFile, CifarSource, DataSet, DecodeLimits, DrawnView, EpochIter, EvalBatch, EvalBatches, EvalConfig,
     FolderSource, LeftOut, Loader, LoaderConfig, MapImages, PartInfo, Understood, ViewBatch, ViewGroup,
-    decode_bytes, decode_file, map_images, open_data, open_source, open_split,
+    decode_bytes, decode_file, images_ahead, map_images, open_data, open_source, open_split,
 };
 pub use raster::{Image, Mask};
 pub use rng::{Rng, hash_words};

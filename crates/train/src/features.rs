@@ -171,16 +171,22 @@ pub fn knn_of_pixels(
 }
 
 /// Bytes that evaluating the network takes at most beside the network: a batch and what the largest layers make of it,
-/// features, and small pixels of the images compared.
+/// the images made ready meanwhile, features, and small pixels of the images compared.
 pub(crate) fn evaluation_bytes(labelled: &Labelled, config: &RunConfig, backbone: &BackboneConfig) -> usize {
-    let rows = labelled.train.1.len() + labelled.test.1.len();
-    let pixel_rows = labelled.train.1.len().min(MOST_PIXEL_ROWS) + labelled.test.1.len().min(MOST_PIXEL_ROWS);
+    let (train, test) = (labelled.train.1.len(), labelled.test.1.len());
+    let pixel_rows = train.min(MOST_PIXEL_ROWS) + test.min(MOST_PIXEL_ROWS);
     let side = if config.eval.crop_px > 0 { config.eval.crop_px } else { config.views.global_size_px };
     let pixels = 3 * (PIXELS_PX as usize).pow(2) * pixel_rows;
-    // Rows are gathered once more when they become one tensor; they are never there beside those of the pixels.
-    let kept = 2 * (rows * backbone.dim()).max(pixels);
-    let batch = config.eval.batch_size * backbone.activations(side);
-    4 * (kept + batch)
+    // Rows, their squares, and rows of length 1; they are never there beside those of the pixels.
+    let kept = 3 * ((train + test) * backbone.dim()).max(pixels);
+    // A tile of similarities, as computed and as read.
+    let knn = KnnConfig::default();
+    let tile = 2 * test.min(knn.test_chunk) * train.min(knn.train_chunk);
+    // A batch of pixels is there as it came and as its patches or the cells that a convolution sees.
+    let image = 3 * side * side;
+    let ready = ocelli_data::images_ahead(config.loader.threads).min(train);
+    let batch = config.eval.batch_size.min(train) * (image + backbone.activations(side)) + ready * image;
+    4 * (kept + tile + batch)
 }
 
 fn figures(

@@ -17,6 +17,16 @@ pub struct MapImages<T> {
     failure: Option<DataError>,
 }
 
+/// Images in a chunk for each worker; while one chunk is being used up, one waits and one is being made.
+const CHUNK: usize = 8;
+const CHUNKS: usize = 3;
+
+/// The most images that [`map_images`] has ready or half done on so many workers (0 for one per core).
+pub fn images_ahead(threads: usize) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    CHUNKS * CHUNK * if threads == 0 { cores() } else { threads }
+}
+
 /// Loads images on `threads` workers (0 for one per core) and calls `f` with each sample's index and image there. Results
 /// come in the order of `indices`, a few images ahead of the consumer. An unreadable image, or a panic in `f`, gives an
 /// error in its place and the pass goes on.
@@ -31,7 +41,7 @@ where
             return MapImages { chunks: None, ready: Vec::new().into_iter(), failure: Some(error) };
         }
     };
-    let chunk = pool.current_num_threads() * 8;
+    let chunk = pool.current_num_threads() * CHUNK;
     let mut at = 0;
     let make = move |stop: &AtomicBool| {
         let now = indices.get(at..indices.len().min(at + chunk)).filter(|now| !now.is_empty())?;

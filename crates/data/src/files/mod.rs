@@ -15,7 +15,7 @@ mod whole;
 
 pub use cifar::CifarSource;
 pub use decode::{DecodeLimits, decode_bytes, decode_file};
-pub use eval_batches::{EvalBatch, EvalBatches, EvalConfig, MapImages, map_images};
+pub use eval_batches::{EvalBatch, EvalBatches, EvalConfig, MapImages, images_ahead, map_images};
 pub use folder::FolderSource;
 pub use loader::{DrawnView, EpochIter, Loader, LoaderConfig, ViewBatch, ViewGroup};
 pub use open::{DataSet, open_data, open_source, open_split};
