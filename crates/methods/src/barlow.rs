@@ -206,8 +206,6 @@ impl<B: Backbone> Barlow<B> {
         device: &Device,
     ) -> Result<Self, MethodError> {
         check_keys(KEYS, &Sections::default().with("barlow", config)?)?;
-        let mut init = Init::new(seed, &device.clone().autodiff());
-        let backbone = build(&mut init).map_err(Into::into)?;
         let projector = |dim| MlpConfig {
             widths: vec![dim, config.hidden_dim, config.hidden_dim, config.out_dim],
             norm: true,
@@ -216,7 +214,7 @@ impl<B: Backbone> Barlow<B> {
             last_norm: LastNorm::None,
             how: LinearInit::Default,
         };
-        let op_projected = Projected::new(backbone, projector, &mut init);
+        let (op_projected, mut init) = Projected::drawn(build, projector, seed, device)?;
         let bn = RowNorm::new(config.out_dim, false, false, &mut init);
         Ok(Self { config: config.clone(), net: Trained::new(BarlowNet { op_projected, bn }) })
     }
@@ -299,8 +297,6 @@ impl<B: Backbone> Method for Barlow<B> {
         vec![Level::new(REDUNDANT, self.config.out_dim as f64 - 1.0)]
     }
 
-    fn after_step(&mut self, _: &StepClock) {}
-
     fn start_from(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
         self.net.change(|net| Ok(BarlowNet { op_projected: net.op_projected.with_backbone(backbone)?, ..net }))
     }
@@ -311,10 +307,6 @@ impl<B: Backbone> Method for Barlow<B> {
 
     fn load_state(&mut self, state: &StateDict) -> Result<(), MethodError> {
         self.net.load(state)
-    }
-
-    fn held_values(&self) -> usize {
-        0
     }
 }
 

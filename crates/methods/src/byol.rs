@@ -10,9 +10,8 @@ use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::ViewSettings;
-use crate::dino::Draw;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Sign, loss};
-use crate::held::Followed;
+use crate::held::{Draw, Followed};
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
 use crate::moco::check_two_views;
 use crate::optim::Group;
@@ -322,14 +321,10 @@ impl<B: Backbone> Byol<B> {
         device: &Device,
     ) -> Result<Self, MethodError> {
         check_keys(KEYS, &Sections::default().with("byol", config)?)?;
-        let net = |build: &Draw<'_, B, E>, device: &Device| -> Result<ByolNet<B>, MethodError> {
-            let mut init = Init::new(seed, device);
-            let backbone = build(&mut init).map_err(Into::into)?;
-            Ok(ByolNet::new(config, backbone, &mut init))
-        };
-        let online = net(build[0], &device.clone().autodiff())?;
-        let target = ByolNet { predictor: Mlp::new(), ..net(build[1], device)? };
-        Ok(Self { config: config.clone(), nets: Followed::new(online, target) })
+        let nets = Followed::drawn(build, seed, device, |backbone, init| ByolNet::new(config, backbone, init))?;
+        // The target predicts nothing.
+        let nets = nets.with_follower(|target| ByolNet { predictor: Mlp::new(), ..target });
+        Ok(Self { config: config.clone(), nets })
     }
 
     /// The online network: its backbone is the one that is kept.

@@ -233,15 +233,14 @@ impl<B: Backbone> DeepCluster<B> {
     ) -> Result<Self, MethodError> {
         check_keys(KEYS, &Sections::default().with("deepcluster", config)?)?;
         check_heads(&config.heads)?;
-        let mut init = Init::new(seed, &device.clone().autodiff());
-        let backbone = build(&mut init).map_err(Into::into)?;
         let shape = |dim| projector([dim, config.hidden_dim, config.out_dim], true);
+        let (net, _) = Projected::drawn(build, shape, seed, device)?;
         Ok(Self {
             bank: Bank::new(ASSIGNED, config.out_dim, bank_rows(epoch.images, epoch.batch_size)),
             config: config.clone(),
             epoch,
             seed,
-            net: Trained::new(Projected::new(backbone, shape, &mut init)),
+            net: Trained::new(net),
             clusters: None,
             pending: Vec::new(),
             device: device.clone(),

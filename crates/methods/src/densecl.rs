@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue, append, renamed};
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update};
-use crate::moco::{self, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
+use crate::moco::{self, GUESSED, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
 use crate::optim::Group;
 use crate::parts::infonce::{InfoNce, info_nce, unit};
 use crate::parts::matching::{Matching, at_cells, geometric_match, most_similar, random_match};
 use crate::parts::{Shuffle, feature_std, scalar};
-use crate::recipe::{Facts, Key, MANY, Needs, Range, Recipe, Sections, check_keys, presets};
+use crate::recipe::{Facts, Key, MANY, Needs, Range, Recipe, Sections, check_keys, joined, presets};
 
 /// DenseCL's own constants; defaults are the published recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,19 +89,13 @@ const SIGNS: &[Sign] = &[
         "indifferent",
         moco::INDIFFERENT_MEANS,
         moco::INDIFFERENT_REMEDIES,
-        &[Condition::above("loss_global", 0.995).of(INDIFFERENT), Condition::below("top1", 0.05)],
+        &[Condition::above("loss_global", 0.995).of(INDIFFERENT), Condition::below("top1", 2.0).of(GUESSED)],
     ),
 ];
 
-const KEYS: &[Key] = &[
-    moco::KEYS[0],
-    moco::KEYS[1],
-    moco::KEYS[2],
-    moco::KEYS[3],
-    moco::KEYS[4],
-    moco::KEYS[5],
-    moco::KEYS[6],
-    moco::KEYS[7],
+const KEYS: &[Key] = &joined::<{ moco::KEYS.len() + OWN.len() }>(moco::KEYS, OWN);
+
+const OWN: &[Key] = &[
     Key { name: "densecl.lambda", meaning: "share of the dense loss", source: "DenseCL", range: Range::Share },
     Key {
         name: "densecl.lambda_warmup_iterations",
@@ -283,14 +277,11 @@ impl<B: Backbone> DenseCl<B> {
     ) -> Result<Self, MethodError> {
         let sections = Sections::default().with("moco", &config.contrast)?.with("densecl", config)?;
         check_keys(KEYS, &sections)?;
-        let net = |device: &Device| -> Result<DenseClNet<B>, MethodError> {
-            let mut init = Init::new(seed, device);
-            let backbone = build(&mut init).map_err(Into::into)?;
-            Ok(DenseClNet::new(config, backbone, &mut init))
-        };
         let MocoConfig { out_dim, queue, .. } = config.contrast;
         Ok(Self {
-            nets: Followed::new(net(&device.clone().autodiff())?, net(device)?),
+            nets: Followed::drawn([&build, &build], seed, device, |backbone, init| {
+                DenseClNet::new(config, backbone, init)
+            })?,
             queues: [0x51, 0x52].map(|salt| KeyQueue::new(out_dim, queue, seed ^ salt, device)),
             matched: None,
             config: config.clone(),
@@ -438,7 +429,7 @@ impl<B: Backbone> Method for DenseCl<B> {
     }
 
     fn levels(&self) -> Vec<Level> {
-        vec![Level::new(INDIFFERENT, (self.config.contrast.queue as f64 + 1.0).ln())]
+        moco::levels(self.config.contrast.queue)
     }
 
     /// As MoCo's.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ViewSettings;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
-use crate::held::Followed;
+use crate::held::{Draw, Followed};
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of};
 use crate::optim::Group;
 use crate::parts::feature_std;
@@ -223,9 +223,6 @@ impl<B: Backbone> DinoNet<B> {
     }
 }
 
-/// Draws a backbone.
-pub type Draw<'a, B, E> = dyn Fn(&mut Init) -> Result<B, E> + 'a;
-
 /// Student, teacher and centre.
 pub struct Dino<B: Backbone = Vit> {
     config: DinoConfig,
@@ -259,20 +256,16 @@ impl<B: Backbone> Dino<B> {
         device: &Device,
     ) -> Result<Self, MethodError> {
         check_keys(KEYS, &Sections::default().with("dino", config)?)?;
-        let net = |build: &Draw<'_, B, E>, device: &Device| -> Result<DinoNet<B>, MethodError> {
-            let mut init = Init::new(seed, device);
-            let backbone = build(&mut init).map_err(Into::into)?;
-            let head = config.head.init(backbone.map_dim(), &mut init);
-            Ok(DinoNet { backbone, head })
-        };
-        let student = net(build[0], &device.clone().autodiff())?;
         // The reference always builds the teacher's head with a frozen weight_g, which comes to the same: it copies
         // the student's value, and averages whatever the student has.
-        let teacher = net(build[1], device)?;
+        let nets = Followed::drawn(build, seed, device, |backbone: B, init| {
+            let head = config.head.init(backbone.map_dim(), init);
+            DinoNet { backbone, head }
+        })?;
         Ok(Self {
             centre: Tensor::zeros([1, config.head.out_dim], device),
             config: config.clone(),
-            nets: Followed::new(student, teacher),
+            nets,
             teacher_mean: None,
         })
     }

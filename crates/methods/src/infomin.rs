@@ -17,12 +17,12 @@ use crate::ViewSettings;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue};
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
-use crate::moco::{self, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
+use crate::moco::{self, GUESSED, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
 use crate::optim::Group;
 use crate::parts::infonce::{info_nce, unit};
 use crate::parts::matching::Draw;
 use crate::parts::{Shuffle, feature_std, scalar};
-use crate::recipe::{Facts, Key, Needs, Range, Recipe, Sections, check_keys, presets};
+use crate::recipe::{Facts, Key, Needs, Range, Recipe, Sections, check_keys, joined, presets};
 
 /// Patches of a jigsaw.
 const PATCHES: usize = 9;
@@ -86,21 +86,18 @@ const SIGNS: &[Sign] = &[
         "indifferent",
         moco::INDIFFERENT_MEANS,
         moco::INDIFFERENT_REMEDIES,
-        &[Condition::above("loss_instance", 0.995).of(INDIFFERENT), Condition::below("top1", 0.05)],
+        &[Condition::above("loss_instance", 0.995).of(INDIFFERENT), Condition::below("top1", 2.0).of(GUESSED)],
     ),
 ];
 
-const KEYS: &[Key] = &[
-    moco::KEYS[0],
-    moco::KEYS[1],
-    moco::KEYS[2],
-    moco::KEYS[3],
-    moco::KEYS[4],
-    moco::KEYS[5],
-    moco::KEYS[6],
-    moco::KEYS[7],
-    Key { name: "infomin.jigsaw", meaning: "share of the jigsaw's loss", source: "InfoMin", range: Range::Share },
-];
+const KEYS: &[Key] = &joined::<{ moco::KEYS.len() + OWN.len() }>(moco::KEYS, OWN);
+
+const OWN: &[Key] = &[Key {
+    name: "infomin.jigsaw",
+    meaning: "share of the jigsaw's loss",
+    source: "InfoMin",
+    range: Range::Share,
+}];
 
 /// What InfoMin declares.
 pub const INFOMIN: Recipe = Recipe {
@@ -308,13 +305,10 @@ impl<B: Backbone> InfoMin<B> {
     ) -> Result<Self, MethodError> {
         let contrast = &config.contrast;
         check_keys(KEYS, &Sections::default().with("moco", contrast)?.with("infomin", config)?)?;
-        let net = |device: &Device| -> Result<InfoMinNet<B>, MethodError> {
-            let mut init = Init::new(seed, device);
-            let backbone = build(&mut init).map_err(Into::into)?;
-            Ok(InfoMinNet::new(contrast, backbone, &mut init))
-        };
         Ok(Self {
-            nets: Followed::new(net(&device.clone().autodiff())?, net(device)?),
+            nets: Followed::drawn([&build, &build], seed, device, |backbone, init| {
+                InfoMinNet::new(contrast, backbone, init)
+            })?,
             queue: KeyQueue::new(contrast.out_dim, contrast.queue, seed ^ 0x51, device),
             config: config.clone(),
             device: device.clone(),
@@ -389,7 +383,7 @@ impl<B: Backbone> Method for InfoMin<B> {
     }
 
     fn levels(&self) -> Vec<Level> {
-        vec![Level::new(INDIFFERENT, (self.config.contrast.queue as f64 + 1.0).ln())]
+        moco::levels(self.config.contrast.queue)
     }
 
     /// A queue of random keys says nothing, and the loss rises while real ones come in.

@@ -38,7 +38,7 @@ pub use deepcluster::{DeepCluster, DeepClusterConfig, DeepClusterTerms, Epoch, d
 pub use densecl::{DenseCl, DenseClConfig, DenseClHead, DenseClNet, DenseClOutputs, dense_loss};
 pub use dino::{Dino, DinoConfig, DinoNet};
 pub use figure::{Bar, CONSTANT_FEATURES, Condition, Figure, Level, Sign};
-pub use held::{EmbeddingQueue, KeyQueue, Vocabulary, check_queue, ema_update};
+pub use held::{Draw, EmbeddingQueue, KeyQueue, Vocabulary, check_queue, ema_update};
 pub use infomin::{InfoMin, InfoMinConfig, InfoMinNet, JigsawHead, jigsaw_order};
 pub use method::{
     Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of, count, num_values,

@@ -186,7 +186,7 @@ pub trait Method {
     fn before_parts(&mut self, _parts: &[Batch], _clock: &StepClock) {}
 
     /// An optimizer step is done: moves what was not moved with it.
-    fn after_step(&mut self, clock: &StepClock);
+    fn after_step(&mut self, _clock: &StepClock) {}
 
     /// How a parameter is stepped beside what the configuration says: its share of learning rate and decay, and whether it is
     /// left out.
@@ -238,7 +238,9 @@ pub trait Method {
     fn load_state(&mut self, state: &StateDict) -> Result<(), MethodError>;
 
     /// Numbers kept between steps beside the trained network: what follows it, queues, centres.
-    fn held_values(&self) -> usize;
+    fn held_values(&self) -> usize {
+        0
+    }
 }
 
 const BACKBONE: &str = "backbone.";

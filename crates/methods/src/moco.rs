@@ -11,9 +11,8 @@ use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::ViewSettings;
-use crate::dino::Draw;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
-use crate::held::{Followed, KeyQueue, append, check_queue, renamed};
+use crate::held::{Draw, Followed, KeyQueue, append, check_queue, renamed};
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
 use crate::names::names;
 use crate::optim::Group;
@@ -89,6 +88,15 @@ impl MocoConfig {
 /// The loss where no key is nearer to a query than another.
 pub(crate) const INDIFFERENT: &str = "ln(queue + 1)";
 
+/// The share of queries nearer to their own key than to all others by chance.
+pub(crate) const GUESSED: &str = "1 / (queue + 1)";
+
+/// What a queue of so many keys makes of guessing.
+pub(crate) fn levels(queue: usize) -> Vec<Level> {
+    let all = queue as f64 + 1.0;
+    vec![Level::new(INDIFFERENT, all.ln()), Level::new(GUESSED, 1.0 / all)]
+}
+
 pub(crate) const LOSS_HEALTHY: &str = "Healthy: it rises until the queue has turned over once, as random entries give way to real keys, and then falls slowly. \
      Stuck at ln(queue + 1) it has learnt nothing; how good the features are it does not say.";
 
@@ -134,7 +142,7 @@ const SIGNS: &[Sign] = &[
         "indifferent",
         INDIFFERENT_MEANS,
         INDIFFERENT_REMEDIES,
-        &[Condition::above("loss", 0.995).of(INDIFFERENT), Condition::below("top1", 0.05)],
+        &[Condition::above("loss", 0.995).of(INDIFFERENT), Condition::below("top1", 2.0).of(GUESSED)],
     ),
 ];
 
@@ -392,13 +400,8 @@ impl<B: Backbone> Moco<B> {
         device: &Device,
     ) -> Result<Self, MethodError> {
         check_keys(KEYS, &Sections::default().with("moco", config)?)?;
-        let net = |build: &Draw<'_, B, E>, device: &Device| -> Result<MocoNet<B>, MethodError> {
-            let mut init = Init::new(seed, device);
-            let backbone = build(&mut init).map_err(Into::into)?;
-            Ok(MocoNet::new(config, backbone, &mut init))
-        };
         Ok(Self {
-            nets: Followed::new(net(build[0], &device.clone().autodiff())?, net(build[1], device)?),
+            nets: Followed::drawn(build, seed, device, |backbone, init| MocoNet::new(config, backbone, init))?,
             queue: KeyQueue::new(config.out_dim, config.queue, seed ^ 0x51, device),
             config: config.clone(),
             device: device.clone(),
@@ -465,7 +468,7 @@ impl<B: Backbone> Method for Moco<B> {
     }
 
     fn levels(&self) -> Vec<Level> {
-        vec![Level::new(INDIFFERENT, (self.config.queue as f64 + 1.0).ln())]
+        levels(self.config.queue)
     }
 
     /// A queue of random keys says nothing, and the loss rises while real ones come in.

@@ -90,6 +90,18 @@ pub struct Key {
     pub range: Range,
 }
 
+/// One list of keys after another; `N` is the number of all.
+pub(crate) const fn joined<const N: usize>(first: &[Key], second: &[Key]) -> [Key; N] {
+    assert!(N == first.len() + second.len(), "the number of keys of both lists");
+    let mut all = [first[0]; N];
+    let mut i = 0;
+    while i < N {
+        all[i] = if i < first.len() { first[i] } else { second[i - first.len()] };
+        i += 1;
+    }
+    all
+}
+
 /// What a value may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Range {

@@ -220,8 +220,6 @@ impl<B: Backbone> Simclr<B> {
         device: &Device,
     ) -> Result<Self, MethodError> {
         check_keys(KEYS, &Sections::default().with("simclr", config)?)?;
-        let mut init = Init::new(seed, &device.clone().autodiff());
-        let backbone = build(&mut init).map_err(Into::into)?;
         let head = |dim| {
             let hidden = if config.hidden_dim == 0 { dim } else { config.hidden_dim };
             let between = std::iter::repeat_n(hidden, config.layers.saturating_sub(1));
@@ -234,8 +232,8 @@ impl<B: Backbone> Simclr<B> {
                 how: LinearInit::Narrow,
             }
         };
-        let net = Trained::new(Projected::new(backbone, head, &mut init));
-        Ok(Self { config: config.clone(), net, images: None })
+        let (net, _) = Projected::drawn(build, head, seed, device)?;
+        Ok(Self { config: config.clone(), net: Trained::new(net), images: None })
     }
 
     /// Both views of all images in one pass, so that batch normalisation sees them together: `[2·images, 3, side, side]` to
@@ -279,8 +277,6 @@ impl<B: Backbone> Method for Simclr<B> {
         self.images.map(of).unwrap_or_default()
     }
 
-    fn after_step(&mut self, _: &StepClock) {}
-
     fn start_from(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
         self.net.change(|net| net.with_backbone(backbone))
     }
@@ -291,10 +287,6 @@ impl<B: Backbone> Method for Simclr<B> {
 
     fn load_state(&mut self, state: &StateDict) -> Result<(), MethodError> {
         self.net.load(state)
-    }
-
-    fn held_values(&self) -> usize {
-        0
     }
 }
 

@@ -359,8 +359,6 @@ impl<B: Backbone> Method for Supervised<B> {
         2 * steps_per_epoch
     }
 
-    fn after_step(&mut self, _: &StepClock) {}
-
     fn start_from(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
         self.net.change(|net| Ok(Classifier { backbone: backbone.load_into(net.backbone)?, ..net }))
     }
@@ -371,10 +369,6 @@ impl<B: Backbone> Method for Supervised<B> {
 
     fn load_state(&mut self, state: &StateDict) -> Result<(), MethodError> {
         self.net.load(state)
-    }
-
-    fn held_values(&self) -> usize {
-        0
     }
 }
 

@@ -345,10 +345,8 @@ impl<B: Backbone> Swav<B> {
         device: &Device,
     ) -> Result<Self, MethodError> {
         check_keys(KEYS, &Sections::default().with("swav", config)?)?;
-        let mut init = Init::new(seed, &device.clone().autodiff());
-        let backbone = build(&mut init).map_err(Into::into)?;
         let shape = |dim| projector([dim, config.hidden_dim, config.out_dim], config.head_norm);
-        let op_projected = Projected::new(backbone, shape, &mut init);
+        let (op_projected, mut init) = Projected::drawn(build, shape, seed, device)?;
         let prototypes = LinearInit::Default.linear([config.out_dim, config.prototypes], false, &mut init);
         let batch_size = batch_size.max(1);
         Ok(Self {
@@ -471,8 +469,6 @@ impl<B: Backbone> Method for Swav<B> {
         let (config, clock) = (&self.config, update.clock);
         self.net.update(update, &|parameter| group(config, parameter, clock));
     }
-
-    fn after_step(&mut self, _: &StepClock) {}
 
     fn levels(&self) -> Vec<Level> {
         let k = self.config.prototypes as f64;

@@ -161,8 +161,6 @@ impl<B: Backbone> Vicreg<B> {
         device: &Device,
     ) -> Result<Self, MethodError> {
         check_keys(KEYS, &Sections::default().with("vicreg", config)?)?;
-        let mut init = Init::new(seed, &device.clone().autodiff());
-        let backbone = build(&mut init).map_err(Into::into)?;
         let expander = |dim| MlpConfig {
             widths: vec![dim, config.dim, config.dim, config.dim],
             norm: true,
@@ -171,7 +169,8 @@ impl<B: Backbone> Vicreg<B> {
             last_norm: LastNorm::None,
             how: LinearInit::Default,
         };
-        Ok(Self { config: config.clone(), net: Trained::new(Projected::new(backbone, expander, &mut init)) })
+        let (net, _) = Projected::drawn(build, expander, seed, device)?;
+        Ok(Self { config: config.clone(), net: Trained::new(net) })
     }
 }
 
@@ -234,8 +233,6 @@ impl<B: Backbone> Method for Vicreg<B> {
         LossOutput { loss, scalars }
     }
 
-    fn after_step(&mut self, _: &StepClock) {}
-
     fn start_from(&mut self, backbone: &StateDict) -> Result<(), MethodError> {
         self.net.change(|net| net.with_backbone(backbone))
     }
@@ -246,10 +243,6 @@ impl<B: Backbone> Method for Vicreg<B> {
 
     fn load_state(&mut self, state: &StateDict) -> Result<(), MethodError> {
         self.net.load(state)
-    }
-
-    fn held_values(&self) -> usize {
-        0
     }
 }
 

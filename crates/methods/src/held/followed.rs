@@ -3,12 +3,17 @@
 use std::collections::HashSet;
 
 use burn::module::Module;
+use burn::tensor::Device;
+use ocelli_models::Init;
 use ocelli_models::params::{self, FlatParam};
 use ocelli_models::weights::{ModuleState as _, StateDict};
 
 use super::ema_update;
 use crate::method::{MethodError, StepClock, Update, num_values};
 use crate::optim::{Follower, Group};
+
+/// Draws a backbone.
+pub type Draw<'a, B, E> = dyn Fn(&mut Init) -> Result<B, E> + 'a;
 
 /// Both networks.
 pub(crate) struct Followed<N: Module> {
@@ -30,6 +35,27 @@ impl<N: Module> Followed<N> {
     /// parameters of the network, as BYOL's predictor: those are followed by nothing.
     pub fn new(net: N, follower: N) -> Self {
         Self { net: Some(net), follower: Some(follower), moved: false }
+    }
+
+    /// Both drawn from `seed`: `net` makes a network of what its `draw` draws, and goes on drawing. `device` is the plain device;
+    /// the parameters of the network that is trained are tracked.
+    pub fn drawn<B, E: Into<MethodError>>(
+        draw: [&Draw<'_, B, E>; 2],
+        seed: u64,
+        device: &Device,
+        net: impl Fn(B, &mut Init) -> N,
+    ) -> Result<Self, MethodError> {
+        let of = |draw: &Draw<'_, B, E>, device: &Device| -> Result<N, MethodError> {
+            let mut init = Init::new(seed, device);
+            let backbone = draw(&mut init).map_err(Into::into)?;
+            Ok(net(backbone, &mut init))
+        };
+        Ok(Self::new(of(draw[0], &device.clone().autodiff())?, of(draw[1], device)?))
+    }
+
+    /// The same with another network in the follower's place.
+    pub fn with_follower(self, change: impl FnOnce(N) -> N) -> Self {
+        Self { follower: self.follower.map(change), ..self }
     }
 
     /// The network that is trained.

@@ -13,6 +13,7 @@ pub(crate) use bank::{Bank, Labels, MOST_IMAGES};
 pub(crate) use clusters::{Clusters, Head};
 pub use ema::ema_update;
 pub use embedding_queue::EmbeddingQueue;
+pub use followed::Draw;
 pub(crate) use followed::{Followed, append, renamed};
 pub use key_queue::{KeyQueue, check_queue};
 pub(crate) use trained::Trained;

@@ -1,7 +1,7 @@
 //! A backbone with an MLP after it.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use ocelli_models::mlp::{Mlp, MlpConfig, forward_mlp};
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{Backbone, Init, Mode};
@@ -18,6 +18,19 @@ pub struct Projected<B: Module> {
 }
 
 impl<B: Backbone> Projected<B> {
+    /// Both drawn from `seed`: the backbone by `build`, the projector as `shape` makes it of the features' width. `device` is the
+    /// plain device, the parameters are tracked. Also returns what goes on drawing.
+    pub(crate) fn drawn<E: Into<MethodError>>(
+        build: impl Fn(&mut Init) -> Result<B, E>,
+        shape: impl FnOnce(usize) -> MlpConfig,
+        seed: u64,
+        device: &Device,
+    ) -> Result<(Self, Init), MethodError> {
+        let mut init = Init::new(seed, &device.clone().autodiff());
+        let backbone = build(&mut init).map_err(Into::into)?;
+        Ok((Self::new(backbone, shape, &mut init), init))
+    }
+
     /// Draws the projector after a backbone; `shape` makes it of the features' width.
     pub fn new(backbone: B, shape: impl FnOnce(usize) -> MlpConfig, init: &mut Init) -> Self {
         let projector = shape(backbone.map_dim()).init(init);
