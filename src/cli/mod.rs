@@ -2,6 +2,7 @@
 
 mod attention;
 mod bench;
+mod compare;
 mod correspondence;
 mod demo;
 mod devices;
@@ -64,6 +65,8 @@ enum Command {
     Runs(runs::RunsArgs),
     /// Set runs out as rows of DINO's table, with the published figures in columns of their own
     Table(table::TableArgs),
+    /// Train every method on your images with one budget, and set them out as a table
+    Compare(compare::CompareArgs),
     /// Measure images a second of each backbone in inference, beside the published ones
     Bench(bench::BenchArgs),
     /// Evaluate frozen features
@@ -209,6 +212,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Report(args) => report::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Table(args) => table::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
         Command::Eval(EvalCommand::Correspondence(args)) => correspondence::run(&args),
@@ -224,17 +228,13 @@ fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// A run that was asked to stop, and did.
+/// A run that was asked to stop, and did. How to go on.
 #[derive(Debug)]
-struct Interrupted {
-    task: TaskKind,
-    out: PathBuf,
-}
+struct Interrupted(String);
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (command, out) = (self.task.command(), self.out.display());
-        write!(f, "everything is saved; to go on exactly from here: ocelli {command} --resume --out {out}")
+        f.write_str(&self.0)
     }
 }
 

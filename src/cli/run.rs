@@ -261,7 +261,11 @@ impl Run<'_> {
         }
         match trainer.run(Some(&dir), &mut listen) {
             Ok(summary) if summary.stopped => {
-                Err(Interrupted { task: self.config.task, out: out.to_owned() }.into())
+                let (command, out) = (self.config.task.command(), out.display());
+                let how = format!(
+                    "everything is saved; to go on exactly from here: ocelli {command} --resume --out {out}"
+                );
+                Err(Interrupted(how).into())
             }
             Ok(summary) => Ok((trainer, summary)),
             Err(error) => {
@@ -273,7 +277,7 @@ impl Run<'_> {
 }
 
 /// The first Ctrl-C or request to terminate sets the flag, the second ends the process.
-fn stop_on_signals(flag: &Arc<AtomicBool>) -> anyhow::Result<()> {
+pub fn stop_on_signals(flag: &Arc<AtomicBool>) -> anyhow::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::flag::{register, register_conditional_shutdown};
     for signal in [SIGINT, SIGTERM] {

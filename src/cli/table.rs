@@ -37,8 +37,9 @@ pub struct TableArgs {
     bench: Option<PathBuf>,
 }
 
+/// How a table is written.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
     Text,
     Markdown,
     Json,
@@ -46,7 +47,8 @@ enum Format {
 }
 
 impl Format {
-    fn of_file(path: &Path) -> anyhow::Result<Self> {
+    /// As a file's name ends.
+    pub fn of_file(path: &Path) -> anyhow::Result<Self> {
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         Ok(match extension.as_str() {
             "md" | "markdown" => Self::Markdown,
@@ -61,20 +63,34 @@ impl Format {
 }
 
 pub fn run(args: &TableArgs) -> anyhow::Result<()> {
-    let format = match (args.format, &args.out) {
+    write(&args.runs, args.format, args.out.as_deref(), args.bench.as_deref())?;
+    if let Some(out) = &args.out {
+        println!("table: {}", out.display());
+    }
+    Ok(())
+}
+
+/// Writes a table of the runs in some folders to a file, or prints it.
+pub fn write(
+    roots: &[PathBuf],
+    format: Option<Format>,
+    out: Option<&Path>,
+    bench: Option<&Path>,
+) -> anyhow::Result<()> {
+    let format = match (format, out) {
         (Some(format), _) => format,
         (None, Some(out)) => Format::of_file(out)?,
         (None, None) => Format::Text,
     };
-    if format == Format::Text && args.out.is_some() {
+    if format == Format::Text && out.is_some() {
         bail!(
             "--format text: expected no --out, the text goes to the terminal; markdown, json and html can be written"
         );
     }
-    let speeds = args.bench.as_deref().map(Speeds::read).transpose()?;
+    let speeds = bench.map(Speeds::read).transpose()?;
     let mut table = Table::default();
     let mut unreadable = Vec::new();
-    for (name, path) in found(&args.runs)? {
+    for (name, path) in found(roots)? {
         match Run::read(&path) {
             Ok(mut run) => {
                 declare(&mut run);
@@ -84,7 +100,7 @@ pub fn run(args: &TableArgs) -> anyhow::Result<()> {
         }
     }
     if table.rows.is_empty() {
-        let folders: Vec<String> = args.runs.iter().map(|p| p.display().to_string()).collect();
+        let folders: Vec<String> = roots.iter().map(|p| p.display().to_string()).collect();
         bail!(
             "expected runs in {}, found none{}",
             folders.join(", "),
@@ -101,7 +117,7 @@ pub fn run(args: &TableArgs) -> anyhow::Result<()> {
     });
     table.notes = notes(&table, speeds.as_ref());
     table.notes.extend(unreadable.into_iter().map(|e| format!("left out: {e}")));
-    match (format, &args.out) {
+    match (format, out) {
         (Format::Text, _) => {
             println!("{}", table.text());
             for remark in table.remarks() {
@@ -115,9 +131,6 @@ pub fn run(args: &TableArgs) -> anyhow::Result<()> {
         (Format::Markdown, Some(out)) => outputs::write_over_own(out, &table.markdown(), Table::MARKDOWN)?,
         (Format::Json, Some(out)) => outputs::write_over_own(out, &table.json(), Table::JSON)?,
         (Format::Html, Some(out)) => write_page(out, &table.html(now()))?,
-    }
-    if let Some(out) = &args.out {
-        println!("table: {}", out.display());
     }
     Ok(())
 }
@@ -207,6 +220,14 @@ fn notes(table: &Table, speeds: Option<&Speeds>) -> Vec<String> {
             "k-NN: per cent on the run's own data after its last evaluation, k = {}",
             ks.join(" and ")
         ));
+    }
+    if table.rows.iter().any(|row| row.knn_untrained.is_some()) {
+        notes.push("untrained, pixels: k-NN of the network before training and of the images made small".into());
+    }
+    if table.rows.iter().any(|row| row.memory_bytes.is_some()) {
+        notes.push(
+            "memory: the most of the machine's that the run had in use; a graphics card's own is not in it".into(),
+        );
     }
     if table.rows.iter().any(|row| row.published.as_ref().is_some_and(|p| !p.row.is_empty())) {
         notes.push("published: others' figures, on ImageNet (VOC after fine-tuning); im/s on one V100".into());

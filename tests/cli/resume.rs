@@ -84,7 +84,7 @@ fn metrics(run: &Path) -> Vec<Value> {
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|row| row["event"] != "checkpoint" && row["event"] != "resumed" && row["event"] != "stopped")
         .map(|mut row| {
-            for clock in ["unix_s", "wall_s", "waited_s", "cpu_s", "images_per_second"] {
+            for clock in ["unix_s", "wall_s", "waited_s", "cpu_s", "images_per_second", "memory_bytes"] {
                 row.as_object_mut().unwrap().remove(clock);
             }
             row

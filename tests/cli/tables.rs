@@ -102,6 +102,57 @@ fn runs_stand_in_a_table_beside_what_is_published() {
     refused(&["table", &runs, "--bench", &at("t.md")], &["ocelli bench --json"]);
 }
 
+/// One command trains several methods, keeps what is finished, and refuses to mix budgets.
+#[test]
+fn methods_are_compared_with_one_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("runs").display().to_string();
+    let table = folder.path().join("table.md").display().to_string();
+    let compare = |more: &[&str]| {
+        let start =
+            ["compare", "--data", "scenes:40", "--device", "cpu", "--out", &out, "--methods", "simclr,barlow"];
+        let small = ["--arch", "resnet-18c4", "--set", "batch_size=8", "--set", "views.global_size_px=16"];
+        let eval =
+            ["--set", "eval.every_epochs=1", "--set", "optim.warmup_epochs=0", "--set", "watch.collapse=off"];
+        ocelli(&[&start[..], &small, &eval, more].concat())
+    };
+    let planned = stdout(&compare(&["--epochs", "1", "--dry-run"]));
+    assert!(planned.contains("simclr-laptop") && planned.contains("barlow-laptop"), "{planned}");
+    assert!(!folder.path().join("runs").exists());
+
+    let text = stdout(&compare(&["--epochs", "1", "--again", "1", "--table", &table]));
+    assert!(text.contains("1 of 2: SimCLR") && text.contains("again, 1 of 1"), "{text}");
+    let written = fs::read_to_string(&table).unwrap();
+    assert_eq!(written, fs::read_to_string(folder.path().join("runs/table.md")).unwrap());
+    assert!(folder.path().join("runs/table.html").is_file());
+    for column in ["k-NN", "untrained", "pixels", "s/epoch", "memory", "seed"] {
+        assert!(written.contains(&format!("| {column} |")), "{column}: {written}");
+    }
+    let seeds = |seed: &str| written.lines().filter(|l| l.contains(&format!(" MB | {seed} |"))).count();
+    assert_eq!((seeds("0"), seeds("1")), (2, 1), "{written}");
+
+    let rows = |output| {
+        let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        json["rows"].as_array().unwrap().clone()
+    };
+    let again = rows(compare(&["--epochs", "1", "--json"]));
+    assert_eq!(again.len(), 3);
+    for row in &again {
+        assert!(
+            row["knn_untrained"].as_f64().unwrap() > 0.0 && row["knn_pixels"].as_f64().unwrap() > 0.0,
+            "{row}"
+        );
+        assert!(row["memory_bytes"].as_f64().unwrap() > 1e6 && row["epoch_s"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    let kept = stdout(&compare(&["--epochs", "1"]));
+    assert_eq!(kept.matches("finished before").count(), 2, "{kept}");
+    let other = compare(&["--epochs", "2"]);
+    assert_eq!(other.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(message.contains("epochs = 2") && message.contains("found 1"), "{message}");
+    refused(&["compare", "--data", "scenes:40", "--methods", "alexnet"], &["alexnet"]);
+}
+
 #[test]
 fn presets_stand_in_the_tables_they_make() {
     let list = stdout(&ocelli(&["presets"]));

@@ -258,7 +258,7 @@ fn gradients(run: &Run) -> Chart {
 
 /// Figures this version knows no more of than their names.
 fn others(run: &Run) -> Vec<Chart> {
-    let known = ["gradient_norm", "max_parameter_gradient_norm", "wall_s", "cpu_s"];
+    let known = ["gradient_norm", "max_parameter_gradient_norm", "wall_s", "cpu_s", "memory_bytes"];
     let (mut figures, scores) = declared(&[run]);
     figures.extend(scores);
     figures.extend(common(&[run]));

@@ -1,9 +1,11 @@
 //! Runs as rows of a table, as papers have it. What is published stands in columns of its own.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::history::Baseline;
 use crate::sections::footer;
 use crate::text::{duration, escape, number, plain};
 use crate::{Run, State, page};
@@ -52,12 +54,20 @@ pub struct TableRow {
     pub knn: Option<f64>,
     /// With so many neighbours.
     pub knn_k: Option<u64>,
+    /// The same of the untrained network.
+    pub knn_untrained: Option<f64>,
+    /// The same of the pixels.
+    pub knn_pixels: Option<f64>,
     /// Epochs done, and those there are to be.
     pub epochs: (f64, Option<u64>),
     /// The data set as it was named.
     pub data: Option<String>,
     /// Time at work, seconds.
     pub time_s: Option<f64>,
+    /// Time of an epoch's training, the median, seconds.
+    pub epoch_s: Option<f64>,
+    /// The most of the machine's memory that was in use, bytes.
+    pub memory_bytes: Option<f64>,
     /// The seed.
     pub seed: Option<i64>,
     /// The device.
@@ -73,6 +83,9 @@ impl TableRow {
         let known = |text: &str| Some(text.to_owned()).filter(|t| t != "–");
         let title = Some(history.declared.title.clone()).filter(|t| !t.is_empty());
         let k = history.quoted_k();
+        let before = |of: fn(&Baseline) -> &BTreeMap<u64, f64>| {
+            history.baseline.as_ref().zip(k).and_then(|(b, k)| of(b).get(&k).copied())
+        };
         Self {
             run: name.to_owned(),
             state: match run.state(now) {
@@ -88,9 +101,13 @@ impl TableRow {
             linear: LINEAR.iter().find_map(|name| history.epochs.last(name)).filter(|v| v.is_finite()),
             knn: k.and_then(|k| history.epochs.last(&format!("knn_{k}"))).filter(|v| v.is_finite()),
             knn_k: k,
+            knn_untrained: before(|b| &b.untrained),
+            knn_pixels: before(|b| &b.raw_pixels),
             epochs: (history.epochs_done(), run.epochs_planned()),
             data: run.said("data").map(str::to_owned),
             time_s: Some(run.active_s()).filter(|s| *s > 0.0),
+            epoch_s: median(history.epochs.column("wall_s").unwrap_or_default()),
+            memory_bytes: history.epochs.last("memory_bytes").filter(|v| *v > 0.0),
             seed: run.setting("seed").and_then(toml::Value::as_integer),
             device: run.said("device").map(str::to_owned),
             published: None,
@@ -128,10 +145,14 @@ impl TableRow {
             "linear": self.linear,
             "knn": self.knn,
             "knn_k": self.knn_k,
+            "knn_untrained": self.knn_untrained,
+            "knn_pixels": self.knn_pixels,
             "epochs_done": self.epochs.0,
             "epochs": self.epochs.1,
             "data": self.data,
             "time_s": self.time_s,
+            "epoch_s": self.epoch_s,
+            "memory_bytes": self.memory_bytes,
             "seed": self.seed,
             "device": self.device,
             "lacks": self.lacks(),
@@ -146,6 +167,13 @@ impl TableRow {
             })),
         })
     }
+}
+
+/// The middle of what is finite.
+fn median(values: &[f64]) -> Option<f64> {
+    let mut values: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 /// Names under which evaluations of an epoch tell the accuracy of a linear classifier.
@@ -198,9 +226,21 @@ const COLUMNS: &[Column] = &[
     Column { title: "train im/s", published: false, cell: |r| Cell::number(r.trained_per_second, speed) },
     Column { title: "linear", published: false, cell: |r| Cell::per_cent(r.linear) },
     Column { title: "k-NN", published: false, cell: |r| Cell::per_cent(r.knn) },
+    Column { title: "untrained", published: false, cell: |r| Cell::per_cent(r.knn_untrained) },
+    Column { title: "pixels", published: false, cell: |r| Cell::per_cent(r.knn_pixels) },
     Column { title: "epochs", published: false, cell: epochs },
     Column { title: "data", published: false, cell: |r| Cell::text(r.data.as_deref()) },
     Column { title: "time", published: false, cell: |r| Cell::number(r.time_s, duration) },
+    Column {
+        title: "s/epoch",
+        published: false,
+        cell: |r| Cell::number(r.epoch_s, |s| if s < 99.95 { format!("{s:.1}") } else { format!("{s:.0}") }),
+    },
+    Column {
+        title: "memory",
+        published: false,
+        cell: |r| Cell::number(r.memory_bytes, |b| format!("{:.0} MB", b / 1e6)),
+    },
     Column {
         title: "seed",
         published: false,
@@ -252,10 +292,11 @@ pub struct Table {
 }
 
 impl Table {
-    /// The columns in which some row has something. The run's own are always there, but for what somebody must have measured.
+    /// The columns in which some row has something. The run's own are always there, but for what somebody must have measured, and what older runs do not tell.
     fn columns(&self) -> Vec<&'static Column> {
         let some = |c: &&Column| self.rows.iter().any(|row| (c.cell)(row).text != NOTHING);
-        let always = |c: &&Column| !c.published && c.title != "im/s";
+        let optional = ["im/s", "untrained", "pixels", "s/epoch", "memory"];
+        let always = |c: &&Column| !c.published && !optional.contains(&c.title);
         COLUMNS.iter().filter(|c| always(c) || some(c)).collect()
     }
 

@@ -65,7 +65,7 @@ pub(crate) fn epoch(run: &Run, row: usize) -> Vec<u8> {
     let rows = &run.history.epochs;
     let mut values = values_of(rows, row, |name| match name {
         "lr" | "weight_decay" | "momentum" => None,
-        "wall_s" | "cpu_s" => Some(format!("speed/epoch_{name}")),
+        "wall_s" | "cpu_s" | "memory_bytes" => Some(format!("speed/epoch_{name}")),
         knn if knn.starts_with("knn_") => Some(format!("eval/{name}")),
         score if run.history.declared.scores.iter().any(|s| s.name == score) => Some(format!("eval/{name}")),
         _ => Some(format!("epoch/{name}")),

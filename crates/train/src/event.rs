@@ -64,6 +64,10 @@ pub struct EpochFigures {
     pub wall_s: f64,
     /// Processor time of training (all threads, views included), seconds; absent where the platform does not say.
     pub cpu_s: Option<f64>,
+    /// The most of the machine's memory that this process has had in use so far (peak resident set), bytes; absent where the
+    /// platform does not say. A graphics card's own memory is not in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }
 
 /// How large a run is, and what it says of itself.

@@ -132,6 +132,11 @@ pub fn host_available() -> Option<u64> {
     Some(container_available().map_or(free, |limit| limit.min(free)))
 }
 
+/// The most memory that this process has had in use, bytes, where the system tells.
+pub fn host_peak() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
 /// What the control groups around this process leave (version 2).
 fn container_available() -> Option<u64> {
     const ROOT: &str = "/sys/fs/cgroup";

@@ -121,6 +121,7 @@ impl<T: Task> Trainer<T> {
             knn: None,
             wall_s: self.position.epoch_wall_s,
             cpu_s: cpu.map(|_| self.position.epoch_cpu_s),
+            memory_bytes: crate::memory::host_peak(),
         }))
     }
 
