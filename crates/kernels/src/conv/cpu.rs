@@ -76,27 +76,18 @@ struct Maps<'a> {
     axes: [Axis; 2],
 }
 
-/// Cells `at..at + len` of a block lie next to each other in one row of the grid.
-struct Run {
-    at: usize,
-    len: usize,
-    image: usize,
-    row: usize,
-    col: usize,
+/// A part of the grids of some images, whose cells, image by image and row by row, are the columns of a product: at most
+/// [`CELLS`] of them. It is whole images, whole rows of one, or a piece of one row.
+struct Block {
+    images: Range<usize>,
+    rows: Range<usize>,
+    cols: Range<usize>,
 }
 
-/// For the cells `to..to + len` of a block, the cells from `from` on, `step` apart.
-struct Seen {
-    to: usize,
-    from: usize,
-    len: usize,
-}
-
-/// What one tap sees in the first channel, and the cells of a block for which it looks outside.
-#[derive(Default)]
-struct Tap {
-    seen: Vec<Seen>,
-    outside: Vec<Range<usize>>,
+impl Block {
+    fn cells(&self) -> usize {
+        self.images.len() * self.rows.len() * self.cols.len()
+    }
 }
 
 impl<'a> Maps<'a> {
@@ -127,70 +118,84 @@ impl<'a> Maps<'a> {
         self.axes[0].taps * self.axes[1].taps
     }
 
-    /// The cells of the grid, all images in one row, that a block holds.
-    fn runs(&self, cells: Range<usize>) -> Vec<Run> {
-        let (grid, width) = (self.grid(), self.axes[1].grid);
-        let mut runs = Vec::new();
-        let mut cell = cells.start;
-        while cell < cells.end {
-            let (image, within) = (cell / grid, cell % grid);
-            let (row, col) = (within / width, within % width);
-            let len = (width - col).min(cells.end - cell);
-            runs.push(Run { at: cell - cells.start, len, image, row, col });
-            cell += len;
-        }
-        runs
-    }
-
-    /// What every tap sees for the cells of a block.
-    fn seen(&self, runs: &[Run]) -> Vec<Tap> {
-        let [y, x] = self.axes;
-        let plane = self.channels * y.input * x.input;
-        let step = x.step as isize;
-        let mut all = Vec::with_capacity(self.taps());
-        for down in 0..y.taps {
-            for right in 0..x.taps {
-                let (dy, dx) = ((down * y.gap) as isize + y.offset, (right * x.gap) as isize + x.offset);
-                // The columns c with 0 ≤ c·step + dx < input.
-                let (first, end) = (((-dx).max(0) + step - 1) / step, (x.input as isize - dx + step - 1) / step);
-                let mut tap = Tap::default();
-                for run in runs {
-                    let row = (run.row * y.step) as isize + dy;
-                    let (begin, stop) = (run.col as isize, (run.col + run.len) as isize);
-                    let (from, to) = match (0..y.input as isize).contains(&row) {
-                        true => (first.clamp(begin, stop), end.clamp(begin, stop)),
-                        false => (begin, begin),
-                    };
-                    let to = to.max(from);
-                    let at = |col: isize| run.at + (col - begin) as usize;
-                    if from < to {
-                        let start = row as usize * x.input + (from * step + dx) as usize;
-                        let from_image = run.image * plane + start;
-                        tap.seen.push(Seen { to: at(from), from: from_image, len: (to - from) as usize });
-                    }
-                    tap.outside
-                        .extend([at(begin)..at(from), at(to)..at(stop)].into_iter().filter(|r| !r.is_empty()));
+    /// The grids of some images in blocks.
+    fn blocks(&self, images: Range<usize>) -> Vec<Block> {
+        let [height, width] = self.axes.map(|a| a.grid);
+        let pieces = |all: Range<usize>, at_once: usize| {
+            // As even as they can be: a narrow last piece would fill no tile.
+            let count = all.len().div_ceil(at_once.max(1)).max(1);
+            let size = all.len().div_ceil(count).max(1);
+            all.clone().step_by(size).map(move |from| from..(from + size).min(all.end))
+        };
+        let mut blocks = Vec::new();
+        for images in pieces(images, CELLS / self.grid().max(1)) {
+            for rows in pieces(0..height, CELLS / (images.len() * width).max(1)) {
+                for cols in pieces(0..width, CELLS / (images.len() * rows.len()).max(1)) {
+                    blocks.push(Block { images: images.clone(), rows: rows.clone(), cols });
                 }
-                all.push(tap);
             }
         }
-        all
+        blocks
     }
 
-    /// Writes what the taps see in the channels into rows of [`CELLS`] cells. Where they look outside, rows stay as they are.
-    fn unfold(&self, channels: Range<usize>, taps: &[Tap], block: &mut [f32]) {
+    /// Writes what all taps see in some channels for the cells of a block: `[channels·taps, CELLS]`. `room` is for a plane with
+    /// what lies around it.
+    #[inline(always)]
+    fn unfold(&self, channels: Range<usize>, block: &Block, room: &mut Vec<f32>, out: &mut [f32]) {
         let [y, x] = self.axes;
         let area = y.input * x.input;
-        let rows = channels.flat_map(|c| taps.iter().map(move |tap| (c * area, tap)));
-        for ((channel, tap), row) in rows.zip(block.chunks_exact_mut(CELLS)) {
-            let from = &self.data[channel..];
-            for s in &tap.seen {
-                let to = &mut row[s.to..s.to + s.len];
-                if x.step == 1 {
-                    copy(&from[s.from..s.from + s.len], to);
-                } else {
-                    for (to, from) in to.iter_mut().zip(from[s.from..].iter().step_by(x.step)) {
-                        *to = *from;
+        // What the taps see of a plane, from its first cell to its last, as far as it is there or not.
+        let reach =
+            |axis: Axis, cells: &Range<usize>| (cells.len() - 1) * axis.step + (axis.taps - 1) * axis.gap + 1;
+        let (height, width) = (reach(y, &block.rows), reach(x, &block.cols));
+        let origin = |axis: Axis, cells: &Range<usize>| (cells.start * axis.step) as isize + axis.offset;
+        let (top, left) = (origin(y, &block.rows), origin(x, &block.cols));
+        let inside = top >= 0 && left >= 0 && top as usize + height <= y.input && left as usize + width <= x.input;
+        if !inside {
+            room.resize(block.images.len() * height * width, 0.0);
+        }
+        let rows = channels.zip(out.chunks_exact_mut(self.taps() * CELLS));
+        for (channel, out) in rows {
+            let plane = |image: usize| &self.data[(image * self.channels + channel) * area..][..area];
+            let seen = if inside {
+                let first = (block.images.start * self.channels + channel) * area;
+                let from = first + top as usize * x.input + left as usize;
+                Seen { data: &self.data[from..], image: self.channels * area, row: x.input }
+            } else {
+                for (image, room) in block.images.clone().zip(room.chunks_exact_mut(height * width)) {
+                    surround(plane(image), [y.input, x.input], [top, left], width, room);
+                }
+                Seen { data: room, image: height * width, row: width }
+            };
+            for (tap, out) in out.chunks_exact_mut(CELLS).enumerate() {
+                let (down, right) = (tap / x.taps * y.gap, tap % x.taps * x.gap);
+                let seen = Seen { data: &seen.data[down * seen.row + right..], ..seen };
+                seen.cells([y.step, x.step], block, out);
+            }
+        }
+    }
+}
+
+impl Maps<'_> {
+    /// Puts the results of a block, a row of [`CELLS`] for each of some channels, where they belong in `out`, which begins with
+    /// the image `first`.
+    #[inline(always)]
+    fn put(&self, sums: &[f32], block: &Block, (first, outer): (usize, usize), out: &mut [f32]) {
+        let ([y, x], area, cols) = (self.axes, self.output(), block.cols.len());
+        for (o, sums) in sums.chunks_exact(CELLS).enumerate() {
+            let mut rows = sums.chunks_exact(cols);
+            for image in block.images.clone() {
+                let plane = &mut out[((image - first) * outer + o) * area..][..area];
+                for row in block.rows.clone() {
+                    let Some(sums) = rows.next() else { return };
+                    let row = (row * y.out_step + y.out_first) * x.output;
+                    let to = &mut plane[row + block.cols.start * x.out_step + x.out_first..];
+                    if x.out_step == 1 {
+                        copy(sums, &mut to[..cols]);
+                    } else {
+                        for (to, from) in to.iter_mut().step_by(x.out_step).zip(sums) {
+                            *to = *from;
+                        }
                     }
                 }
             }
@@ -198,16 +203,76 @@ impl<'a> Maps<'a> {
     }
 }
 
-/// Taps that look outside see zero, in every channel for the same cells.
-fn clear(taps: &[Tap], block: &mut [f32]) {
-    for (tap, row) in taps.iter().cycle().zip(block.chunks_exact_mut(CELLS)) {
-        for cells in &tap.outside {
-            row[cells.clone()].fill(0.0);
+/// The part of a plane `[height, width]` from `origin` on, with zeros where there is none, in rows of `across` cells.
+fn surround(plane: &[f32], [height, width]: [usize; 2], origin: [isize; 2], across: usize, out: &mut [f32]) {
+    let [top, left] = origin;
+    // The cells of a row that are there.
+    let first = ((-left).max(0) as usize).min(across);
+    let end = (width as isize - left).clamp(first as isize, across as isize) as usize;
+    for (row, out) in (top..).zip(out.chunks_exact_mut(across)) {
+        if row < 0 || row as usize >= height || first == end {
+            out.fill(0.0);
+            continue;
+        }
+        let from = row as usize * width + (first as isize + left) as usize;
+        out[..first].fill(0.0);
+        copy(&plane[from..from + end - first], &mut out[first..end]);
+        out[end..].fill(0.0);
+    }
+}
+
+/// What one tap sees: cells with the distances between images and rows.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    data: &'a [f32],
+    image: usize,
+    row: usize,
+}
+
+impl Seen<'_> {
+    /// The cells of a block, `step` apart, one after the other.
+    #[inline(always)]
+    fn cells(self, step: [usize; 2], block: &Block, out: &mut [f32]) {
+        match (block.cols.len(), step[1]) {
+            (2, 1) => self.whole::<2>(step[0], block, out),
+            (4, 1) => self.whole::<4>(step[0], block, out),
+            (8, 1) => self.whole::<8>(step[0], block, out),
+            (16, 1) => self.whole::<16>(step[0], block, out),
+            (cols, across) => {
+                let mut at = 0;
+                for image in 0..block.images.len() {
+                    for row in 0..block.rows.len() {
+                        let from = &self.data[image * self.image + row * step[0] * self.row..];
+                        let to = &mut out[at..at + cols];
+                        if across == 1 {
+                            to.copy_from_slice(&from[..cols]);
+                        } else {
+                            for (to, from) in to.iter_mut().zip(from.iter().step_by(across)) {
+                                *to = *from;
+                            }
+                        }
+                        at += cols;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows of `N` cells that lie next to each other.
+    #[inline(always)]
+    fn whole<const N: usize>(self, step: usize, block: &Block, out: &mut [f32]) {
+        let mut out = out.chunks_exact_mut(N);
+        for image in 0..block.images.len() {
+            for row in 0..block.rows.len() {
+                if let Some(to) = out.next() {
+                    to.copy_from_slice(&self.data[image * self.image + row * step * self.row..][..N]);
+                }
+            }
         }
     }
 }
 
-/// Copies a few numbers; a call for each run would cost more than the run.
+/// Copies a few numbers; a call for each row of a small map would cost more than the row.
 #[inline(always)]
 fn copy(from: &[f32], to: &mut [f32]) {
     #[inline(always)]
@@ -219,11 +284,8 @@ fn copy(from: &[f32], to: &mut [f32]) {
     match to.len() {
         1 => whole::<1>(from, to),
         2 => whole::<2>(from, to),
-        3 => whole::<3>(from, to),
         4 => whole::<4>(from, to),
-        7 => whole::<7>(from, to),
         8 => whole::<8>(from, to),
-        15 => whole::<15>(from, to),
         16 => whole::<16>(from, to),
         _ => to.copy_from_slice(from),
     }
@@ -260,7 +322,7 @@ fn gather(maps: &Maps<'_>, images: usize, weight: &[f32], out: &mut [f32]) {
     if maps.grid() == 0 || outer == 0 {
         return;
     }
-    let each = CELLS.div_ceil(maps.grid()).min(images.div_ceil(TASKS)).max(1);
+    let each = (CELLS / maps.grid()).min(images.div_ceil(TASKS)).max(1);
     // Few images: their channels are shared out.
     let channels = match each {
         1 => outer.div_ceil(TASKS.div_ceil(images)).next_multiple_of(8).min(outer),
@@ -284,51 +346,32 @@ fn gather(maps: &Maps<'_>, images: usize, weight: &[f32], out: &mut [f32]) {
 simd_fn! {
     /// One task of [`gather`]; the weight begins with the part's channels.
     fn gather_part<L>(maps: &Maps<'_>, weight: &[f32], part: Part<'_>) {
-        let (grid, taps) = (maps.grid(), maps.taps());
-        let [y, x] = maps.axes;
+        let taps = maps.taps();
         let Part { images, outer, out } = part;
-        let (outer, depth, area) = (outer.len(), maps.channels * taps, maps.output());
+        let (outer, depth) = (outer.len(), maps.channels * taps);
         let channels = (DEPTH / taps.max(1)).clamp(1, maps.channels.max(1));
-        let mut block = alloc::scratch(channels * taps * CELLS);
-        let mut sums = alloc::zeros(outer * CELLS);
-        for first in (images.start * grid..images.end * grid).step_by(CELLS) {
-            let cells = first..(first + CELLS).min(images.end * grid);
-            let runs = maps.runs(cells.clone());
-            let seen = maps.seen(&runs);
-            clear(&seen, &mut block);
+        let (mut unfolded, mut room) = (alloc::scratch(channels * taps * CELLS), Vec::new());
+        let mut sums = alloc::scratch(outer * CELLS);
+        if depth == 0 {
+            // Sums over nothing, of cells that no tap has seen.
+            sums.fill(0.0);
+        }
+        for block in maps.blocks(images.clone()) {
             let mut start = Start::Zero;
-            for c in (0..maps.channels).step_by(channels) {
+            for c in (0..maps.channels).step_by(channels).take(depth) {
                 let channels = c..(c + channels).min(maps.channels);
                 let rows = channels.len() * taps;
-                if rows == 0 {
-                    break;
-                }
-                maps.unfold(channels, &seen, &mut block);
+                maps.unfold(channels, &block, &mut room, &mut unfolded);
                 micro::gemm::<L>(
-                    [outer, cells.len(), rows],
+                    [outer, block.cells(), rows],
                     Strided(&weight[c * taps..], depth, 1),
-                    (&block, CELLS),
+                    (&unfolded, CELLS),
                     (&mut sums, CELLS),
                     start,
                 );
                 start = Start::Add;
             }
-            for (o, sums) in sums.chunks_exact(CELLS).enumerate() {
-                for run in &runs {
-                    let at = ((run.image - images.start) * outer + o) * area
-                        + (run.row * y.out_step + y.out_first) * x.output
-                        + run.col * x.out_step
-                        + x.out_first;
-                    let sums = &sums[run.at..run.at + run.len];
-                    if x.out_step == 1 {
-                        copy(sums, &mut out[at..at + run.len]);
-                    } else {
-                        for (to, from) in out[at..].iter_mut().step_by(x.out_step).zip(sums) {
-                            *to = *from;
-                        }
-                    }
-                }
-            }
+            maps.put(&sums, &block, (images.start, outer), out);
         }
     }
 }
@@ -408,17 +451,16 @@ simd_fn! {
         let WeightPart { images, channels, out } = part;
         let rows = channels.len() * taps;
         let panel = panels.len() / outer.div_ceil(tile);
-        let mut block = alloc::scratch(rows * CELLS);
+        let (mut unfolded, mut room) = (alloc::scratch(rows * CELLS), Vec::new());
         let mut start = Start::Zero;
-        for first in (images.start * grid..images.end * grid).step_by(CELLS) {
-            let cells = first..(first + CELLS).min(images.end * grid);
-            let seen = maps.seen(&maps.runs(cells.clone()));
-            clear(&seen, &mut block);
-            maps.unfold(channels.clone(), &seen, &mut block);
+        for block in maps.blocks(images) {
+            // The cells of a block lie next to each other in the grids of all images.
+            let first = block.images.start * grid + block.rows.start * maps.axes[1].grid + block.cols.start;
+            maps.unfold(channels.clone(), &block, &mut room, &mut unfolded);
             for (p, panel) in panels.chunks_exact(panel).enumerate() {
                 micro::gemm::<L>(
-                    [rows, tile.min(outer - p * tile), cells.len()],
-                    Strided(&block, CELLS, 1),
+                    [rows, tile.min(outer - p * tile), block.cells()],
+                    Strided(&unfolded, CELLS, 1),
                     (&panel[first * tile..], tile),
                     (&mut out[p * tile..], outer),
                     start,

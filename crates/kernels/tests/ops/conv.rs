@@ -48,6 +48,12 @@ fn agrees_with_the_reference_at_the_sizes_of_resnets() {
         ([2, 12, 8, 14, 14], 3, shape(1, 2, 2)),
         ([3, 32, 16, 7, 7], 3, shape(1, 1, 1)),
         ([1, 8, 8, 32, 32], 3, shape(1, 1, 1)),
+        // More images, channels or columns than one task or one block of the CPU's holds.
+        ([17, 48, 24, 16, 16], 3, shape(1, 1, 1)),
+        ([35, 50, 12, 2, 2], 3, shape(1, 1, 1)),
+        ([33, 6, 10, 8, 8], 3, shape(2, 1, 1)),
+        ([18, 5, 7, 8, 8], 1, shape(2, 0, 1)),
+        ([2, 3, 4, 5, 401], 3, shape(1, 1, 1)),
     ] {
         let (x, w) = inputs(maps, [side, side]);
         check(x, w, None, how);
