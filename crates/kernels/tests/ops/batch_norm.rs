@@ -113,6 +113,15 @@ fn equal_and_tiny_numbers_stay_finite() {
 }
 
 #[test]
+fn is_the_same_on_any_number_of_threads() {
+    same_bits("batch_norm", || {
+        let (got, [dx, dother], [dgamma, dbeta]) = run(batch_norm, &Inputs::new([20, 40, 16, 16], true), true);
+        let vectors = [&got.mean, &got.variance, &dgamma, &dbeta].map(bits);
+        [&got.output, &dx, &dother].map(bits).into_iter().chain(vectors).collect()
+    });
+}
+
+#[test]
 fn a_hundred_calls_give_the_same_bits() {
     let inputs = Inputs::new([3, 10, 13, 11], true);
     let all = || {

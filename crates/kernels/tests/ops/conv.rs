@@ -150,6 +150,18 @@ fn a_hundred_calls_give_the_same_bits() {
 }
 
 #[test]
+fn is_the_same_on_any_number_of_threads() {
+    // Many images, and one whose channels are shared out.
+    for (maps, how) in [([20, 24, 40, 9, 8], shape(1, 1, 1)), ([1, 24, 40, 30, 30], shape(2, 1, 1))] {
+        same_bits("conv", || {
+            let (x, w) = inputs(maps, [3, 3]);
+            let (y, dx, dw, _) = run(conv2d, x, w, None, how);
+            vec![bits(&y), bits(&dx), bits(&dw)]
+        });
+    }
+}
+
+#[test]
 fn reference_passes_finite_differences() {
     let (x, w) = inputs([1, 2, 3, 5, 4], [3, 3]);
     for how in [shape(1, 1, 1), shape(2, 1, 1), shape(1, 2, 2)] {
