@@ -27,7 +27,7 @@ pub use files::{
     decode_bytes, decode_file, images_ahead, map_images, open_data, open_source, open_split,
 };
 pub use raster::{Image, Mask};
-pub use rng::{Rng, hash_words};
+pub use rng::{Rng, hash_words, split_mix};
 pub use scenes::{SceneConfig, SceneSource};
 pub use source::{Source, Split};
 pub use subset::Subset;

@@ -14,7 +14,8 @@ pub struct Rng {
 /// Keeps the streams of samples, orders and replacements apart although they share seed and epoch.
 const SAMPLE_STREAM: u64 = 0x5341_4D50;
 
-fn split_mix(state: &mut u64) -> u64 {
+/// The next number of a SplitMix64 stream, which moves on.
+pub fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -4,7 +4,7 @@ use burn::module::{Module, Param, RunningState};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::batch_norm;
-use ocelli_kernels::branch::{Map, Norm};
+use ocelli_kernels::residual_branch::{Map, Norm};
 
 use crate::Init;
 

@@ -1,62 +1,12 @@
-//! Features of a frozen backbone over a source of images, and their k-NN accuracy.
+//! Features of a backbone over a source of images.
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_data::{EvalBatches, EvalTransform, Source, ViewGroup};
-use ocelli_eval::knn::{KnnConfig, knn};
-use ocelli_models::{AnyBackbone, Backbone as _, BackboneConfig, Mode};
+use ocelli_models::{AnyBackbone, Backbone as _, Mode};
 
-use crate::config::EvalConfig;
-use crate::{KnnFigures, RunConfig, TrainError};
-
-/// Labelled images to take neighbours from, and labelled images to classify.
-#[derive(Clone)]
-pub struct Labelled {
-    /// Neighbours.
-    pub train: (Arc<dyn Source>, Vec<usize>),
-    /// Queries.
-    pub test: (Arc<dyn Source>, Vec<usize>),
-    /// Number of classes.
-    pub classes: usize,
-}
-
-impl Labelled {
-    /// Takes `test` for queries where it is labelled; otherwise every tenth training image, which then is no
-    /// neighbour. `None` without labels. Larger sets are thinned evenly to the configured sizes.
-    pub fn of(source: &Arc<dyn Source>, test: Option<&Arc<dyn Source>>, config: &EvalConfig) -> Option<Self> {
-        let labelled = |s: &Arc<dyn Source>| (0..s.len()).filter(|i| s.label(*i).is_some()).collect::<Vec<_>>();
-        let train = labelled(source);
-        if train.is_empty() {
-            return None;
-        }
-        let (train, test) = match test.map(|t| (t.clone(), labelled(t))) {
-            Some((t, indices)) if !indices.is_empty() => (train, (t, indices)),
-            _ => {
-                let held_out = train.iter().copied().skip(9).step_by(10).collect::<Vec<_>>();
-                let rest = train.iter().enumerate().filter(|(i, _)| i % 10 != 9).map(|(_, x)| *x).collect();
-                (rest, (source.clone(), held_out))
-            }
-        };
-        if train.is_empty() || test.1.is_empty() {
-            return None;
-        }
-        let (train, queries) = (thin(train, config.max_train), thin(test.1, config.max_test));
-        let label_max = |s: &Arc<dyn Source>, of: &[usize]| of.iter().filter_map(|i| s.label(*i)).max();
-        let classes = label_max(source, &train).max(label_max(&test.0, &queries)).map_or(0, |m| m as usize + 1);
-        Some(Self { train: (source.clone(), train), test: (test.0, queries), classes })
-    }
-}
-
-impl Labelled {
-    /// Queries whose class no neighbour has.
-    pub fn without_neighbour(&self) -> usize {
-        let (source, indices) = &self.train;
-        let known: std::collections::BTreeSet<u32> = indices.iter().filter_map(|i| source.label(*i)).collect();
-        let (source, indices) = &self.test;
-        indices.iter().filter_map(|i| source.label(*i)).filter(|label| !known.contains(label)).count()
-    }
-}
+use crate::{RunConfig, TrainError};
 
 /// At most `limit` entries, evenly spaced; 0 keeps all.
 pub(crate) fn thin(indices: Vec<usize>, limit: usize) -> Vec<usize> {
@@ -122,78 +72,4 @@ pub fn extract_features(
     device: &Device,
 ) -> Result<(Tensor<2>, Vec<u32>), TrainError> {
     rows_of(images, eval_transform(config), config, device, |x| encoder.features(x, Mode::Eval))
-}
-
-/// Weighted k-NN accuracy (τ = 0.07) of the encoder's features, per cent by k.
-///
-/// # Errors
-/// When images cannot be read or features are not finite.
-pub fn knn_of(
-    encoder: &AnyBackbone,
-    labelled: &Labelled,
-    config: &RunConfig,
-    device: &Device,
-) -> Result<KnnFigures, TrainError> {
-    let train = extract_features(encoder, &labelled.train, config, device)?;
-    let test = extract_features(encoder, &labelled.test, config, device)?;
-    figures(train, test, labelled.classes)
-}
-
-/// Side that pixels are compared at, pixels: what makes pictures look alike is there, and ten thousand of them take 123 MB.
-const PIXELS_PX: u32 = 32;
-/// Neighbours that pixels are compared with, at most.
-const MOST_PIXEL_ROWS: usize = 20_000;
-
-/// The same of the normalised pixels themselves, of images made small: what a network has to beat. Also says what the pixels
-/// were.
-///
-/// # Errors
-/// When images cannot be read.
-pub fn knn_of_pixels(
-    labelled: &Labelled,
-    config: &RunConfig,
-    device: &Device,
-) -> Result<(KnnFigures, String), TrainError> {
-    let small = EvalTransform { max_side_px: Some(PIXELS_PX), ..eval_transform(config) };
-    let rows = |(source, indices): &(Arc<dyn Source>, Vec<usize>)| {
-        let images = (source.clone(), thin(indices.clone(), MOST_PIXEL_ROWS));
-        let all = images.1.len() == indices.len();
-        let rows = rows_of(&images, small, config, device, |x| x.flatten::<2>(1, 3))?;
-        Ok::<_, TrainError>((rows, all))
-    };
-    let ((train, all_train), (test, all_test)) = (rows(&labelled.train)?, rows(&labelled.test)?);
-    let side = (train.0.dims()[1] / 3).isqrt();
-    let mut pixels = format!("{side}×{side} px");
-    if !(all_train && all_test) {
-        pixels += &format!(", {MOST_PIXEL_ROWS} images at most");
-    }
-    Ok((figures(train, test, labelled.classes)?, pixels))
-}
-
-/// Bytes that evaluating the network takes at most beside the network: a batch and what the largest layers make of it,
-/// the images made ready meanwhile, features, and small pixels of the images compared.
-pub(crate) fn evaluation_bytes(labelled: &Labelled, config: &RunConfig, backbone: &BackboneConfig) -> usize {
-    let (train, test) = (labelled.train.1.len(), labelled.test.1.len());
-    let pixel_rows = train.min(MOST_PIXEL_ROWS) + test.min(MOST_PIXEL_ROWS);
-    let side = if config.eval.crop_px > 0 { config.eval.crop_px } else { config.views.global_size_px };
-    let pixels = 3 * (PIXELS_PX as usize).pow(2) * pixel_rows;
-    // Rows, their squares, and rows of length 1; they are never there beside those of the pixels.
-    let kept = 3 * ((train + test) * backbone.dim()).max(pixels);
-    // A tile of similarities, as computed and as read.
-    let knn = KnnConfig::default();
-    let tile = 2 * test.min(knn.test_chunk) * train.min(knn.train_chunk);
-    // A batch of pixels is there as it came and as its patches or the cells that a convolution sees.
-    let image = 3 * side * side;
-    let ready = ocelli_data::images_ahead(config.loader.threads).min(train);
-    let batch = config.eval.batch_size.min(train) * (image + backbone.activations(side)) + ready * image;
-    4 * (kept + tile + batch)
-}
-
-fn figures(
-    train: (Tensor<2>, Vec<u32>),
-    test: (Tensor<2>, Vec<u32>),
-    classes: usize,
-) -> Result<KnnFigures, TrainError> {
-    let report = knn(train.0, &train.1, test.0, &test.1, classes, &KnnConfig::default())?;
-    Ok(report.results.iter().map(|r| (r.k, r.top1)).collect())
 }

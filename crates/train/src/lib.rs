@@ -16,6 +16,7 @@ mod features;
 mod fence;
 #[cfg(feature = "gpu")]
 pub mod gpu_views;
+mod knn;
 pub mod memory;
 mod pictures;
 mod pretraining;
@@ -34,8 +35,9 @@ pub use config::RunConfig;
 pub use correspondence::correspondence;
 pub use error::TrainError;
 pub use event::{Best, EpochFigures, Event, Figures, KnnFigures, RunShape, StepFigures};
-pub use features::{Labelled, eval_transform, extract_features, knn_of, knn_of_pixels, to_tensor};
+pub use features::{eval_transform, extract_features, to_tensor};
 pub use fence::{catch_panics, of_data, record_panics};
+pub use knn::{Labelled, knn_of, knn_of_pixels};
 pub use pictures::Pictures;
 pub use pretraining::Pretraining;
 pub use run_dir::{RunDir, Stored};

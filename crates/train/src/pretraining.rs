@@ -9,7 +9,7 @@ use ocelli_methods::Method;
 use ocelli_models::{AnyBackbone, Init};
 
 use crate::config::TaskKind;
-use crate::features::{Labelled, evaluation_bytes, knn_of, knn_of_pixels};
+use crate::knn::{Labelled, evaluation_bytes, knn_of, knn_of_pixels};
 use crate::steps::{MethodTask, Steps};
 use crate::task::Scores;
 use crate::{Event, KnnFigures, Pictures, RunConfig, TrainError};

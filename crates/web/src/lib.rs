@@ -7,17 +7,17 @@
 
 mod compare;
 mod error;
-mod look;
 mod model;
 mod open;
 mod overlay;
 mod picture;
 mod session;
 mod start;
+mod traced;
 
 pub use error::WebError;
-pub use look::Look;
 pub use model::Model;
 pub use open::{Engine, fault, scene};
 pub use overlay::Overlay;
 pub use session::Session;
+pub use traced::TracedPicture;

@@ -11,7 +11,7 @@ use serde_json::json;
 use wasm_bindgen::prelude::*;
 
 use crate::picture::{fit, from_rgba, to_tensor};
-use crate::{Engine, Look, WebError};
+use crate::{Engine, TracedPicture, WebError};
 
 #[wasm_bindgen]
 extern "C" {
@@ -81,8 +81,8 @@ impl Model {
     ///
     /// # Errors
     /// `image` when bytes and size do not fit together.
-    pub fn look(&self, rgba: &[u8], width: u32, height: u32, long_px: u32) -> Result<Look, WebError> {
-        Look::of(&self.network, rgba, width, height, long_px)
+    pub fn look(&self, rgba: &[u8], width: u32, height: u32, long_px: u32) -> Result<TracedPicture, WebError> {
+        TracedPicture::of(&self.network, rgba, width, height, long_px)
     }
 
     /// The same for pixels already normalised, `[batch, 3, height, width]`.
@@ -90,18 +90,24 @@ impl Model {
     /// # Errors
     /// `image` when the number of values does not fit.
     #[wasm_bindgen(js_name = lookAt)]
-    pub fn look_at(&self, values: Vec<f32>, batch: usize, height: usize, width: usize) -> Result<Look, WebError> {
+    pub fn look_at(
+        &self,
+        values: Vec<f32>,
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<TracedPicture, WebError> {
         let patch = self.config.patch_size_px;
         if batch == 0 || values.len() != batch * 3 * height * width || height < patch || width < patch {
             let expected = format!("[{batch}, 3, {height}, {width}] values, sides of at least {patch}");
             return Err(WebError::Image(format!("expected {expected}, found {} values", values.len())));
         }
         let data = TensorData::new(values, [batch, 3, height, width]);
-        Ok(Look::new(&self.network, Tensor::from_data(data, &self.network.device), width, height, 0.0))
+        Ok(TracedPicture::new(&self.network, Tensor::from_data(data, &self.network.device), width, height, 0.0))
     }
 }
 
-impl Look {
+impl TracedPicture {
     /// A picture through a network.
     pub(crate) fn of(
         network: &Rc<Network>,

@@ -14,7 +14,7 @@ use wasm_bindgen::prelude::*;
 use web_sys::OffscreenCanvas;
 use wgpu::util::DeviceExt as _;
 
-use crate::{Engine, Look, WebError};
+use crate::{Engine, TracedPicture, WebError};
 
 /// Maps smaller than this are painted without making new memory.
 const CELLS: u64 = 4096;
@@ -95,10 +95,10 @@ impl Overlay {
     /// cells that hold `mass` of the attention. Returns when the device is done.
     ///
     /// # Errors
-    /// `argument` as [`Look::attention`], `device` when the canvas is gone.
+    /// `argument` as [`TracedPicture::attention`], `device` when the canvas is gone.
     pub async fn paint(
         &mut self,
-        look: &Look,
+        look: &TracedPicture,
         layer: usize,
         query: usize,
         head: Option<usize>,

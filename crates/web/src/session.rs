@@ -14,11 +14,11 @@ use ocelli_models::{Arch, VitConfig, params};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
-use crate::look::read;
 use crate::model::Network;
 use crate::picture::from_rgba;
 use crate::start::Start;
-use crate::{Engine, Look, WebError};
+use crate::traced::read;
+use crate::{Engine, TracedPicture, WebError};
 
 const ORDER_STREAM: u64 = 0x4f52_4445;
 /// A pass before the first step has an order and views of its own.
@@ -271,14 +271,14 @@ impl Session {
     ///
     /// # Errors
     /// `image` when bytes and size do not fit together.
-    pub fn look(&self, rgba: &[u8], width: u32, height: u32, long_px: u32) -> Result<Look, WebError> {
+    pub fn look(&self, rgba: &[u8], width: u32, height: u32, long_px: u32) -> Result<TracedPicture, WebError> {
         let network = Network {
             vit: self.method.teacher().backbone.clone(),
             device: self.device.clone(),
             mean: self.plan.mean,
             std: self.plan.std,
         };
-        Look::of(&Rc::new(network), rgba, width, height, long_px)
+        TracedPicture::of(&Rc::new(network), rgba, width, height, long_px)
     }
 
     /// The teacher's backbone as a safetensors file, which the native program loads.

@@ -4,7 +4,7 @@
 //! sums across lanes, and only the queries have to be transposed for the product.
 
 use crate::alloc;
-use crate::gemm::micro::{self, Start, Strided};
+use crate::simd::product::{self, Start, Strided};
 use crate::simd::{Lanes, math, simd_fn};
 
 /// Queries handled at a time where there are many tokens; up to [`WHOLE`] tokens are handled at once.
@@ -112,7 +112,7 @@ simd_fn! {
                 let padded = m.next_multiple_of(L::N);
                 let scores = &mut scores[..tokens * padded];
                 transpose(&q[from * width..], width, m, hd, padded, &mut queries);
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [tokens, padded, hd],
                     Strided(k, width, 1),
                     (&queries, padded),
@@ -122,7 +122,7 @@ simd_fn! {
                 exponentials::<L>(scores, padded, scale, &mut columns);
                 maxima[from..from + m].copy_from_slice(&columns[..m]);
                 inverse[from..from + m].copy_from_slice(&columns[padded..][..m]);
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [m, hd, tokens],
                     Strided(scores, 1, padded),
                     (v, v_row),
@@ -174,14 +174,14 @@ simd_fn! {
                 let (weights, slopes) = (&mut weights[..tokens * padded], &mut slopes[..tokens * padded]);
                 transpose(&q[from * width..], width, m, hd, padded, &mut queries);
                 transpose(&dy[from * dim..], dim, m, hd, padded, &mut ascents);
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [tokens, padded, hd],
                     Strided(k, width, 1),
                     (&queries, padded),
                     (weights, padded),
                     Start::Zero,
                 );
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [tokens, padded, hd],
                     Strided(v, width, 1),
                     (&ascents, padded),
@@ -206,21 +206,21 @@ simd_fn! {
                         weight.mul(L::load(&ds[c..]).sub(along)).mul(factor).store(&mut ds[c..]);
                     }
                 }
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [tokens, hd, m],
                     Strided(weights, padded, 1),
                     (&d_whole[from * d_row..], d_row),
                     (&mut dqkv[2 * dim + at..], width),
                     start,
                 );
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [m, hd, tokens],
                     Strided(slopes, 1, padded),
                     (k_whole, k_row),
                     (&mut dqkv[from * width + at..], width),
                     Start::Zero,
                 );
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [tokens, hd, m],
                     Strided(slopes, padded, 1),
                     (&q_whole[from * q_row..], q_row),

@@ -13,8 +13,8 @@ use super::kernel::{ConvKernel, ConvOps};
 use crate::alloc::{self, Buffer};
 use crate::buffer::{contiguous, numbers, size, tensor};
 use crate::gemm::add;
-use crate::gemm::micro::{self, Start, Strided, tile_width};
 use crate::parallel;
+use crate::simd::product::{self, Start, Strided, tile_width};
 use crate::simd::simd_fn;
 
 /// Cells unfolded at a time: a multiple of every tile's width.
@@ -362,7 +362,7 @@ simd_fn! {
                 let channels = c..(c + channels).min(maps.channels);
                 let rows = channels.len() * taps;
                 maps.unfold(channels, &block, &mut room, &mut unfolded);
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [outer, block.cells(), rows],
                     Strided(&weight[c * taps..], depth, 1),
                     (&unfolded, CELLS),
@@ -458,7 +458,7 @@ simd_fn! {
             let first = block.images.start * grid + block.rows.start * maps.axes[1].grid + block.cols.start;
             maps.unfold(channels.clone(), &block, &mut room, &mut unfolded);
             for (p, panel) in panels.chunks_exact(panel).enumerate() {
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [rows, tile.min(outer - p * tile), block.cells()],
                     Strided(&unfolded, CELLS, 1),
                     (&panel[first * tile..], tile),

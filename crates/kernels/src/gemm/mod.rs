@@ -3,15 +3,15 @@
 //! The weights are packed once into panels as wide as a register tile; activations are read where they are. Each block
 //! of rows is one task, so the result does not depend on the number of threads.
 
-pub mod micro;
 mod pack;
 mod weight_grad;
 
 pub use pack::Panels;
 pub use weight_grad::{CHUNK, WeightGrad, add, chunk, chunk_room, weight_grad};
 
-use crate::{parallel, simd::simd_fn};
-use micro::{Start, Strided};
+use crate::parallel;
+use crate::simd::product::{self, Start, Strided};
+use crate::simd::simd_fn;
 
 /// Rows of activations in one task.
 const ROWS: usize = 64;
@@ -51,7 +51,7 @@ simd_fn! {
                     Some(bias) => Start::Bias(&bias[j..]),
                     None => Start::Zero,
                 };
-                micro::gemm::<L>(
+                product::gemm::<L>(
                     [m, width, depth],
                     Strided(&x[from..], k, 1),
                     (&panel[from * weights.tile()..], weights.tile()),

@@ -1,7 +1,7 @@
 //! Weights rearranged for the register tiles.
 
-use super::micro::tile_width;
 use crate::alloc::{self, Buffer};
+use crate::simd::product::tile_width;
 use crate::{buffer::View, parallel};
 
 /// A `[depth, width]` matrix cut into panels of as many columns as a register tile has, each stored contiguously,

@@ -3,9 +3,9 @@
 //! The rows are cut into pieces of a fixed size, each piece gives a partial result, and the partial results are added
 //! in order: the same bits for any number of threads.
 
-use super::micro::{self, Start, Strided, tile_width};
 use crate::alloc::{self, Buffer};
 use crate::parallel;
+use crate::simd::product::{self, Start, Strided, tile_width};
 use crate::simd::{Lanes, simd_fn};
 
 /// Rows packed at a time, so that a panel of `dY` stays in the first-level cache.
@@ -170,7 +170,7 @@ pub fn chunk<L: Lanes>(
                 }
             }
         }
-        micro::gemm::<L>(
+        product::gemm::<L>(
             [inputs, count, rows],
             Strided(x, 1, x_row),
             (panel, tile),

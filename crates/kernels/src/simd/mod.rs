@@ -9,6 +9,7 @@
 pub mod math;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
+pub mod product;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 #[cfg(target_arch = "x86_64")]
@@ -21,7 +22,7 @@ pub use wasm::Simd128 as Portable;
 
 use std::sync::LazyLock;
 
-use crate::gemm::micro::Block;
+use product::Block;
 
 /// A vector of `f32`.
 ///

@@ -2,7 +2,7 @@
 //! guarantees any.
 
 use super::Lanes;
-use crate::gemm::micro::{self, Block};
+use crate::simd::product::{self, Block};
 
 const N: usize = 8;
 
@@ -141,6 +141,6 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn gemm(block: &Block) {
-        micro::run::<Self>(block);
+        product::run::<Self>(block);
     }
 }

@@ -7,7 +7,7 @@ use std::arch::wasm32::{
 };
 
 use super::Lanes;
-use crate::gemm::micro::{self, Block};
+use crate::simd::product::{self, Block};
 
 const N: usize = 4;
 
@@ -139,6 +139,6 @@ impl Lanes for Simd128 {
 
     #[inline(always)]
     fn gemm(block: &Block) {
-        micro::run::<Self>(block);
+        product::run::<Self>(block);
     }
 }

@@ -6,7 +6,7 @@
 use core::arch::x86_64::*;
 
 use super::Lanes;
-use crate::gemm::micro::{self, Block};
+use crate::simd::product::{self, Block};
 
 /// Sixteen numbers.
 #[derive(Debug, Clone, Copy)]
@@ -18,12 +18,12 @@ pub struct Avx2(__m256);
 
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
 fn gemm_avx512(block: &Block) {
-    micro::run::<Avx512>(block);
+    product::run::<Avx512>(block);
 }
 
 #[target_feature(enable = "avx2,fma")]
 fn gemm_avx2(block: &Block) {
-    micro::run::<Avx2>(block);
+    product::run::<Avx2>(block);
 }
 
 #[inline(always)]

@@ -6,7 +6,6 @@ mod adamw;
 mod attention;
 mod attention_row;
 mod batch_norm;
-mod branch;
 mod common;
 mod conv;
 mod dino_cross_entropy;
@@ -15,6 +14,7 @@ mod info_nce;
 mod layer_norm;
 mod linear;
 mod mlp;
+mod residual_branch;
 mod robust;
 #[cfg(feature = "gpu")]
 mod shaders;

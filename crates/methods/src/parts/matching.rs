@@ -72,16 +72,9 @@ pub fn at_cells(keys: Tensor<3>, cells: Tensor<2, Int>) -> Tensor<3> {
 pub(crate) struct Draw(pub u64);
 
 impl Draw {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
     /// One of `0..n`.
     pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        ((u128::from(ocelli_data::split_mix(&mut self.0)) * n as u128) >> 64) as usize
     }
 
     /// A permutation of `0..n`.

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use ocelli_kernels::branch::{Heads, attention_branch, mlp_branch};
+use ocelli_kernels::residual_branch::{Heads, attention_branch, mlp_branch};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 

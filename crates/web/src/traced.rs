@@ -13,7 +13,7 @@ use crate::model::Network;
 
 /// A picture inside a network. Holds what lies between the blocks on the device; `free()` gives it back.
 #[wasm_bindgen]
-pub struct Look {
+pub struct TracedPicture {
     network: Rc<Network>,
     trace: Trace,
     width: usize,
@@ -21,7 +21,7 @@ pub struct Look {
     prepare_ms: f64,
 }
 
-impl Look {
+impl TracedPicture {
     pub(crate) fn new(
         network: &Rc<Network>,
         pixels: Tensor<4>,
@@ -33,7 +33,7 @@ impl Look {
         Self { network: network.clone(), trace, width, height, prepare_ms }
     }
 
-    /// See [`Look::attention`]; `[batch, heads, 1 + rows·columns]`.
+    /// See [`TracedPicture::attention`]; `[batch, heads, 1 + rows·columns]`.
     pub(crate) fn attention_on_device(&self, layer: usize, query: usize) -> Result<Tensor<3>, WebError> {
         let (depth, tokens) = (self.network.vit.blocks.len(), 1 + self.trace.grid().cells());
         if layer >= depth {
@@ -47,7 +47,7 @@ impl Look {
 }
 
 #[wasm_bindgen]
-impl Look {
+impl TracedPicture {
     /// Width in pixels of what the network saw.
     #[wasm_bindgen(getter)]
     pub fn width(&self) -> usize {
@@ -108,7 +108,7 @@ impl Look {
     /// # Errors
     /// `argument` when the pictures were seen by networks of different width, `device` when reading fails.
     #[wasm_bindgen(js_name = matchWith)]
-    pub async fn match_with(&self, other: &Look) -> Result<Matches, WebError> {
+    pub async fn match_with(&self, other: &TracedPicture) -> Result<Matches, WebError> {
         let (dim, theirs) = (self.network.vit.dim(), other.network.vit.dim());
         if dim != theirs {
             return Err(WebError::argument("match", format!("features of width {dim}"), theirs));

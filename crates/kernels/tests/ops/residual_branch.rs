@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use ocelli_kernels::branch::{Heads, Map, Norm, attention_branch_reference, mlp_branch_reference};
+use ocelli_kernels::residual_branch::{Heads, Map, Norm, attention_branch_reference, mlp_branch_reference};
 use ocelli_kernels::{attention_branch, linear::linear_residual_reference, linear_residual, mlp_branch};
 
 use crate::common::*;
