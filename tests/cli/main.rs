@@ -166,11 +166,12 @@ fn from_images_to_matches() {
     assert!(text.contains("projection head, 8 tensors"), "{text}");
 
     // At learning rate zero the query encoder stays what it was given.
-    let still =
-        ["--set", "optim.lr=0", "--set", "optim.weight_decay=0", "--set", "seed=3", "--init-from", &backbone];
+    let still = ["--set", "optim.lr=0", "--set", "optim.min_lr=0", "--set", "seed=3", "--init-from", &backbone];
+    let small_stem = ["--set", "resnet.stem=cifar"];
     let next = at("moco");
-    let text =
-        stdout(&ocelli(&[&["pretrain", "--preset", "moco-laptop", "--out", &next][..], &small, &still].concat()));
+    let text = stdout(&ocelli(
+        &[&["pretrain", "--preset", "moco-laptop", "--out", &next][..], &small, &small_stem, &still].concat(),
+    ));
     assert!(text.contains("starting from the backbone"), "{text}");
     let read = |run: &str| {
         let bytes = fs::read(Path::new(run).join("checkpoints/epoch-0002.safetensors")).unwrap();

@@ -215,7 +215,7 @@ fn resnets_go_on_bit_for_bit() {
     let dino = "--preset laptop --set resnet.stem=cifar --set views.local_size_px=16 --set views.local_crops=2 \
                 --set optim.optimizer=lars --set optim.warmup_epochs=1 --set dino.head.batch_norm=true \
                 --set dino.head.out_dim=64 --set dino.head.hidden_dim=16 --set dino.head.bottleneck_dim=8";
-    let swav = "--preset swav-laptop --set views.local_size_px=16 --set swav.prototypes=12 --set swav.hidden_dim=16 \
+    let swav = "--preset swav-laptop --set resnet.stem=cifar --set optim.optimizer=larc --set views.local_size_px=16 --set swav.prototypes=12 --set swav.hidden_dim=16 \
                 --set swav.out_dim=8 --set swav.queue=16 --set swav.queue_from_epoch=1 --set swav.freeze_prototypes_steps=3";
     let deepcluster = "--preset deepcluster-laptop --set views.local_size_px=16 --set deepcluster.heads=[6,5] \
                        --set deepcluster.hidden_dim=16 --set deepcluster.out_dim=8";

@@ -137,7 +137,7 @@ clip_grad = 0.0
     keys: KEYS,
     presets: presets![
         "barlow-r50-1000": "Barlow Twins ResNet-50, 1000 epochs, batch 2048 (published: linear 73.2, k-NN 66.0)",
-        "barlow-laptop": "Barlow Twins, a narrow ResNet-18 on 48 px views, on a CPU",
+        "barlow-laptop": "Barlow Twins, a narrow ResNet-18 on 64 px views, on a CPU",
     ],
     figures: FIGURES,
     signs: SIGNS,

@@ -154,7 +154,7 @@ clip_grad = 0.0
         "byol-r50w4-1000": "BYOL ResNet-50 of fourfold width, 1,000 epochs, batch 4096 (published: linear 78.6)",
         "byol-r200w2-1000": "BYOL ResNet-200 of double width, 1,000 epochs, batch 4096 (published: k-NN 73.9, linear 79.6)",
         "byol-vit-s16-300": "BYOL ViT-S/16, 300 epochs, batch 1024, AdamW (published by DINO: k-NN 66.6, linear 71.4)",
-        "byol-laptop": "BYOL, a narrow ResNet-18 on 48 px views, on a CPU",
+        "byol-laptop": "BYOL, a narrow ResNet-18 on 64 px views, on a CPU",
     ],
     figures: FIGURES,
     signs: SIGNS,

@@ -234,7 +234,7 @@ pub const MOCO: Recipe = Recipe {
         "moco-r50-800": "MoCo v2 ResNet-50, 800 epochs, batch 256 (published: k-NN 61.9, linear 71.1)",
         "moco-vit-s16-300": "MoCo v2 ViT-S/16, 300 epochs, batch 1024, AdamW (published by DINO: k-NN 64.4, linear 72.7)",
         "moco-r50-coco-800": "MoCo v2 ResNet-50, COCO, 800 epochs, batch 256 (published: VOC detection AP 54.7)",
-        "moco-laptop": "MoCo v2, a narrow ResNet-18 on 48 px views, on a CPU",
+        "moco-laptop": "MoCo v2, a narrow ResNet-18 on 64 px views, on a CPU",
     ],
     figures: FIGURES,
     signs: SIGNS,

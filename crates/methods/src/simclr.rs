@@ -137,7 +137,7 @@ clip_grad = 0.0
         "simclr-r50w4-1000": "SimCLR ResNet-50 of 4 times the width, 1000 epochs (published: linear 76.8, k-NN 69.3)",
         "simclrv2-r152w3-sk-800": "SimCLRv2 ResNet-152 of 3 times the width with selective kernels, 800 epochs (published: \
          linear 79.8, k-NN 73.1)",
-        "simclr-laptop": "SimCLR, a narrow ResNet-18 on 48 px views, on a CPU",
+        "simclr-laptop": "SimCLR, a narrow ResNet-18 on 64 px views, on a CPU",
     ],
     figures: FIGURES,
     signs: SIGNS,

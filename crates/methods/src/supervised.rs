@@ -136,7 +136,7 @@ clip_grad = 0.0
         "supervised-vit-s16": "DeiT-S, a ViT-S/16 with labels, 300 epochs, batch 1024 (published: top-1 79.9; in DINO's table linear 79.8, k-NN 79.8)",
         "supervised-vit-b16": "DeiT-B, a ViT-B/16 with labels, 300 epochs, batch 1024 (published: top-1 81.8)",
         "finetune": "what `ocelli finetune classification` trains with: DeiT's recipe from pre-trained weights",
-        "supervised-laptop": "with labels, a narrow ResNet-18 on 48 px views, on a CPU",
+        "supervised-laptop": "with labels, a narrow ResNet-18 on 64 px views, on a CPU",
     ],
     figures: FIGURES,
     signs: SIGNS,

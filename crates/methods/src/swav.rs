@@ -203,7 +203,7 @@ pub const SWAV: Recipe = Recipe {
         "swav-r50w4": "SwAV ResNet-50 of four times the width (published: linear 77.9)",
         "swav-r50w5": "SwAV ResNet-50 of five times the width (published: k-NN 67.1, linear 78.5)",
         "swav-vit-s16-300": "SwAV ViT-S/16, AdamW, as the authors of DINO ran it, as far as it is known (published: k-NN 66.3, linear 73.5)",
-        "swav-laptop": "SwAV, a narrow ResNet-18 on 48 px and 24 px views, on a CPU",
+        "swav-laptop": "SwAV, a narrow ResNet-18 on 64 px and 32 px views, on a CPU",
     ],
     figures: FIGURES,
     signs: SIGNS,

@@ -107,7 +107,7 @@ clip_grad = 0.0
     sections: || Sections::default().with("vicreg", &VicregConfig::default()),
     keys: KEYS,
     presets: presets![
-        "vicreg-laptop": "VICReg, a narrow ResNet-18 on 48 px views, on a CPU",
+        "vicreg-laptop": "VICReg, a narrow ResNet-18 on 64 px views, on a CPU",
     ],
     figures: FIGURES,
     signs: &[CONSTANT_FEATURES],
