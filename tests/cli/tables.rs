@@ -111,7 +111,7 @@ fn methods_are_compared_with_one_budget() {
     let compare = |more: &[&str]| {
         let start =
             ["compare", "--data", "scenes:40", "--device", "cpu", "--out", &out, "--methods", "simclr,barlow"];
-        let small = ["--arch", "resnet-18c4", "--set", "batch_size=8", "--set", "views.global_size_px=16"];
+        let small = ["--arch", "resnet-18c4", "--set", "batch_size=8", "--set", "views.global_size_px=32"];
         let eval =
             ["--set", "eval.every_epochs=1", "--set", "optim.warmup_epochs=0", "--set", "watch.collapse=off"];
         ocelli(&[&start[..], &small, &eval, more].concat())

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue, append, renamed};
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update};
-use crate::moco::{self, GUESSED, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
+use crate::moco::{self, FEW, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
 use crate::optim::Group;
 use crate::parts::infonce::{InfoNce, info_nce, unit};
 use crate::parts::matching::{Matching, at_cells, geometric_match, most_similar, random_match};
@@ -89,7 +89,7 @@ const SIGNS: &[Sign] = &[
         "indifferent",
         moco::INDIFFERENT_MEANS,
         moco::INDIFFERENT_REMEDIES,
-        &[Condition::above("loss_global", 0.995).of(INDIFFERENT), Condition::below("top1", 2.0).of(GUESSED)],
+        &[Condition::above("loss_global", 0.995).of(INDIFFERENT), Condition::below("top1", 2.0).of(FEW)],
     ),
 ];
 

@@ -17,7 +17,7 @@ use crate::ViewSettings;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue};
 use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
-use crate::moco::{self, GUESSED, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
+use crate::moco::{self, FEW, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
 use crate::optim::Group;
 use crate::parts::infonce::{info_nce, unit};
 use crate::parts::matching::Draw;
@@ -86,7 +86,7 @@ const SIGNS: &[Sign] = &[
         "indifferent",
         moco::INDIFFERENT_MEANS,
         moco::INDIFFERENT_REMEDIES,
-        &[Condition::above("loss_instance", 0.995).of(INDIFFERENT), Condition::below("top1", 2.0).of(GUESSED)],
+        &[Condition::above("loss_instance", 0.995).of(INDIFFERENT), Condition::below("top1", 2.0).of(FEW)],
     ),
 ];
 

@@ -88,13 +88,14 @@ impl MocoConfig {
 /// The loss where no key is nearer to a query than another.
 pub(crate) const INDIFFERENT: &str = "ln(queue + 1)";
 
-/// The share of queries nearer to their own key than to all others by chance.
-pub(crate) const GUESSED: &str = "1 / (queue + 1)";
+/// A share of queries nearer to their own key than to all others that says nothing: what guessing gives, and where the queue is
+/// long, which makes that next to nothing, 2.5 %.
+pub(crate) const FEW: &str = "1 / (queue + 1), at least 0.025";
 
 /// What a queue of so many keys makes of guessing.
 pub(crate) fn levels(queue: usize) -> Vec<Level> {
     let all = queue as f64 + 1.0;
-    vec![Level::new(INDIFFERENT, all.ln()), Level::new(GUESSED, 1.0 / all)]
+    vec![Level::new(INDIFFERENT, all.ln()), Level::new(FEW, (1.0 / all).max(0.025))]
 }
 
 pub(crate) const LOSS_HEALTHY: &str = "Healthy: it rises until the queue has turned over once, as random entries give way to real keys, and then falls slowly. \
@@ -142,7 +143,7 @@ const SIGNS: &[Sign] = &[
         "indifferent",
         INDIFFERENT_MEANS,
         INDIFFERENT_REMEDIES,
-        &[Condition::above("loss", 0.995).of(INDIFFERENT), Condition::below("top1", 2.0).of(GUESSED)],
+        &[Condition::above("loss", 0.995).of(INDIFFERENT), Condition::below("top1", 2.0).of(FEW)],
     ),
 ];
 

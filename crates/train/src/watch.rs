@@ -83,7 +83,8 @@ mod tests {
     /// Rows of ten steps; the step at which a collapse of the method was reported, and its sign. Nothing is judged before step
     /// 200, and a sign has to last 300.
     fn found(method: &str, row: impl Fn(usize) -> Figures) -> Option<(usize, &'static str)> {
-        let levels = [Level::new("ln K", 11.09), Level::new("ln(queue + 1)", 11.09)];
+        let few = Level::new("1 / (queue + 1), at least 0.025", 0.025);
+        let levels = [Level::new("ln K", 11.09), Level::new("ln(queue + 1)", 11.09), few];
         let signs = recipe(method).unwrap().signs;
         let mut watch = Watch::default();
         (9..3000).step_by(10).find_map(|step| {

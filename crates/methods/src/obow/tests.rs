@@ -129,7 +129,8 @@ fn collapse_is_seen_and_nothing_else_is() {
         let (mut method, optim) = (obow(&config(), 1), optim());
         let mut optimizer = Optimizer::new(&optim);
         let mut row = std::collections::BTreeMap::new();
-        for iteration in 0..8 {
+        // From the seventh step on the last bits of the arithmetic decide: gradients are a hundred times the weights.
+        for iteration in 0..6 {
             let mut batch = batch(iteration);
             if is_same {
                 let first = |v: &Tensor<4>| v.clone().narrow(0, 0, 1).repeat_dim(0, v.dims()[0]);
