@@ -1,6 +1,6 @@
 // Owns the wasm module and everything in it. One call at a time, in the order they came.
 
-import init, { Engine, Look, Model, Overlay, Session, chooseKernels, fault, scene } from '../pkg/ocelli_web.js';
+import init, { Engine, TracedPicture, Model, Overlay, Session, chooseKernels, fault, scene } from '../pkg/ocelli_web.js';
 import type { Call, Calls, Cancel, DeviceChoice, DeviceInfo, ErrorCode, Kernels, LoadOptions, Reply, Request, SessionStart, ViewInfo } from './protocol';
 
 // A dedicated worker's scope, without pulling the library of types for workers beside the page's.
@@ -22,7 +22,7 @@ let engine: Engine | undefined;
 let memory: WebAssembly.Memory | undefined;
 let next = 1;
 const models = new Map<number, Model>();
-const views = new Map<number, Look>();
+const views = new Map<number, TracedPicture>();
 const sessions = new Map<number, Session>();
 const overlays = new Map<number, Overlay>();
 /** Milliseconds the current call spent on pixels. */
@@ -165,7 +165,7 @@ function decoded(source: ImageBitmap, side: number): ImageData {
   return context.getImageData(0, 0, width, height);
 }
 
-function viewOf(look: Look): ViewInfo {
+function viewOf(look: TracedPicture): ViewInfo {
   pixelsMs += look.prepareMs;
   const { width, height, rows, columns } = look;
   return { view: keep(views, look), width, height, rows, columns };
