@@ -35,7 +35,7 @@ pub struct CompareArgs {
     /// Methods, with commas between them (default: all)
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(METHODS.iter().map(|m| m.name)))]
     methods: Vec<String>,
-    /// Backbone of all (default: each recipe's own, narrow ones of 18 layers); methods that cannot have it are left out
+    /// Backbone of all (default: each recipe's own, narrow ResNets of 18 layers and a tiny ViT); methods that cannot have it are left out
     #[arg(long)]
     arch: Option<String>,
     /// Epochs of all
@@ -100,7 +100,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
     }
     if args.dry_run {
         for job in &jobs {
-            println!("{:<14} {:<20} {}", job.recipe.title, job.preset, job.out.display());
+            println!("{:<26} {:<20} {}", job.recipe.title, job.preset, job.out.display());
         }
         return Ok(());
     }
