@@ -166,7 +166,7 @@ fn train(args: &CompareArgs, job: &Job, stop: &AtomicBool) -> anyhow::Result<Cam
     }
     let known = if job.out.exists() { Some(Run::read(&job.out)?) } else { None };
     if let Some(run) = &known {
-        check_same(job)?;
+        check_same(args, run, job)?;
         if run.state(now()) == State::Finished {
             args.say("finished before");
             return Ok(Came::Done);
@@ -197,7 +197,16 @@ fn train(args: &CompareArgs, job: &Job, stop: &AtomicBool) -> anyhow::Result<Cam
 }
 
 /// Refuses a run of another budget: the table would compare what cannot be compared.
-fn check_same(job: &Job) -> anyhow::Result<()> {
+fn check_same(args: &CompareArgs, run: &Run, job: &Job) -> anyhow::Result<()> {
+    match run.said("data") {
+        Some(data) if data == args.data => {}
+        found => bail!(
+            "{}: expected a run on {}, found one on {}; choose another --out, or move the run away",
+            job.out.display(),
+            args.data,
+            found.unwrap_or("data it does not name")
+        ),
+    }
     let path = job.out.join("config.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let has = stored(&text, &path.display().to_string())?;

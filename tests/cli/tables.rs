@@ -108,14 +108,14 @@ fn methods_are_compared_with_one_budget() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("runs").display().to_string();
     let table = folder.path().join("table.md").display().to_string();
-    let compare = |more: &[&str]| {
-        let start =
-            ["compare", "--data", "scenes:40", "--device", "cpu", "--out", &out, "--methods", "simclr,barlow"];
+    let compare_on = |data: &str, more: &[&str]| {
+        let start = ["compare", "--data", data, "--device", "cpu", "--out", &out, "--methods", "simclr,barlow"];
         let small = ["--arch", "resnet-18c4", "--set", "batch_size=8", "--set", "views.global_size_px=32"];
         let eval =
             ["--set", "eval.every_epochs=1", "--set", "optim.warmup_epochs=0", "--set", "watch.collapse=off"];
         ocelli(&[&start[..], &small, &eval, more].concat())
     };
+    let compare = |more: &[&str]| compare_on("scenes:40", more);
     let planned = stdout(&compare(&["--epochs", "1", "--dry-run"]));
     assert!(planned.contains("simclr-laptop") && planned.contains("barlow-laptop"), "{planned}");
     assert!(!folder.path().join("runs").exists());
@@ -150,6 +150,10 @@ fn methods_are_compared_with_one_budget() {
     assert_eq!(other.status.code(), Some(2));
     let message = String::from_utf8_lossy(&other.stderr).into_owned();
     assert!(message.contains("epochs = 2") && message.contains("found 1"), "{message}");
+    let elsewhere = compare_on("scenes:48", &["--epochs", "1"]);
+    assert_eq!(elsewhere.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
+    assert!(message.contains("scenes:48") && message.contains("found one on scenes:40"), "{message}");
     refused(&["compare", "--data", "scenes:40", "--methods", "alexnet"], &["alexnet"]);
 }
 

@@ -292,7 +292,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// The columns in which some row has something. The run's own are always there, but for what somebody must have measured, and what older runs do not tell.
+    /// The columns in which some row has something. The run's own are always there, but for what somebody must have
+    /// measured, and what older runs do not tell.
     fn columns(&self) -> Vec<&'static Column> {
         let some = |c: &&Column| self.rows.iter().any(|row| (c.cell)(row).text != NOTHING);
         let optional = ["im/s", "untrained", "pixels", "s/epoch", "memory"];
