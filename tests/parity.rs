@@ -16,7 +16,7 @@ use ocelli::methods::optim::{AdamW, AdamWState, GradientSum, OptimConfig, Optimi
 use ocelli::methods::schedule::{Cosine, TeacherTemperature};
 use ocelli::methods::{Batch, Dino, DinoConfig, Method, StepClock, Update};
 use ocelli::models::weights::{ModuleState as _, StateDict};
-use ocelli::models::{DinoHeadConfig, Init, Mode, Vit, VitConfig, params};
+use ocelli::models::{AnyBackbone, DinoHeadConfig, Init, Mode, ProbeFeatures, Vit, VitConfig, params};
 use support::{
     Fixture, Tolerance, as_usize, assert_close, device, fixtures, formula_tensor, number_after, values,
 };
@@ -98,6 +98,46 @@ fn vit_forward() {
                 check(&tensor[key.len() + 1..], row(1 + patch), attention_tolerance);
             }
         }
+    }
+}
+
+/// What each protocol of frozen features takes of a Vision Transformer.
+#[test]
+fn frozen_features() {
+    let f = Fixture::load("tokens_to_features");
+    let salt = f.config()["salt"].as_str().unwrap();
+    let config = VitConfig {
+        image_size_px: f.usize("img_size"),
+        patch_size_px: f.usize("patch"),
+        dim: f.usize("dim"),
+        depth: f.usize("depth"),
+        heads: f.usize("heads"),
+        mlp_ratio: f.usize("mlp_ratio"),
+        drop_path: 0.0,
+    };
+    let vit = formula_vit(&config, salt);
+    let shape: Vec<usize> = f.config()["input"].as_array().unwrap().iter().map(|v| as_usize(v, "input")).collect();
+    let count = shape.iter().product();
+    let pixels: Vec<f32> = (0..count).map(|i| support::formula(salt, "input", i) as f32).collect();
+    let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device());
+    let check = |what: &str, found: Vec<f32>, tolerance: &str| {
+        let expected = &f.get(what).values;
+        assert_close(what, &found, expected, Tolerance::of(&f.json["tolerance"][tolerance], expected));
+    };
+    let blocks = f.usize("n_last_blocks");
+    let layers = vit.intermediate_layers(images.clone(), blocks);
+    let stacked = layers.iter().map(|t| t.clone().unsqueeze_dim::<4>(1)).collect();
+    check("intermediate", values(Tensor::cat(stacked, 1)), "tokens");
+    check("cls", values(vit.forward(images.clone(), Mode::Eval)), "tokens");
+    let tokens = vit.tokens(images.clone());
+    check("davis.patch_tokens", values(tokens.clone().narrow(1, 1, tokens.dims()[1] - 1)), "tokens");
+    let any = AnyBackbone::Vit(vit);
+    for (features, what) in [
+        (ProbeFeatures::Cls { blocks }, "linear.n4_cls"),
+        (ProbeFeatures::Cls { blocks: 1 }, "linear.n1_cls"),
+        (ProbeFeatures::ClsAndMean, "linear.n1_cls_avgpool"),
+    ] {
+        check(what, values(features.of(&any, images.clone())), "tokens");
     }
 }
 

@@ -15,6 +15,7 @@ use ocelli::models::Vit;
 use ocelli::train::Loading;
 
 use super::DeviceArgs;
+use super::attention_video::{self, ClipArgs};
 use super::images::{self, Input, Named};
 use super::opening::{self, NormaliseArgs};
 use super::outputs;
@@ -22,41 +23,48 @@ use super::outputs;
 /// Rows of the contact sheet at most.
 const SHEET_ROWS: usize = 64;
 
-/// Draw what the network attends to: per head, their mean, masks that keep a share of the attention, and one contact
-/// sheet. On the built-in scenes it also prints how well the masks fit the objects.
+/// Draw what the network attends to: per head, their mean, masks that keep a share of the attention, and one
+/// contact sheet. On the built-in scenes it also prints how well the masks fit the objects. With --video, an
+/// animation of the attention or of PCA colours.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli attention photo.jpg --weights runs/first\n  ocelli attention photos --weights weights.safetensors --size 480 --out maps\n  ocelli attention scenes --weights runs/demo"
+    after_help = "Examples:\n  ocelli attention photo.jpg --weights runs/first\n  ocelli attention photos --weights weights.safetensors --size 480 --out maps\n  ocelli attention scenes --weights runs/demo\n  ocelli attention --video frames --weights runs/first --out clip.gif\n  ocelli attention --video clip.gif --weights runs/first --pca --out colours.png   # animated PNG"
 )]
 pub struct AttentionArgs {
     /// Images, folders of images, or `scenes[:COUNT]`
-    #[arg(required = true)]
+    #[arg(required_unless_present = "video", conflicts_with = "video")]
     images: Vec<String>,
+    /// A folder of frames or a GIF: written as an animation, with the same colours from frame to frame
+    #[arg(long, value_name = "FRAMES|GIF", conflicts_with_all = ["threshold", "limit", "sheet_only"])]
+    video: Option<PathBuf>,
     /// A run folder, a checkpoint, or a backbone (.safetensors, or PyTorch's .pth; see `ocelli weights`)
     #[arg(long)]
-    weights: PathBuf,
-    /// Folder for the pictures (replaces those that Ocelli drew, no other file)
+    pub(super) weights: PathBuf,
+    /// Folder for the pictures (replaces those that Ocelli drew, no other file); with --video also a .gif, or a
+    /// .png that is animated
     #[arg(long, default_value = "attention")]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     /// Share of the attention a mask keeps
     #[arg(long, default_value_t = 0.6)]
     threshold: f64,
     /// Long side in pixels (default: as it is, at most 480)
     #[arg(long, default_value_t = 0)]
-    size: usize,
+    pub(super) size: usize,
     /// Images of each folder at most, evenly spaced (0: all)
     #[arg(long, default_value_t = 16)]
     limit: usize,
     /// Heads, where the weights do not tell
     #[arg(long)]
-    heads: Option<usize>,
+    pub(super) heads: Option<usize>,
     #[command(flatten)]
-    normalise: NormaliseArgs,
+    pub(super) normalise: NormaliseArgs,
     /// Only the contact sheet, no picture per head
     #[arg(long)]
     sheet_only: bool,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(super) device: DeviceArgs,
+    #[command(flatten)]
+    pub(super) clip: ClipArgs,
 }
 
 /// One image and what the last block's heads attend to in it.
@@ -69,6 +77,10 @@ pub struct Attended {
 }
 
 pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
+    if let Some(video) = &args.video {
+        return attention_video::run(args, video);
+    }
+    args.clip.check_unused()?;
     if !(0.0..=1.0).contains(&args.threshold) {
         bail!("--threshold: expected a share from 0 to 1, found {}", args.threshold);
     }

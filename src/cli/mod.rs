@@ -1,29 +1,47 @@
 //! One file per subcommand; this one knows their names and what their errors mean to the shell.
 
 mod attention;
+mod attention_video;
 mod bench;
+mod classify;
 mod compare;
+mod copies;
 mod correspondence;
 mod demo;
 mod devices;
+mod duplicates;
 mod embed;
+mod embedding;
 mod export;
+mod extraction;
 mod fault;
+mod features;
 mod finetune;
+mod frames;
 mod images;
+mod index_file;
+mod indexing;
 mod knn;
+mod linear;
+mod low_shot;
 mod matches;
 mod opening;
 mod outputs;
+mod pages;
 mod plan;
 mod presets;
 mod pretrain;
 mod progress;
 mod report;
+mod retrieval;
 mod run;
 mod runs;
+mod search;
 mod serve;
+mod svm;
 mod table;
+mod thumbnails;
+mod video;
 mod weights;
 
 use std::fmt;
@@ -34,7 +52,6 @@ use std::sync::OnceLock;
 use clap::{Args, Parser, Subcommand};
 use ocelli::data::DataError;
 use ocelli::kernels::{Mode, set_mode};
-use ocelli::train::config::TaskKind;
 use ocelli::train::device::{self, Chosen, DeviceChoice};
 use ocelli::train::{TrainError, catch_panics, of_data, record_panics};
 
@@ -76,8 +93,16 @@ enum Command {
     Attention(attention::AttentionArgs),
     /// Draw which places of two images, or of an image and its augmented self, look alike to the network
     Match(matches::MatchArgs),
+    /// Say what is in images, by a linear classifier on a backbone's features
+    Classify(classify::ClassifyArgs),
     /// Write the features of images to a file
     Embed(embed::EmbedArgs),
+    /// Find the pictures of a folder that are most like others
+    Search(search::SearchArgs),
+    /// Find near-duplicates in a folder
+    Duplicates(duplicates::DuplicatesArgs),
+    /// Draw a map of a folder's features
+    Features(features::FeaturesArgs),
     /// Say what a file of weights holds and what it is good for
     Weights(weights::WeightsArgs),
     /// Write a network's weights for other programs
@@ -96,6 +121,18 @@ enum Command {
 enum EvalCommand {
     /// Weighted k-nearest-neighbour accuracy, DINO's protocol
     Knn(knn::KnnArgs),
+    /// Accuracy of a linear classifier on frozen features, many learning rates at once
+    Linear(linear::LinearArgs),
+    /// Multi-label classification by linear SVMs: VOC07 mAP
+    Svm(svm::SvmArgs),
+    /// Accuracy with 1 % and 10 % of the labels
+    LowShot(low_shot::LowShotArgs),
+    /// Video object segmentation on DAVIS by label propagation: J and F
+    Video(video::VideoArgs),
+    /// Mean average precision on the revisited Oxford and Paris sets, or with classes in their place
+    Retrieval(retrieval::RetrievalArgs),
+    /// Altered copies found among originals: Copydays, DINO's protocol
+    Copies(copies::CopiesArgs),
     /// How often the most similar place in another view of an image is the right one
     Correspondence(correspondence::CorrespondenceArgs),
 }
@@ -215,10 +252,20 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
+        Command::Eval(EvalCommand::Linear(args)) => linear::run(&args),
+        Command::Eval(EvalCommand::Svm(args)) => svm::run(&args),
+        Command::Eval(EvalCommand::LowShot(args)) => low_shot::run(&args),
+        Command::Eval(EvalCommand::Video(args)) => video::run(&args),
+        Command::Eval(EvalCommand::Retrieval(args)) => retrieval::run(&args),
+        Command::Eval(EvalCommand::Copies(args)) => copies::run(&args),
         Command::Eval(EvalCommand::Correspondence(args)) => correspondence::run(&args),
         Command::Match(args) => matches::run(&args),
         Command::Attention(args) => attention::run(&args),
+        Command::Classify(args) => classify::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Duplicates(args) => duplicates::run(&args),
+        Command::Features(args) => features::run(&args),
         Command::Weights(args) => weights::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args),
@@ -243,7 +290,7 @@ impl std::error::Error for Interrupted {}
 /// A run that ended before its time, and what is left of it.
 #[derive(Debug)]
 struct Failed {
-    task: TaskKind,
+    trains: run::Trains,
     error: TrainError,
     last: Option<String>,
     out: PathBuf,
@@ -266,13 +313,13 @@ impl fmt::Display for Failed {
                 f,
                 "{error}\nthe last good checkpoint is {}; to begin anew from its weights with other settings: {}",
                 self.out.join(last).display(),
-                run::anew(self.task, &self.out.join(last).display().to_string())
+                self.trains.anew(&self.out.join(last).display().to_string())
             ),
             Some(last) => {
                 write!(
                     f,
                     "{error}\nthe last checkpoint is {last}; to go on from it: ocelli {} --resume --out {out}",
-                    self.task.command()
+                    self.trains.command()
                 )
             }
         }

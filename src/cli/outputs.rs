@@ -16,12 +16,20 @@ const HEADER: usize = 8 + 25;
 /// # Errors
 /// When another file is there, or it cannot be written.
 pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> anyhow::Result<()> {
-    check_picture(path)?;
     let mut bytes = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
     image::ImageEncoder::write_image(encoder, rgb, width as u32, height as u32, image::ExtendedColorType::Rgb8)
         .with_context(|| format!("cannot encode {}", path.display()))?;
-    write(path, &marked(&bytes))
+    write_encoded_png(path, &bytes)
+}
+
+/// Writes a PNG that is encoded already, over nothing but an older picture of ours.
+///
+/// # Errors
+/// When another file is there, or it cannot be written.
+pub fn write_encoded_png(path: &Path, png: &[u8]) -> anyhow::Result<()> {
+    check_picture(path)?;
+    write(path, &marked(png))
 }
 
 /// Refuses a path at which there is anything but a picture of ours. For commands that work long before they write.

@@ -173,9 +173,36 @@ impl RunArgs {
 
 /// The command that begins a new run from weights.
 pub fn anew(task: TaskKind, weights: &str) -> String {
-    match task {
-        TaskKind::Pretraining => format!("ocelli pretrain --init-from {weights} --out NEW ..."),
-        TaskKind::Classification => format!("ocelli finetune classification --weights {weights} --out NEW ..."),
+    Trains::Task(task).anew(weights)
+}
+
+/// What trains, as messages name it.
+#[derive(Debug, Clone, Copy)]
+pub enum Trains {
+    /// A command whose configuration is a run's.
+    Task(TaskKind),
+    /// `ocelli eval linear`.
+    Linear,
+}
+
+impl Trains {
+    /// The command that goes on with a run.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Task(task) => task.command(),
+            Self::Linear => "eval linear",
+        }
+    }
+
+    /// The command that begins a new run from the weights of a checkpoint. A probe's checkpoint has no backbone.
+    pub fn anew(self, weights: &str) -> String {
+        match self {
+            Self::Task(TaskKind::Pretraining) => format!("ocelli pretrain --init-from {weights} --out NEW ..."),
+            Self::Task(TaskKind::Classification) => {
+                format!("ocelli finetune classification --weights {weights} --out NEW ...")
+            }
+            Self::Linear => "ocelli eval linear --weights WEIGHTS --rates RATES --out NEW ...".into(),
+        }
     }
 }
 
@@ -211,7 +238,44 @@ pub enum Start {
     Resume,
 }
 
+/// What is trained and shown, whatever its configuration is made of.
+pub struct Job<'a> {
+    /// What trains.
+    pub trains: Trains,
+    /// Every value resolved.
+    pub config: toml::Table,
+    /// Where to compute.
+    pub device: &'a Chosen,
+    /// The data set as it was named.
+    pub data: &'a str,
+    /// What was made of data and weights, for the manifest.
+    pub understood: Value,
+    /// Print every row of the metrics.
+    pub json: bool,
+}
+
 impl Run<'_> {
+    /// As [`Job::train`].
+    pub fn train<T: Task>(
+        &self,
+        trainer: Trainer<T>,
+        out: &Path,
+        start: Start,
+        progress: &mut Progress,
+    ) -> anyhow::Result<(Trainer<T>, Summary)> {
+        let job = Job {
+            trains: Trains::Task(self.config.task),
+            config: toml::Table::try_from(self.config).context("cannot write the configuration")?,
+            device: self.device,
+            data: self.data,
+            understood: self.understood.clone(),
+            json: self.json,
+        };
+        job.train(trainer, out, start, progress)
+    }
+}
+
+impl Job<'_> {
     /// Trains with everything written to `out`, and returns the trainer for a look at its networks. Ctrl-C and a request
     /// to terminate end it after the step, with a checkpoint; asked a second time it ends at once.
     pub fn train<T: Task>(
@@ -233,7 +297,7 @@ impl Run<'_> {
             Start::Resume => RunDir::reopen(out)?,
         };
         let warnings = if start == Start::Resume { trainer.resume(&dir)? } else { Vec::new() };
-        dir.write_description(self.config, &self.device.name, self.data, self.understood.clone())?;
+        dir.write_description(&self.config, &self.device.name, self.data, self.understood.clone())?;
         stop_on_signals(&trainer.stop_flag())?;
         if start == Start::Resume && trainer.steps_done() == 0 {
             progress.note("no checkpoint to go on from; the run begins anew");
@@ -261,7 +325,7 @@ impl Run<'_> {
         }
         match trainer.run(Some(&dir), &mut listen) {
             Ok(summary) if summary.stopped => {
-                let (command, out) = (self.config.task.command(), out.display());
+                let (command, out) = (self.trains.command(), out.display());
                 let how = format!(
                     "everything is saved; to go on exactly from here: ocelli {command} --resume --out {out}"
                 );
@@ -269,8 +333,8 @@ impl Run<'_> {
             }
             Ok(summary) => Ok((trainer, summary)),
             Err(error) => {
-                let (task, last) = (self.config.task, dir.last_checkpoint()?);
-                Err(Failed { task, error, last, out: out.to_owned() }.into())
+                let (trains, last) = (self.trains, dir.last_checkpoint()?);
+                Err(Failed { trains, error, last, out: out.to_owned() }.into())
             }
         }
     }

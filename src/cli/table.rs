@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use ocelli::methods::{METHODS, PUBLISHED_ARCHS, PublishedRow, published_arch, published_rows};
 use ocelli::models::BackboneArch;
 use ocelli::report::{Published, Run, Table, TableRow, find_runs};
-use ocelli::train::backbone_of;
+use ocelli::train::{LINEAR_TASK, backbone_of};
 use serde_json::Value;
 
 use super::outputs;
@@ -94,7 +94,12 @@ pub fn write(
         match Run::read(&path) {
             Ok(mut run) => {
                 declare(&mut run);
-                table.rows.push(row(&run, &name, speeds.as_ref()));
+                if run.setting("task").and_then(toml::Value::as_str) == Some(LINEAR_TASK) {
+                    unreadable
+                        .push(format!("{name}: a linear probe; it belongs into the row of the run it evaluates"));
+                } else {
+                    table.rows.push(row(&run, &name, speeds.as_ref()));
+                }
             }
             Err(e) => unreadable.push(e.to_string()),
         }
@@ -219,6 +224,15 @@ fn notes(table: &Table, speeds: Option<&Speeds>) -> Vec<String> {
         notes.push(format!(
             "k-NN: per cent on the run's own data after its last evaluation, k = {}",
             ks.join(" and ")
+        ));
+    }
+    let mut probes: Vec<&str> = table.rows.iter().filter_map(|row| row.linear_how.as_deref()).collect();
+    probes.sort_unstable();
+    probes.dedup();
+    if !probes.is_empty() {
+        notes.push(format!(
+            "linear: per cent on the probe's held-out images, best of its rates: {}",
+            probes.join("; ")
         ));
     }
     if table.rows.iter().any(|row| row.knn_untrained.is_some()) {

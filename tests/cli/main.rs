@@ -1,15 +1,21 @@
 //! The command line, as a person meets it: a short run from images to pictures, and messages for bad input.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod attention_video;
 mod bad_input;
 #[path = "../support/command.rs"]
 mod command;
 mod data;
 mod finetune;
+mod linear;
+mod low_shot;
 mod matching;
 mod report;
 mod resume;
+mod search;
+mod svm;
 mod tables;
+mod video;
 mod watch;
 
 use std::fs;

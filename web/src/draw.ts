@@ -128,6 +128,17 @@ export function thumbnail(image: ImageData | CanvasImageSource): HTMLCanvasEleme
   return canvas;
 }
 
+/** The middle square of a picture: what a network sees of it in an evaluation. */
+export function squareThumbnail(image: ImageBitmap, side = 96): HTMLCanvasElement {
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = side;
+  const short = Math.min(image.width, image.height);
+  const context = canvas.getContext('2d')!;
+  context.imageSmoothingQuality = 'high';
+  context.drawImage(image, (image.width - short) / 2, (image.height - short) / 2, short, short, 0, 0, side, side);
+  return canvas;
+}
+
 /** Losses by step with ln K, the loss of a teacher that says nothing, as a line. */
 export function drawCurve(canvas: HTMLCanvasElement, losses: number[], lnK: number, style: CSSStyleDeclaration): void {
   const context = canvas.getContext('2d')!;

@@ -1,11 +1,15 @@
 // The page: one picture, one network, and what can be asked of the two.
 
 import { Ocelli, OcelliError, type Attention, type DeviceChoice, type OcelliModel, type OcelliOverlay, type OcelliView } from '../ocelli/src/index';
+import { Classify } from './classify';
 import { drawStage, heatmap, massMask, mean, patchColours, thumbnail } from './draw';
-import { element, facts, ms, on, say, sayError } from './page';
+import { download, element, facts, ms, on, say, sayError, sayLive } from './page';
 import { photos } from './photos';
 import { copy, drawable, readPicture, sizeOf, type Picture } from './picture';
 import { LiveTimes } from './live';
+import { Search } from './search';
+import type { Panel, Shown } from './shown';
+import { Teach } from './teach';
 import { Training } from './training';
 
 type Show = 'attention' | 'colours' | 'match';
@@ -29,6 +33,9 @@ let camera: MediaStream | undefined;
 let overlayed: { canvas: HTMLCanvasElement; overlay: OcelliOverlay } | undefined;
 let weights: string | Blob = './models/scenes.safetensors';
 const times: number[] = [];
+
+const shown: Shown = { model: () => model, picture: () => picture && copy(picture) };
+const panels: Panel[] = [new Teach(shown), new Classify(shown), new Search(shown)];
 
 async function open(choice: DeviceChoice): Promise<void> {
   say('Opening the device…');
@@ -70,6 +77,7 @@ async function loadModel(): Promise<void> {
     });
     model?.free();
     model = loaded;
+    panels.forEach((panel) => panel.network());
   } finally {
     bar.hidden = true;
   }
@@ -103,6 +111,7 @@ async function lookAgain(): Promise<void> {
     Seen: `${view.width} × ${view.height} px, ${view.rows} × ${view.columns} patches`,
   });
   say('Ready.');
+  panels.forEach((panel) => panel.seen());
 }
 
 let asked = 0;
@@ -360,8 +369,9 @@ async function live(video: HTMLVideoElement, on: () => boolean): Promise<void> {
       }
       next = fetched();
       times.end(started, using.times);
-      say(times.words());
+      sayLive(times.words());
       facts(times.facts());
+      panels.forEach((panel) => panel.seen());
       await times.pace();
     }
   } catch (error) {
@@ -422,11 +432,7 @@ function save(): void {
     x += side.width + 8;
   }
   canvas.toBlob((blob) => {
-    if (!blob) return;
-    const link = document.createElement('a');
-    [link.href, link.download] = [URL.createObjectURL(blob), `ocelli-${show}.png`];
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    if (blob) download(blob, `ocelli-${show}.png`);
   }, 'image/png');
 }
 
@@ -515,8 +521,10 @@ function connect(): void {
   document.body.addEventListener('dragover', (event) => event.preventDefault());
   document.body.addEventListener('dragleave', () => document.body.classList.remove('dropping'));
   document.body.addEventListener('drop', (event) => {
-    event.preventDefault();
     document.body.classList.remove('dropping');
+    // A panel has taken them.
+    if (event.defaultPrevented) return;
+    event.preventDefault();
     const file = event.dataTransfer?.files[0];
     if (!file) return;
     const isWeights = /\.(safetensors|pth|pt|tar)$/i.test(file.name);

@@ -8,10 +8,20 @@ export function element<T extends HTMLElement = HTMLElement>(id: string): T {
   return found as T;
 }
 
+/** Milliseconds that an error stays on the page while the live view has news at every picture. */
+const ERROR_STAYS_MS = 6000;
+let wentWrong = -Infinity;
+
 export function say(text: string, isError = false): void {
   const status = element('status');
   status.textContent = text;
   status.classList.toggle('error', isError);
+  wentWrong = isError ? performance.now() : -Infinity;
+}
+
+/** What the live view has to say, unless something went wrong just now. */
+export function sayLive(text: string): void {
+  if (performance.now() - wentWrong > ERROR_STAYS_MS) say(text);
 }
 
 export function sayError(error: unknown): void {
@@ -41,4 +51,22 @@ export function on<K extends keyof HTMLElementEventMap>(target: HTMLElement, kin
   target.addEventListener(kind, (event) => {
     Promise.resolve().then(() => run(event)).catch(sayError);
   });
+}
+
+/** Files dropped on an element, where `mine` says that they are its own; the page leaves those alone. */
+export function dropped(target: HTMLElement, take: (files: File[]) => unknown, mine: (files: File[]) => boolean = () => true): void {
+  target.addEventListener('drop', (event) => {
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (event.defaultPrevented || files.length === 0 || !mine(files)) return;
+    event.preventDefault();
+    Promise.resolve().then(() => take(files)).catch(sayError);
+  });
+}
+
+/** Saves what a page made as a file. */
+export function download(blob: Blob, name: string): void {
+  const link = document.createElement('a');
+  [link.href, link.download] = [URL.createObjectURL(blob), name];
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }

@@ -21,9 +21,11 @@ export const copy = (p: Picture) => (p instanceof ImageData ? Promise.resolve(p)
 /** Larger pictures are kept in this size: no map needs more, and drawing 24 megapixels again and again blocks the page. */
 const LONG_SIDE_PX = 2048;
 
-export async function readPicture(file: Blob): Promise<ImageBitmap> {
-  const whole = await createImageBitmap(file);
-  const scale = LONG_SIDE_PX / Math.max(whole.width, whole.height);
+export const readPicture = async (file: Blob) => limited(await createImageBitmap(file), LONG_SIDE_PX);
+
+/** A picture whose long side is at most `most` pixels; one that is longer is used up. */
+export async function limited(whole: ImageBitmap, most: number): Promise<ImageBitmap> {
+  const scale = most / Math.max(whole.width, whole.height);
   if (scale >= 1) return whole;
   const [resizeWidth, resizeHeight] = [whole.width, whole.height].map((n) => Math.max(1, Math.round(n * scale)));
   const kept = await createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: 'high' });

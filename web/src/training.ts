@@ -2,7 +2,7 @@
 
 import { OcelliError, type ImageSource, type Ocelli, type StepFigures, type TrainingSession } from '../ocelli/src/index';
 import { drawCurve, drawStage, heatmap, mean, thumbnail } from './draw';
-import { element, ms, sayError } from './page';
+import { download, element, ms, sayError } from './page';
 
 /** Steps between pictures of what the teacher attends to. */
 const MAP_EVERY = 10;
@@ -145,9 +145,6 @@ export class Training {
   private async download(): Promise<void> {
     if (!this.session) return;
     const bytes = await this.session.weights();
-    const link = document.createElement('a');
-    [link.href, link.download] = [URL.createObjectURL(new Blob([bytes as BlobPart])), 'ocelli-tab.safetensors'];
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    download(new Blob([bytes as BlobPart]), 'ocelli-tab.safetensors');
   }
 }

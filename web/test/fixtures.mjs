@@ -18,19 +18,19 @@ export function readSafetensors(bytes) {
   return out;
 }
 
-/** A safetensors file of f32 tensors, [name, shape, values] each. */
-export function writeSafetensors(tensors) {
-  const header = {};
+/** A safetensors file of f32 tensors, [name, shape, values] each, and what it says of itself. */
+export function writeSafetensors(tensors, metadata) {
+  const header = metadata ? { __metadata__: metadata } : {};
   let at = 0;
   for (const [name, shape, values] of tensors) {
     header[name] = { dtype: 'F32', shape, data_offsets: [at, at + 4 * values.length] };
     at += 4 * values.length;
   }
-  let json = JSON.stringify(header);
-  json += ' '.repeat((8 - (json.length % 8)) % 8);
+  let json = Buffer.from(JSON.stringify(header));
+  json = Buffer.concat([json, Buffer.alloc((8 - (json.length % 8)) % 8, ' ')]);
   const out = Buffer.alloc(8 + json.length + at);
   out.writeBigUInt64LE(BigInt(json.length), 0);
-  out.write(json, 8);
+  json.copy(out, 8);
   at = 8 + json.length;
   for (const [, , values] of tensors) {
     Buffer.from(values.buffer, values.byteOffset, values.byteLength).copy(out, at);

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
 import { formulaVit, hostilePth } from './fixtures.mjs';
+import { learn } from './learn.mjs';
 import { sizes } from './size.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -200,6 +201,8 @@ await check('saves a picture', async () => {
   const bytes = readFileSync(await download.path());
   assert(download.suggestedFilename() === 'ocelli-attention.png' && bytes.subarray(1, 4).toString() === 'PNG', 'no PNG');
 });
+
+await learn({ check, page, text, ready, assert, shot, choose });
 
 await check('trains, pauses, and looks with what it trained', async () => {
   await page.locator('#train').click();

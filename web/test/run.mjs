@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
 import { assertClose, fixture, fixtures, formula, formulaVit, hostilePth, readSafetensors, writeSafetensors } from './fixtures.mjs';
+import { units } from './unit.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const golden = process.env.OCELLI_GOLDEN ?? join(web, '../tests/golden');
@@ -54,6 +55,8 @@ await page.evaluate(() => {
   window.engines = {};
   window.engine = (kind) => (window.engines[kind] ??= window.ocelli.Ocelli.open(kind));
 });
+
+for (const { name, run } of units(golden)) test(name, run);
 
 const expansions = process.env.OCELLI_EXPANSIONS;
 if (!expansions) console.log('skipped: OCELLI_EXPANSIONS names no file of kernels (`cargo xtask browser` writes one)');
@@ -219,6 +222,71 @@ for (const kind of kinds) {
   }
 }
 
+for (const kind of kinds) {
+  test(`${kind}: features of a picture are those of its tokens`, async () => {
+    const { embed_dim: dim, patch } = vit.config;
+    const side = 4 * patch;
+    const found = await inPage(async ({ kind, side, patch }) => {
+      const model = await (await window.engine(kind)).load('/memory/formula.safetensors');
+      const image = await (await window.engine(kind)).scene(3, side);
+      const view = await model.look(image, { size: 0 });
+      const whole = { resize: 0, crop: 0 };
+      const out = { tokens: await view.tokens(), cls: await model.features(image, whole) };
+      out.mean = await model.features(image, { ...whole, kind: 'cls+mean' });
+      out.three = await model.features(image, { ...whole, kind: 'cls-3' });
+      // The middle is what is cut out; by default it is prepared as the network is evaluated.
+      const canvas = new OffscreenCanvas(side, side).getContext('2d');
+      canvas.putImageData(image, 0, 0);
+      const middle = canvas.getImageData(patch / 2, patch / 2, side - patch, side - patch);
+      out.cut = await model.features(image, { resize: 0, crop: side - patch });
+      out.middle = await model.features(middle, whole);
+      const { resize, crop } = model.info;
+      if (kind === 'cpu') {
+        out.usual = await model.features(image);
+        out.given = await model.features(image, { kind: 'cls', resize, crop });
+      }
+      view.dispose();
+      model.free();
+      for (const [name, values] of Object.entries(out)) out[name] = await window.toText(values);
+      return { ...out, size: [resize, crop] };
+    }, { kind, side, patch });
+    const [tokens, cls, mean, three, cut, middle] = ['tokens', 'cls', 'mean', 'three', 'cut', 'middle'].map((name) => f32(found[name]));
+    const near = vit.json.tolerance.fp32_gpu['cls/patch_tokens/last4_cls/mean_patch'];
+    assertClose('cls', cls, tokens.subarray(0, dim), near);
+    const cells = tokens.length / dim - 1;
+    const pairs = Float64Array.from({ length: 2 * dim }, (_, i) => {
+      if (i % 2 === 0) return tokens[i / 2];
+      let sum = 0;
+      for (let p = 1; p <= cells; p++) sum += tokens[p * dim + (i - 1) / 2];
+      return sum / cells;
+    });
+    assertClose('cls+mean', mean, pairs, near);
+    assertClose('cls-3, the last block', three.subarray(2 * dim), cls, near);
+    if (three.length !== 3 * dim || three.subarray(0, dim).every((v, i) => Math.abs(v - cls[i]) < 1e-3)) throw new Error('cls-3: the first block is the last one');
+    assertClose('the middle', cut, middle, near);
+    if (cut.every((v, i) => Math.abs(v - cls[i]) < 1e-3)) throw new Error('the crop changes nothing');
+    const at = vit.config.img_size_of_pos_embed;
+    if (String(found.size) !== String([Math.round((at * 256) / 224), at])) throw new Error(`evaluated at ${found.size}`);
+    if (kind === 'cpu') assertClose('by default', f32(found.usual), f32(found.given), { atol: 0 });
+  });
+}
+
+test('features that are not there are refused by their code', async () => {
+  const codes = await inPage(async () => {
+    const engine = await window.engine('cpu');
+    const model = await engine.load('/memory/formula.safetensors');
+    const image = await engine.scene(0, 48);
+    const code = (options, picture = image) => model.features(picture, options).then(() => 'none', (e) => e.code ?? String(e));
+    const out = [
+      await code({ kind: 'cls-99' }), await code({ kind: 'mean' }), await code({ resize: 5000 }), await code({ resize: 1.5 }), await code({ crop: 3 }),
+      await code({ std: [0, 1, 1] }), await code({}, new ImageData(4, 400)), await code({}, new Blob(['no picture'])), await code({ resize: 48, crop: 48 }),
+    ];
+    model.free();
+    return [...out, await code({})];
+  });
+  if (codes.join() !== 'argument,argument,argument,argument,argument,argument,image,image,none,disposed') throw new Error(codes.join());
+});
+
 const data = process.env.OCELLI_DATA && join(process.env.OCELLI_DATA, 'vit-tiny-in1k');
 if (data && existsSync(data)) {
   for (const kind of kinds) {
@@ -303,14 +371,48 @@ test('what is wrong is told by its code, and the worker goes on', async () => {
 });
 
 const program = [process.env.OCELLI_BIN, join(process.env.CARGO_TARGET_DIR ?? join(web, '../target'), 'release/ocelli')].find((p) => p && existsSync(p));
+/** What the native program prints. */
+const native = (folder, ...args) => {
+  const { status, stdout, stderr } = spawnSync(program, args, { cwd: folder, encoding: 'utf8', maxBuffer: 1 << 26 });
+  if (status !== 0) throw new Error(`ocelli ${args.join(' ')}: ${status} ${stderr}`);
+  return stdout;
+};
 if (program) {
+  for (const features of ['cls-4', 'cls+mean']) {
+    test(`a linear classifier of the native program says the same in the tab (${features})`, async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'ocelli-'));
+      const weights = join(web, 'public/models/scenes.safetensors');
+      try {
+        native(folder, 'eval', 'linear', '--data', 'scenes:96', '--weights', weights, '--out', 'linear', '--cached', '--features', features,
+          '--epochs', '4', '--batch-size', '32', '--rates', '1', '--device', 'cpu', '--quiet');
+        const said = native(folder, 'classify', 'scenes:4', '--weights', weights, '--head', 'linear/head.safetensors', '--top', '1000', '--json', '--device', 'cpu');
+        const expected = JSON.parse(said).images.map(({ classes }) => classes);
+        memory.set('/memory/head.safetensors', readFileSync(join(folder, 'linear/head.safetensors')));
+        const found = await inPage(async (count) => {
+          const engine = await window.engine('cpu');
+          const model = await engine.load('./models/scenes.safetensors');
+          const head = window.ocelli.LinearHead.read(await (await fetch('/memory/head.safetensors')).arrayBuffer());
+          const rows = [];
+          for (let i = 0; i < count; i++) rows.push(await model.classify(await engine.scene(i, 64), head, 1000));
+          const known = model.info.fingerprint === head.fingerprint;
+          model.free();
+          return { rows, known };
+        }, expected.length);
+        if (!found.known) throw new Error('the fingerprint is not the native program’s');
+        found.rows.forEach((row, i) => {
+          const by = (list) => [...list].sort((a, b) => (a.class ?? a.index) - (b.class ?? b.index));
+          const [ours, theirs] = [by(row), by(expected[i])];
+          if (ours.map((c) => c.name).join() !== theirs.map((c) => c.name).join()) throw new Error(`classes ${ours.map((c) => c.name)}`);
+          assertClose(`scene ${i}`, ours.map((c) => c.probability), theirs.map((c) => c.probability), { atol: 1e-3 });
+        });
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    });
+  }
   test('weights and checkpoints go from the native program to the tab and back', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'ocelli-'));
-    const native = (...args) => {
-      const { status, stderr } = spawnSync(program, args, { cwd: folder, encoding: 'utf8' });
-      if (status !== 0) throw new Error(`ocelli ${args.join(' ')}: ${status} ${stderr}`);
-    };
-    const run = (out, ...more) => native('pretrain', '--data', 'scenes:8', '--out', out, '--arch', 'vit-64x2x2/8', '--epochs', '1',
+    const run = (out, ...more) => native(folder, 'pretrain', '--data', 'scenes:8', '--out', out, '--arch', 'vit-64x2x2/8', '--epochs', '1',
       '--device', 'cpu', '--quiet', ...['batch_size=4', 'views.global_size_px=32', 'views.local_size_px=16', 'views.local_crops=2',
         'dino.head.out_dim=64', 'dino.head.hidden_dim=48', 'dino.head.bottleneck_dim=32', 'optim.warmup_epochs=0', 'eval.every_epochs=0',
       ].flatMap((v) => ['--set', v]), ...more);
@@ -343,7 +445,7 @@ if (program) {
       for (const [name, { values }] of Object.entries(before)) assertClose(name, values, teacher[`teacher.backbone.${name}`].values, { atol: 0 });
       if (Object.entries(before).every(([name, { values }]) => values.every((v, i) => v === after[name].values[i]))) throw new Error('nothing was learnt');
       writeFileSync(join(folder, 'tab.safetensors'), Buffer.from(found.after, 'base64'));
-      native('attention', 'scenes:1', '--weights', 'tab.safetensors', '--out', 'maps', '--device', 'cpu');
+      native(folder, 'attention', 'scenes:1', '--weights', 'tab.safetensors', '--out', 'maps', '--device', 'cpu');
       run('second', '--init-from', 'tab.safetensors');
     } finally {
       rmSync(folder, { recursive: true });
@@ -467,6 +569,7 @@ test('fifty looks and a hundred training steps without memory growth', async () 
       const view = await model.look(image);
       await view.attention();
       view.dispose();
+      await model.features(image, { resize: 96, crop: 80 });
     };
     const config = { arch: 'vit-64x2x1/8', batch_size: 2, views: { global_size_px: 32, local_size_px: 16, local_crops: 2 }, dino: { head: { out_dim: 64, hidden_dim: 64, bottleneck_dim: 32 } } };
     const session = await engine.session(config);

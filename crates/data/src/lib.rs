@@ -22,9 +22,9 @@ pub mod views;
 pub use error::DataError;
 #[cfg(feature = "files")]
 pub use files::{
-    BadFile, CifarSource, DataSet, DecodeLimits, DrawnView, EpochIter, EvalBatch, EvalBatches, EvalConfig,
-    FolderSource, LeftOut, Loader, LoaderConfig, MapImages, PartInfo, Understood, ViewBatch, ViewGroup,
-    decode_bytes, decode_file, images_ahead, map_images, open_data, open_source, open_split,
+    AllImages, BadFile, CifarSource, DataSet, DecodeLimits, DrawnView, EpochIter, EvalBatch, EvalBatches,
+    EvalConfig, FolderSource, LeftOut, Loader, LoaderConfig, MapImages, PartInfo, Understood, ViewBatch,
+    ViewGroup, decode_bytes, decode_file, images_ahead, map_images, open_data, open_source, open_split,
 };
 pub use raster::{Image, Mask};
 pub use rng::{Rng, hash_words, split_mix};

@@ -65,14 +65,51 @@ pub fn heatmap(
     colormap: Colormap,
     filter: Filter,
 ) -> Result<Picture, EvalError> {
-    if values.is_empty() || columns == 0 || width == 0 || height == 0 {
+    drawn(&min_max(values)?, columns, [width, height], colormap, filter)
+}
+
+/// The same with the ends of the scale given: `low` and below is the first colour, `high` and above the last. For pictures
+/// whose colours are to mean the same, such as the frames of a video.
+///
+/// # Errors
+/// As [`heatmap`], and [`EvalError::Setting`] for a scale that is not one.
+pub fn heatmap_between(
+    values: &[f32],
+    columns: usize,
+    [width, height]: [usize; 2],
+    [low, high]: [f32; 2],
+    colormap: Colormap,
+    filter: Filter,
+) -> Result<Picture, EvalError> {
+    if !(low.is_finite() && high.is_finite() && low < high) {
+        return Err(EvalError::setting(
+            "colour scale",
+            "from a smaller to a larger number",
+            format!("{low} to {high}"),
+        ));
+    }
+    if values.iter().any(|v| !v.is_finite()) {
+        return Err(EvalError::NotFinite { what: "the heat-map", place: String::new() });
+    }
+    let levels: Vec<f32> = values.iter().map(|value| ((value - low) / (high - low)).clamp(0.0, 1.0)).collect();
+    drawn(&levels, columns, [width, height], colormap, filter)
+}
+
+/// Levels from 0 to 1, enlarged and coloured.
+fn drawn(
+    levels: &[f32],
+    columns: usize,
+    [width, height]: [usize; 2],
+    colormap: Colormap,
+    filter: Filter,
+) -> Result<Picture, EvalError> {
+    if levels.is_empty() || columns == 0 || width == 0 || height == 0 {
         return Err(EvalError::Empty { what: "the heat-map" });
     }
-    if !values.len().is_multiple_of(columns) {
-        return Err(EvalError::shape("heat-map", format!("rows of {columns}"), values.len()));
+    if !levels.len().is_multiple_of(columns) {
+        return Err(EvalError::shape("heat-map", format!("rows of {columns}"), levels.len()));
     }
-    let levels = min_max(values)?;
-    let levels = resample(&levels, 1, [columns, values.len() / columns], [width, height], filter);
+    let levels = resample(levels, 1, [columns, levels.len() / columns], [width, height], filter);
     Picture::new(width, height, levels.into_iter().flat_map(|level| colormap.rgb(level)).collect())
 }
 
@@ -129,6 +166,12 @@ mod tests {
         let reds: Vec<u8> = map.data().iter().step_by(3).copied().collect();
         assert_eq!(reds[..8], [0, 0, 255, 255, 0, 0, 255, 255]);
         assert_eq!(reds[8..12], [128, 128, 0, 0]);
+        let same =
+            |scale| heatmap_between(&[2.0, 4.0, 3.0, 2.0], 2, [4, 4], scale, Colormap::Grey, Filter::Nearest);
+        assert_eq!(same([2.0, 4.0]).unwrap(), map);
+        let wider: Vec<u8> = same([3.0, 7.0]).unwrap().data().iter().step_by(3).copied().collect();
+        assert_eq!(wider[..4], [0, 0, 64, 64], "what lies below the scale is its first colour");
+        assert!(same([2.0, 2.0]).is_err() && same([f32::NAN, 1.0]).is_err());
         let flat = heatmap(&[0.3; 4], 2, 2, 2, Colormap::Grey, Filter::Smooth).unwrap();
         assert!(flat.data().iter().all(|v| *v == 0));
         assert!(heatmap(&[f32::NAN], 1, 1, 1, Colormap::Grey, Filter::Smooth).is_err());

@@ -13,16 +13,59 @@ const ITERATIONS: usize = 60;
 /// Share of patches cut off at either end of the colour scale, so that a few outliers do not take all the contrast.
 const CLIP: f64 = 0.01;
 
-/// Scores of the leading three components, `[rows, 3]` row-major, largest variance first.
-///
-/// `features` is `[rows, dim]` row-major. The mean is removed; the components are the leading eigenvectors of the
-/// covariance, found by subspace iteration in f64. The sign of each is chosen so that its entry of largest magnitude
-/// (the first of equals) is positive, which makes the result reproducible. With fewer than three dimensions the
-/// remaining scores are 0.
-///
-/// # Errors
-/// [`EvalError::Empty`], [`EvalError::Shape`] or [`EvalError::NotFinite`].
-pub fn pca3(features: &[f32], dim: usize) -> Result<Vec<f32>, EvalError> {
+/// The leading three components of a table of features. Fitted once, it gives any features from the same network scores
+/// that can be compared: the frames of a video, say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pca {
+    mean: Vec<f64>,
+    components: Vec<Vec<f64>>,
+}
+
+impl Pca {
+    /// From `features`, `[rows, dim]` row-major.
+    ///
+    /// The mean is removed; the components are the leading eigenvectors of the covariance, found by subspace iteration in
+    /// f64. The sign of each is chosen so that its entry of largest magnitude (the first of equals) is positive, which
+    /// makes the result reproducible.
+    ///
+    /// # Errors
+    /// [`EvalError::Empty`], [`EvalError::Shape`] or [`EvalError::NotFinite`].
+    pub fn fit(features: &[f32], dim: usize) -> Result<Self, EvalError> {
+        check(features, dim)?;
+        let rows = features.len() / dim;
+        let mut mean = vec![0.0f64; dim];
+        for row in features.chunks_exact(dim) {
+            for (mean, value) in mean.iter_mut().zip(row) {
+                *mean += f64::from(*value) / rows as f64;
+            }
+        }
+        let components = leading(&covariance(features, &mean), dim);
+        Ok(Self { mean, components })
+    }
+
+    /// Scores of `features`, `[rows, dim]`, as `[rows, 3]` row-major, largest variance first. With fewer than three
+    /// dimensions the remaining scores are 0.
+    ///
+    /// # Errors
+    /// As [`Pca::fit`].
+    pub fn scores(&self, features: &[f32]) -> Result<Vec<f32>, EvalError> {
+        let dim = self.mean.len();
+        check(features, dim)?;
+        let mut scores = Vec::with_capacity(features.len() / dim * COMPONENTS);
+        for row in features.chunks_exact(dim) {
+            for component in 0..COMPONENTS {
+                let score = self.components.get(component).map_or(0.0, |direction| {
+                    let centred = row.iter().zip(&self.mean).map(|(value, mean)| f64::from(*value) - mean);
+                    centred.zip(direction).map(|(value, weight)| value * weight).sum()
+                });
+                scores.push(score as f32);
+            }
+        }
+        Ok(scores)
+    }
+}
+
+fn check(features: &[f32], dim: usize) -> Result<(), EvalError> {
     if dim == 0 || features.is_empty() {
         return Err(EvalError::Empty { what: "the table of patch features" });
     }
@@ -32,51 +75,62 @@ pub fn pca3(features: &[f32], dim: usize) -> Result<Vec<f32>, EvalError> {
     if features.iter().any(|v| !v.is_finite()) {
         return Err(EvalError::NotFinite { what: "the table of patch features", place: String::new() });
     }
-    let rows = features.len() / dim;
-    let mut mean = vec![0.0f64; dim];
-    for row in features.chunks_exact(dim) {
-        for (mean, value) in mean.iter_mut().zip(row) {
-            *mean += f64::from(*value) / rows as f64;
-        }
-    }
-    let components = leading(&covariance(features, &mean), dim);
-    let mut scores = Vec::with_capacity(rows * COMPONENTS);
-    for row in features.chunks_exact(dim) {
-        for component in 0..COMPONENTS {
-            let score = components.get(component).map_or(0.0, |direction| {
-                let centred = row.iter().zip(&mean).map(|(value, mean)| f64::from(*value) - mean);
-                centred.zip(direction).map(|(value, weight)| value * weight).sum()
-            });
-            scores.push(score as f32);
-        }
-    }
-    Ok(scores)
+    Ok(())
 }
 
-/// Colours of patch features, `[rows, 3]` bytes: the scores of [`pca3`], each component stretched to 0..=255 between
-/// its first and last percentile. A component without variance is mid-grey.
+/// Scores of the leading three components, `[rows, 3]` row-major, of the table they are fitted to; see [`Pca`].
+///
+/// # Errors
+/// [`EvalError::Empty`], [`EvalError::Shape`] or [`EvalError::NotFinite`].
+pub fn pca3(features: &[f32], dim: usize) -> Result<Vec<f32>, EvalError> {
+    Pca::fit(features, dim)?.scores(features)
+}
+
+/// Colours of patch features, `[rows, 3]` bytes: the scores of [`pca3`] on their own [`ColourScale`].
 ///
 /// # Errors
 /// As [`pca3`].
 pub fn pca_rgb(features: &[f32], dim: usize) -> Result<Vec<u8>, EvalError> {
     let scores = pca3(features, dim)?;
-    let rows = scores.len() / COMPONENTS;
-    let mut colours = vec![128u8; scores.len()];
-    for component in 0..COMPONENTS {
-        let column = || scores.iter().skip(component).step_by(COMPONENTS).copied();
-        let mut sorted: Vec<f32> = column().collect();
-        sorted.sort_by(f32::total_cmp);
-        let cut = (rows as f64 * CLIP) as usize;
-        let (low, high) = (sorted[cut], sorted[rows - 1 - cut]);
-        // Relative to the size of the scores, so that rounding noise is not blown up to full colour.
-        if high - low > 1e-6 * high.abs().max(low.abs()).max(f32::MIN_POSITIVE) {
-            for (row, score) in column().enumerate() {
-                let level = ((score - low) / (high - low)).clamp(0.0, 1.0);
-                colours[row * COMPONENTS + component] = (level * 255.0).round() as u8;
-            }
+    Ok(ColourScale::of(&scores)?.rgb(&scores))
+}
+
+/// Which scores are black and which are full colour, of each component.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ColourScale {
+    /// The scores at either end; none for a component without variance, which is mid-grey.
+    ends: [Option<(f32, f32)>; COMPONENTS],
+}
+
+impl ColourScale {
+    /// From the first to the last percentile of each component of `scores`, `[rows, 3]`.
+    ///
+    /// # Errors
+    /// [`EvalError::Empty`] without scores.
+    pub fn of(scores: &[f32]) -> Result<Self, EvalError> {
+        let rows = scores.len() / COMPONENTS;
+        if rows == 0 {
+            return Err(EvalError::Empty { what: "the table of scores" });
         }
+        let ends = std::array::from_fn(|component| {
+            let mut sorted: Vec<f32> = scores.iter().skip(component).step_by(COMPONENTS).copied().collect();
+            sorted.sort_by(f32::total_cmp);
+            let cut = (rows as f64 * CLIP) as usize;
+            let (low, high) = (sorted[cut], sorted[rows - 1 - cut]);
+            // Relative to the size of the scores, so that rounding noise is not blown up to full colour.
+            (high - low > 1e-6 * high.abs().max(low.abs()).max(f32::MIN_POSITIVE)).then_some((low, high))
+        });
+        Ok(Self { ends })
     }
-    Ok(colours)
+
+    /// Colours of scores, `[rows, 3]` bytes.
+    pub fn rgb(&self, scores: &[f32]) -> Vec<u8> {
+        let level = |(score, ends): (&f32, &Option<(f32, f32)>)| match ends {
+            Some((low, high)) => (((score - low) / (high - low)).clamp(0.0, 1.0) * 255.0).round() as u8,
+            None => 128,
+        };
+        scores.chunks_exact(COMPONENTS).flat_map(|row| row.iter().zip(&self.ends).map(level)).collect()
+    }
 }
 
 /// `[dim, dim]`, up to the factor 1 / rows.
@@ -252,6 +306,23 @@ mod tests {
             let column = || colours.iter().skip(channel).step_by(3);
             assert_eq!((column().min(), column().max()), (Some(&0), Some(&255)));
         }
+    }
+
+    #[test]
+    fn other_tables_are_scored_on_the_same_axes_and_scale() {
+        let values = cloud();
+        let pca = Pca::fit(&values, 5).unwrap();
+        let scores = pca.scores(&values).unwrap();
+        // A part alone has other components, and other percentiles; with the whole's it has the whole's colours.
+        let (part, rest) = values.split_at(5 * 12);
+        assert_eq!(pca.scores(part).unwrap(), scores[..3 * 12]);
+        assert_eq!(pca.scores(rest).unwrap(), scores[3 * 12..]);
+        let scale = ColourScale::of(&scores).unwrap();
+        assert_eq!(scale.rgb(&scores[..3 * 12]), pca_rgb(&values, 5).unwrap()[..3 * 12]);
+        assert_ne!(scale.rgb(&scores[..3 * 12]), pca_rgb(part, 5).unwrap());
+        // Beyond the scale is its end.
+        assert_eq!(scale.rgb(&[-1e9, 1e9, 0.0])[..2], [0, 255]);
+        assert!(pca.scores(&values[..7]).is_err() && ColourScale::of(&[]).is_err());
     }
 
     #[test]

@@ -5,8 +5,10 @@ use crate::picture::{Filter, Picture, Rgb};
 use crate::text::{draw_text, shorten, text_width};
 
 mod attention;
+mod neighbours;
 
 pub use attention::{AttentionExample, AttentionSheet};
+pub use neighbours::{FoundPicture, NeighbourSheet, QueryPictures};
 
 /// Sizes and colours of a sheet. Sizes are in pixels.
 #[derive(Clone, Debug, PartialEq)]

@@ -27,6 +27,7 @@ pub mod batch_norm;
 pub mod conv;
 pub mod dino_cross_entropy;
 pub mod gelu;
+pub mod host;
 pub mod info_nce;
 pub mod layer_norm;
 pub mod linear;

@@ -4,6 +4,7 @@
 //! * [`Run`]: what the folder says; damaged and half-written files are read as far as they go.
 //! * [`report_html`]: one self-contained page per run. [`compare_html`]: several runs' curves in one page.
 //! * [`Table`]: runs as rows beside what is published, as text, Markdown, JSON and a page that sorts.
+//! * [`duplicates_html`], [`map_html`]: near-duplicates of a folder, and its features as a map, in a page each.
 //! * [`tensorboard`]: the same figures as TensorBoard event files.
 //! * [`Reporter`]: keeps report and event file up to date while a run goes.
 //!
@@ -14,8 +15,10 @@ mod chart;
 mod compare;
 mod curves;
 mod declared;
+mod duplicates;
 mod error;
 mod history;
+mod map;
 mod page;
 mod pictures;
 mod reporter;
@@ -24,13 +27,17 @@ mod sections;
 mod table;
 pub mod tensorboard;
 pub mod text;
+mod thumbnail;
 mod ticks;
 
 pub use compare::{Difference, compare_html, differences, figures};
 pub use declared::{Declared, Figure, Level, Sign};
+pub use duplicates::{Duplicate, DuplicatesPage, duplicates_html};
 pub use error::ReportError;
 pub use history::{Baseline, History, Note, NoteKind, Rows, Started};
+pub use map::{MapPage, MapPoint, map_html};
 pub use page::report_html;
 pub use reporter::{Reporter, rebuild_tensorboard};
 pub use run::{Checkpoint, Run, State, find_runs};
 pub use table::{Published, Table, TableRow};
+pub use thumbnail::Thumbnail;

@@ -83,16 +83,37 @@ fn header(run: &Run, state: &State, now: f64) -> String {
 
 /// A whole document around a body. Its policy forbids every request and every script but its own.
 pub(crate) fn document(title: &str, body: &str, refresh_s: Option<u32>) -> String {
-    let refresh = refresh_s.map(|s| {
+    let head = refresh_s.map(|s| {
         format!("<noscript><meta http-equiv=\"refresh\" content=\"{s}\"></noscript><meta name=\"refresh\" content=\"{s}\">")
     });
+    whole(&Parts { title, body, head: &head.unwrap_or_default(), style: "", script: (SCRIPT, SCRIPT_SHA256) })
+}
+
+/// The same with more rules of style.
+pub(crate) fn with_style(title: &str, body: &str, style: &str) -> String {
+    whole(&Parts { title, body, head: "", style, script: (SCRIPT, SCRIPT_SHA256) })
+}
+
+/// What a page is made of beside the house style.
+pub(crate) struct Parts<'a> {
+    pub title: &'a str,
+    pub body: &'a str,
+    /// More of the head.
+    pub head: &'a str,
+    /// Rules after those that all pages have.
+    pub style: &'a str,
+    /// The script and the base64 of its SHA-256.
+    pub script: (&'a str, &'a str),
+}
+
+/// A page of these parts, under the same policy.
+pub(crate) fn whole(Parts { title, body, head, style, script: (script, sha256) }: &Parts<'_>) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" \
-         content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{SCRIPT_SHA256}'; \
+         content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{sha256}'; \
          base-uri 'none'; form-action 'none'\">\n<meta name=\"viewport\" content=\"width=device-width, \
-         initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n{}<title>{}</title>\n<style>\n{STYLE}</style>\n\
-         </head>\n<body>\n<main>\n{body}</main>\n<div id=\"tip\" hidden></div>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
-        refresh.unwrap_or_default(),
+         initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n{head}<title>{}</title>\n<style>\n{STYLE}{style}</style>\n\
+         </head>\n<body>\n<main>\n{body}</main>\n<div id=\"tip\" hidden></div>\n<script>{script}</script>\n</body>\n</html>\n",
         escape(title)
     )
 }
@@ -106,9 +127,11 @@ mod tests {
 
     #[test]
     fn the_policy_knows_the_script() {
-        let digest = sha2::Sha256::digest(SCRIPT.as_bytes());
-        let want = base64::engine::general_purpose::STANDARD.encode(digest);
-        assert_eq!(SCRIPT_SHA256, want, "the script changed: set SCRIPT_SHA256 to {want}");
-        assert!(!SCRIPT.contains('\r') && !SCRIPT.contains("</"));
+        for (script, sha256) in [(SCRIPT, SCRIPT_SHA256), crate::map::SCRIPT] {
+            let digest = sha2::Sha256::digest(script.as_bytes());
+            let want = base64::engine::general_purpose::STANDARD.encode(digest);
+            assert_eq!(sha256, want, "the script changed: set its SHA-256 to {want}");
+            assert!(!script.contains('\r') && !script.contains("</"));
+        }
     }
 }

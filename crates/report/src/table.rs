@@ -48,8 +48,10 @@ pub struct TableRow {
     pub images_per_second: Option<f64>,
     /// Images a second of training.
     pub trained_per_second: Option<f64>,
-    /// Linear accuracy, per cent.
+    /// Linear accuracy after the last epoch of the probe in the run's folder `linear`, per cent.
     pub linear: Option<f64>,
+    /// How it was trained, in words.
+    pub linear_how: Option<String>,
     /// k-NN accuracy after the last epoch that has it, per cent.
     pub knn: Option<f64>,
     /// With so many neighbours.
@@ -83,6 +85,7 @@ impl TableRow {
         let known = |text: &str| Some(text.to_owned()).filter(|t| t != "–");
         let title = Some(history.declared.title.clone()).filter(|t| !t.is_empty());
         let k = history.quoted_k();
+        let (linear, linear_how) = linear(run).unzip();
         let before = |of: fn(&Baseline) -> &BTreeMap<u64, f64>| {
             history.baseline.as_ref().zip(k).and_then(|(b, k)| of(b).get(&k).copied())
         };
@@ -98,7 +101,8 @@ impl TableRow {
             parameters: history.started.map(|s| s.backbone_parameters as f64).filter(|p| *p > 0.0),
             images_per_second: None,
             trained_per_second: run.speed().filter(|s| s.is_finite() && *s > 0.0),
-            linear: LINEAR.iter().find_map(|name| history.epochs.last(name)).filter(|v| v.is_finite()),
+            linear,
+            linear_how,
             knn: k.and_then(|k| history.epochs.last(&format!("knn_{k}"))).filter(|v| v.is_finite()),
             knn_k: k,
             knn_untrained: before(|b| &b.untrained),
@@ -122,7 +126,7 @@ impl TableRow {
         let rest = [
             (self.method.is_none() || self.arch.is_none(), "a configuration that can be read (config.toml)"),
             (self.parameters.is_none(), "the number of its parameters"),
-            (self.linear.is_none(), "linear accuracy"),
+            (self.linear.is_none(), "linear accuracy (ocelli eval linear --weights RUN)"),
             (self.knn.is_none(), "k-NN accuracy (no labels, eval.every_epochs = 0, or not so far yet)"),
             (self.data.is_none(), "the name of its data (manifest.json)"),
             (self.time_s.is_none(), "its time"),
@@ -143,6 +147,7 @@ impl TableRow {
             "images_per_second": self.images_per_second,
             "trained_images_per_second": self.trained_per_second,
             "linear": self.linear,
+            "linear_how": self.linear_how,
             "knn": self.knn,
             "knn_k": self.knn_k,
             "knn_untrained": self.knn_untrained,
@@ -176,8 +181,21 @@ fn median(values: &[f64]) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// Names under which evaluations of an epoch tell the accuracy of a linear classifier.
-const LINEAR: [&str; 2] = ["linear", "linear_top1"];
+/// The folder in that of a run where `ocelli eval linear` puts the probe of its weights.
+const PROBE: &str = "linear";
+/// Its accuracy in the rows of epochs.
+const PROBE_TOP1: &str = "linear_top1";
+
+/// What a run's linear probe came to, and how it was trained.
+fn linear(run: &Run) -> Option<(f64, String)> {
+    let probe = Run::read(&run.dir.join(PROBE)).ok()?;
+    let top1 = probe.history.epochs.last(PROBE_TOP1).filter(|v| v.is_finite())?;
+    let text = |key: &str| probe.setting(key).and_then(toml::Value::as_str).unwrap_or("–");
+    let cached = probe.setting("cached").and_then(toml::Value::as_bool).unwrap_or_default();
+    let epochs = probe.epochs_planned().unwrap_or_default();
+    let features = if cached { "features computed once" } else { "augmented views" };
+    Some((top1, format!("protocol {}, {epochs} epochs, {}, {features}", text("protocol"), text("features"))))
+}
 
 /// A column: its title, whether its figures are published ones, and a row's cell.
 struct Column {

@@ -13,11 +13,15 @@ use support::{START, finished, rows, text, write_run};
 /// A finished run, one of which little is left, and one with names that are markup.
 fn table(root: &Path) -> Table {
     let whole = root.join("whole");
+    write_run(&whole, &text(&finished(rows(3))), "scenes:640");
+    // Its linear probe.
     let mut metrics = rows(3);
     for row in metrics.iter_mut().filter(|row| row["event"] == "epoch") {
-        row["linear"] = json!(40.25 + row["epoch"].as_f64().unwrap());
+        row["linear_top1"] = json!(40.25 + row["epoch"].as_f64().unwrap());
     }
-    write_run(&whole, &text(&finished(metrics)), "scenes:640");
+    write_run(&whole.join("linear"), &text(&finished(metrics)), "scenes:640");
+    let probe = "task = \"linear\"\nprotocol = \"dino\"\nfeatures = \"cls-4\"\ncached = true\nepochs = 3\n";
+    fs::write(whole.join("linear/config.toml"), probe).unwrap();
     let config = fs::read_to_string(whole.join("config.toml")).unwrap();
     fs::write(whole.join("config.toml"), format!("seed = 7\n{config}")).unwrap();
     let bare = root.join("bare");
@@ -84,7 +88,10 @@ fn a_row_is_what_the_run_came_to() {
         assert!(lacks("bare").contains(words), "{words}: {remarks:?}");
     }
     assert!(!remarks.iter().any(|r| r.starts_with("whole lacks")), "{remarks:?}");
-    assert!(lacks("odd").ends_with("lacks linear accuracy; its seed"), "{remarks:?}");
+    assert!(
+        lacks("odd").ends_with("lacks linear accuracy (ocelli eval linear --weights RUN); its seed"),
+        "{remarks:?}"
+    );
     assert!(remarks.contains(&"published: DINO, ImageNet, 800 epochs: by others".to_owned()), "{remarks:?}");
 }
 
@@ -110,6 +117,8 @@ fn json_has_everything_in_numbers() {
     let all: Value = serde_json::from_str(&text).unwrap();
     let row = &all["rows"][0];
     assert_eq!((&row["knn"], &row["knn_k"], &row["linear"]), (&json!(32.0), &json!(20), &json!(42.25)));
+    let how = "protocol dino, 3 epochs, cls-4, features computed once";
+    assert_eq!(row["linear_how"], how);
     assert_eq!((&row["parameters"], &row["seed"], &row["time_s"]), (&json!(469_728.0), &json!(7), &json!(100.0)));
     assert_eq!((&row["published"]["linear"], &row["lacks"]), (&json!(77.0), &json!([])));
     assert_eq!((&all["rows"][1]["method"], &all["rows"][1]["published"]), (&Value::Null, &Value::Null));

@@ -156,7 +156,7 @@ impl Default for ResNetSection {
     }
 }
 
-/// k-NN of the teacher's features during the run.
+/// Evaluation of the features during the run: k-NN, and a linear probe where it is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalConfig {
@@ -172,11 +172,21 @@ pub struct EvalConfig {
     pub max_train: usize,
     /// Test images, at most (2,000); 0 is all.
     pub max_test: usize,
+    /// Also train a linear classifier on the features for a short while (false).
+    pub linear: bool,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { every_epochs: 1, resize_px: 256, crop_px: 224, batch_size: 64, max_train: 10_000, max_test: 2_000 }
+        Self {
+            every_epochs: 1,
+            resize_px: 256,
+            crop_px: 224,
+            batch_size: 64,
+            max_train: 10_000,
+            max_test: 2_000,
+            linear: false,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use ocelli_models::{AnyBackbone, BackboneConfig};
 
 use crate::config::EvalConfig;
 use crate::features::{eval_transform, extract_features, rows_of, thin};
+use crate::linear::{FrozenFeatures, online_probe};
 use crate::{KnnFigures, RunConfig, TrainError};
 
 /// Labelled images to take neighbours from, and labelled images to classify.
@@ -69,9 +70,41 @@ pub fn knn_of(
     config: &RunConfig,
     device: &Device,
 ) -> Result<KnnFigures, TrainError> {
-    let train = extract_features(encoder, &labelled.train, config, device)?;
-    let test = extract_features(encoder, &labelled.test, config, device)?;
+    let [train, test] = both(encoder, labelled, config, device)?;
     figures(train, test, labelled.classes)
+}
+
+/// Rows of features and their labels.
+type Rows = (Tensor<2>, Vec<u32>);
+
+fn both(
+    encoder: &AnyBackbone,
+    labelled: &Labelled,
+    config: &RunConfig,
+    device: &Device,
+) -> Result<[Rows; 2], TrainError> {
+    let of = |images| extract_features(encoder, images, config, device);
+    Ok([of(&labelled.train)?, of(&labelled.test)?])
+}
+
+/// The same with the accuracy of a linear classifier on the same features, per cent, where the configuration wants it.
+///
+/// # Errors
+/// As [`knn_of`].
+pub(crate) fn knn_and_linear(
+    encoder: &AnyBackbone,
+    labelled: &Labelled,
+    config: &RunConfig,
+    device: &Device,
+) -> Result<(KnnFigures, Option<f64>), TrainError> {
+    let [train, test] = both(encoder, labelled, config, device)?;
+    let linear = if config.eval.linear {
+        let frozen = |(features, labels): &Rows| FrozenFeatures::new(features.clone(), labels.clone());
+        online_probe(&frozen(&train)?, &frozen(&test)?, labelled.classes, config.seed)?
+    } else {
+        None
+    };
+    Ok((figures(train, test, labelled.classes)?, linear))
 }
 
 /// Side that pixels are compared at, pixels: what makes pictures look alike is there, and ten thousand of them take 123 MB.
@@ -124,11 +157,7 @@ pub(crate) fn evaluation_bytes(labelled: &Labelled, config: &RunConfig, backbone
     4 * (kept + tile + batch)
 }
 
-fn figures(
-    train: (Tensor<2>, Vec<u32>),
-    test: (Tensor<2>, Vec<u32>),
-    classes: usize,
-) -> Result<KnnFigures, TrainError> {
+fn figures(train: Rows, test: Rows, classes: usize) -> Result<KnnFigures, TrainError> {
     let report = knn(train.0, &train.1, test.0, &test.1, classes, &KnnConfig::default())?;
     Ok(report.results.iter().map(|r| (r.k, r.top1)).collect())
 }

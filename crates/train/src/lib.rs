@@ -17,6 +17,7 @@ mod fence;
 #[cfg(feature = "gpu")]
 pub mod gpu_views;
 mod knn;
+mod linear;
 pub mod memory;
 mod pictures;
 mod pretraining;
@@ -38,6 +39,10 @@ pub use event::{Best, EpochFigures, Event, Figures, KnnFigures, RunShape, StepFi
 pub use features::{eval_transform, extract_features, to_tensor};
 pub use fence::{catch_panics, of_data, record_panics};
 pub use knn::{Labelled, knn_of, knn_of_pixels};
+pub use linear::{
+    ClassifierHead, FrozenFeatures, HEAD, HEAD_PTH, LINEAR_TASK, LinearConfig, LinearTask, extract_for_probe,
+    read_head,
+};
 pub use pictures::Pictures;
 pub use pretraining::Pretraining;
 pub use run_dir::{RunDir, Stored};
@@ -46,4 +51,4 @@ pub use task::{Cadence, Declared, Rates, Scores, Size, Task};
 pub use throughput::{Bench, Phase, Throughput, backbone_of, throughput};
 pub use trainer::{Listen, Measured, Summary, Trainer};
 pub use watch::{OnCollapse, WatchConfig};
-pub use weights::{Loaded, Loading, load_into, preprocessing_of, resolve_weights};
+pub use weights::{Loaded, Loading, load_into, preprocessing_of, resolve_weights, weights_crc32};

@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use ocelli_data::Source;
-use ocelli_methods::Method;
+use ocelli_methods::{Figure, Method};
 use ocelli_models::{AnyBackbone, Init};
 
 use crate::config::TaskKind;
-use crate::knn::{Labelled, evaluation_bytes, knn_of, knn_of_pixels};
+use crate::knn::{Labelled, evaluation_bytes, knn_and_linear, knn_of, knn_of_pixels};
 use crate::steps::{MethodTask, Steps};
 use crate::task::Scores;
 use crate::{Event, KnnFigures, Pictures, RunConfig, TrainError};
+
+/// Accuracy of the linear probe during a run, as rows and events name it.
+const ONLINE: &str = "linear_online";
 
 /// A run about to be trained.
 pub struct Pretraining {
@@ -70,6 +73,17 @@ impl MethodTask for Pretraining {
         &mut self.steps
     }
 
+    fn scores(&self) -> Vec<Figure> {
+        let online = Figure::new(
+            ONLINE,
+            "Linear accuracy along the way",
+            "Top-1 of a linear classifier that is trained for 30 epochs on the features k-NN sees, the best of six rates. Healthy: up \
+             with k-NN, some points above it. It says how the run goes; the figure that papers quote is `ocelli eval linear`'s.",
+        );
+        let wanted = self.labelled.is_some() && self.steps.config().eval.linear;
+        if wanted { vec![online.bar_with("linear", 1.0, 1, " %")] } else { Vec::new() }
+    }
+
     fn init(&mut self) -> Result<Option<String>, TrainError> {
         let Some((encoder, words)) = self.steps.start_from_weights()? else { return Ok(None) };
         self.untrained = Some(encoder);
@@ -92,8 +106,9 @@ impl MethodTask for Pretraining {
 
     fn evaluate(&mut self) -> Result<Scores, TrainError> {
         let Some(labelled) = &self.labelled else { return Ok(Scores::default()) };
-        let knn = knn_of(&self.encoder()?, labelled, self.steps.config(), self.steps.device())?;
-        Ok(Scores { quoted: quoted(&knn), knn: Some(knn), ..Scores::default() })
+        let (knn, linear) = knn_and_linear(&self.encoder()?, labelled, self.steps.config(), self.steps.device())?;
+        let named = linear.map(|accuracy| (ONLINE, accuracy)).into_iter().collect();
+        Ok(Scores { quoted: quoted(&knn), knn: Some(knn), named })
     }
 
     fn evaluation_bytes(&self) -> usize {

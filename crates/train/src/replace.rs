@@ -22,9 +22,13 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 const REPORT: &str = "report.html";
 /// The best classifier of a fine-tuning.
 pub const CLASSIFIER: &str = "classifier.safetensors";
+/// The best head of a linear probe.
+pub const HEAD: &str = "head.safetensors";
+/// The same as DINO's evaluation saves and loads it.
+pub const HEAD_PTH: &str = "head.pth";
 /// A run's own files at the top of its folder; the configuration comes first. The last two are the demo's.
-const FILES: [&str; 7] =
-    [CONFIG, METRICS, MANIFEST, REPORT, CLASSIFIER, "attention-untrained.png", "attention.png"];
+const FILES: [&str; 9] =
+    [CONFIG, METRICS, MANIFEST, REPORT, CLASSIFIER, HEAD, HEAD_PTH, "attention-untrained.png", "attention.png"];
 const PICTURES: &str = "pictures";
 const TENSORBOARD: &str = "tensorboard";
 const FOLDERS: [&str; 3] = [CHECKPOINTS, PICTURES, TENSORBOARD];
@@ -52,8 +56,9 @@ pub(crate) fn what_is_at(root: &Path) -> Found {
     if has_rows || (is_described && root.join(CONFIG).exists()) || has_checkpoints() {
         return Found::Run;
     }
-    let other =
-        [CONFIG, REPORT, CLASSIFIER, MANIFEST].into_iter().filter(|name| *name != MANIFEST || !is_described);
+    let other = [CONFIG, REPORT, CLASSIFIER, HEAD, HEAD_PTH, MANIFEST]
+        .into_iter()
+        .filter(|name| *name != MANIFEST || !is_described);
     other.into_iter().find(|name| root.join(name).exists()).map_or(Found::Nothing, Found::Other)
 }
 

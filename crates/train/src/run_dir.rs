@@ -98,7 +98,7 @@ impl RunDir {
     /// # Errors
     /// When there is no run, when another process trains into the folder, or when it cannot be written.
     pub fn reopen(root: &Path) -> Result<Self, TrainError> {
-        Self::stored(root)?;
+        stored_text(root)?;
         let lock = lock(root)?;
         replace::finish(root)?;
         Self::open(root, lock)
@@ -122,20 +122,22 @@ impl RunDir {
     /// # Errors
     /// When there is no run, or its configuration cannot be read.
     pub fn stored(root: &Path) -> Result<Stored, TrainError> {
-        let path = root.join(CONFIG);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(TrainError::File {
-                    path: root.to_owned(),
-                    reason: "there is no run here to go on with (no config.toml); start one without --resume"
-                        .into(),
-                });
-            }
-            Err(e) => return Err(TrainError::io(&path, "read the configuration", &e)),
-        };
-        let config = crate::config::stored(&text, &path.display().to_string())?;
-        Ok(Stored { config, data: manifest_in(root).map(|m| m.data) })
+        let (path, text) = stored_text(root)?;
+        let config = crate::config::stored(&text, &path)?;
+        Ok(Stored { config, data: Self::stored_data(root) })
+    }
+
+    /// The configuration of the run in the folder as text, with its path: of whatever task.
+    ///
+    /// # Errors
+    /// When there is no run, or its configuration cannot be read.
+    pub fn stored_config(root: &Path) -> Result<(String, String), TrainError> {
+        stored_text(root)
+    }
+
+    /// The data set of the run in the folder as it was named, where the folder says.
+    pub fn stored_data(root: &Path) -> Option<String> {
+        manifest_in(root).map(|m| m.data)
     }
 
     /// The folder.
@@ -151,7 +153,7 @@ impl RunDir {
     /// When a file cannot be written.
     pub fn write_description(
         &self,
-        config: &RunConfig,
+        config: &impl Serialize,
         device: &str,
         data: &str,
         understood: serde_json::Value,
@@ -288,6 +290,19 @@ fn check_free(root: &Path, overwrite: bool) -> Result<(), TrainError> {
         Found::Run | Found::Nothing => return Ok(()),
     };
     Err(TrainError::File { path: root.to_owned(), reason })
+}
+
+/// Path and text of the configuration.
+fn stored_text(root: &Path) -> Result<(String, String), TrainError> {
+    let path = root.join(CONFIG);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok((path.display().to_string(), text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(TrainError::File {
+            path: root.to_owned(),
+            reason: "there is no run here to go on with (no config.toml); start one without --resume".into(),
+        }),
+        Err(e) => Err(TrainError::io(&path, "read the configuration", &e)),
+    }
 }
 
 /// The manifest, where it is there and whole.

@@ -3,6 +3,7 @@
 mod task;
 
 pub use task::MethodTask;
+pub(crate) use task::names_crc32;
 
 use std::path::Path;
 use std::sync::Arc;

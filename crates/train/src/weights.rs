@@ -173,6 +173,21 @@ impl Loaded {
     }
 }
 
+/// CRC-32 of a network's values, by which it is known again: of names, shapes and numbers, whatever file they came in.
+///
+/// # Errors
+/// When values cannot be read from the device.
+pub fn weights_crc32(encoder: &AnyBackbone) -> Result<String, TrainError> {
+    let mut state = StateDict::default();
+    state.add_module("", encoder)?;
+    let mut hasher = crc32fast::Hasher::new();
+    for (name, tensor) in &state.tensors {
+        hasher.update(format!("{name} {:?}\n", tensor.shape).as_bytes());
+        hasher.update(bytemuck::cast_slice(&tensor.values));
+    }
+    Ok(format!("{:08x}", hasher.finalize()))
+}
+
 /// A network of this shape with these values.
 fn load(config: &BackboneConfig, state: &StateDict, device: &Device) -> Result<AnyBackbone, String> {
     let net = config.init(&mut Init::new(0, device)).map_err(|e| e.to_string())?;

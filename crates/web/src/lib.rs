@@ -7,6 +7,7 @@
 
 mod compare;
 mod error;
+mod features;
 mod model;
 mod open;
 mod overlay;

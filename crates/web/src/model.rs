@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ocelli_models::weights::preprocessing::{Preprocessing, Statistics, Told};
+use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{Family, ModuleState as _, StateDict, Weights};
 use ocelli_models::{Arch, Init, Vit, VitConfig};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 
+use crate::features::fingerprint;
 use crate::picture::{fit, from_rgba, to_tensor};
 use crate::{Engine, TracedPicture, WebError};
 
@@ -31,11 +32,13 @@ pub(crate) struct Network {
 /// A loaded network.
 #[wasm_bindgen]
 pub struct Model {
-    network: Rc<Network>,
-    config: VitConfig,
+    pub(crate) network: Rc<Network>,
+    pub(crate) config: VitConfig,
     format: String,
     parameters: usize,
     normalisation: String,
+    size: EvalSize,
+    fingerprint: String,
 }
 
 #[wasm_bindgen]
@@ -56,13 +59,16 @@ impl Model {
         let weights = Weights::open(bytes)?;
         let (config, state) = backbone_of(&weights, heads)?;
         let vit = config.init(&mut Init::blank(&engine.device))?;
+        let fingerprint = fingerprint(&vit, &state);
         let vit = state.load_into(vit)?;
+        let size = eval_size(weights.metadata(), &config);
         let statistics = statistics(weights.metadata(), mean, std)?;
         let Statistics { mean, std } = statistics.value;
         let network = Network { vit, device: engine.device.clone(), mean, std };
         let parameters = config.num_parameters();
         let format = weights.format().to_owned();
-        Ok(Self { network: Rc::new(network), config, format, parameters, normalisation: statistics.to_string() })
+        let normalisation = statistics.to_string();
+        Ok(Self { network: Rc::new(network), config, format, parameters, normalisation, size, fingerprint })
     }
 
     /// The network's numbers, as JSON.
@@ -73,6 +79,7 @@ impl Model {
             "dim": dim, "depth": depth, "heads": heads, "patch": patch_size_px, "imageSize": image_size_px,
             "parameters": self.parameters, "format": self.format,
             "mean": self.network.mean, "std": self.network.std, "normalisation": self.normalisation,
+            "resize": self.size.resize_px, "crop": self.size.crop_px, "fingerprint": self.fingerprint,
         })
         .to_string()
     }
@@ -165,7 +172,24 @@ fn statistics(
     Ok(Told { value, ..told })
 }
 
-fn channels(what: &'static str, given: Option<Vec<f32>>, default: [f32; 3]) -> Result<[f32; 3], WebError> {
+/// The size it is evaluated at: as the file says, as the run it comes from does, or as its position embeddings want.
+fn eval_size(metadata: &BTreeMap<String, String>, config: &VitConfig) -> EvalSize {
+    // What is wrong with the file's normalisation is told where that is read.
+    let told = Preprocessing::of_metadata(metadata).ok().and_then(|said| said.size);
+    let of_run = |key: &str| {
+        let lines = metadata.get("config")?.lines();
+        lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix(" = ")).find_map(|v| v.parse::<usize>().ok())
+    };
+    let run = of_run("resize_px").zip(of_run("crop_px"));
+    let run = run.map(|(resize_px, crop_px)| EvalSize { resize_px, crop_px });
+    told.map(|told| told.value).or(run).unwrap_or_else(|| EvalSize::for_side(config.image_size_px))
+}
+
+pub(crate) fn channels(
+    what: &'static str,
+    given: Option<Vec<f32>>,
+    default: [f32; 3],
+) -> Result<[f32; 3], WebError> {
     let Some(given) = given else { return Ok(default) };
     let fail = || WebError::argument(what, "three numbers (std above 0)", format!("{given:?}"));
     let values = <[f32; 3]>::try_from(given.as_slice()).map_err(|_| fail())?;

@@ -4,6 +4,8 @@
 //! its tensors; values are decoded one tensor at a time. A pickle is read as data by a machine that can call nothing.
 //! Whatever the bytes, reading neither panics nor takes more memory than twice the file and 64 MB.
 //!
+//! [`read_data_pickle`] reads what else research code leaves in pickles, plain data and numpy arrays, by the same machine.
+//!
 //! [`preprocessing`] has what a network wants done to its pictures, as far as files and names tell.
 //!
 //! Nothing here touches files or knows of tensors on devices; the crate compiles to wasm unchanged.
@@ -13,6 +15,7 @@ mod dtype;
 mod entry;
 mod error;
 mod layout;
+mod numpy_pickle;
 mod pickle;
 pub mod preprocessing;
 mod safetensors;
@@ -27,7 +30,8 @@ pub use dtype::Dtype;
 pub use entry::Entry;
 pub use error::{Mismatch, WeightsError};
 pub use layout::{Family, Layout, Network, Part};
+pub use numpy_pickle::{DataPickleError, read_data_pickle};
 pub use safetensors::{read_safetensors, write_safetensors, write_safetensors_as};
 pub use state::{HostTensor, StateDict};
 pub use weights::Weights;
-pub use write_torch::write_pth;
+pub use write_torch::{write_pth, write_pth_under};

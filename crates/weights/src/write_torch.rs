@@ -9,9 +9,22 @@ use crate::{StateDict, WeightsError, zip};
 /// # Errors
 /// For more than 4 GiB, or another element type.
 pub fn write_pth(state: &StateDict, dtype: Dtype) -> Result<Vec<u8>, WeightsError> {
+    write_pth_under(None, state, dtype)
+}
+
+/// The same, as the one entry of a dict where a key is given: `{"state_dict": {…}}` is what DINO's linear evaluation loads.
+///
+/// # Errors
+/// As [`write_pth`].
+pub fn write_pth_under(key: Option<&str>, state: &StateDict, dtype: Dtype) -> Result<Vec<u8>, WeightsError> {
     let storage = if dtype == Dtype::F16 { "HalfStorage" } else { "FloatStorage" };
+    let mut pickle = b"\x80\x02".to_vec();
+    if let Some(key) = key {
+        pickle.push(b'}');
+        text(&mut pickle, key)?;
+    }
     // Protocol 2: OrderedDict() and then its entries.
-    let mut pickle = b"\x80\x02ccollections\nOrderedDict\n)R(".to_vec();
+    pickle.extend(b"ccollections\nOrderedDict\n)R(");
     for (index, (name, tensor)) in state.tensors.iter().enumerate() {
         let count: usize = tensor.shape.iter().product();
         if count != tensor.values.len() {
@@ -45,7 +58,11 @@ pub fn write_pth(state: &StateDict, dtype: Dtype) -> Result<Vec<u8>, WeightsErro
         // No gradient, no hooks.
         pickle.extend(b"\x89ccollections\nOrderedDict\n)RtR");
     }
-    pickle.extend(b"u.");
+    pickle.push(b'u');
+    if key.is_some() {
+        pickle.push(b's');
+    }
+    pickle.push(b'.');
     let mut files =
         vec![("archive/data.pkl".to_owned(), pickle), ("archive/byteorder".into(), b"little".to_vec())];
     for (index, (_, tensor)) in state.tensors.iter().enumerate() {

@@ -9,8 +9,8 @@ mod support;
 mod bounds;
 
 use bounds::{bounded, fuzz, fuzz_text, settings};
-use ocelli_weights::Weights;
 use ocelli_weights::preprocessing::{by_name, read_json};
+use ocelli_weights::{Weights, read_data_pickle};
 use support::{Lies, PTH, fixture, header, pth, safetensors, tensor, zip};
 
 /// Opcodes that build.
@@ -105,7 +105,38 @@ fn mutated_files_neither_panic_nor_hang_nor_swell() {
             .then(|| [&((end - 7) as u64).to_le_bytes()[..], &bytes[8..]].concat())
     };
     fuzz("safetensors", &safetensors(), OPCODES, often, &honest, &read);
+    data_pickles(often, megabytes);
     preprocessing(often);
+}
+
+/// Plain data and numpy arrays.
+fn data_pickles(often: (usize, u64), megabytes: usize) {
+    let read = |bytes: &[u8]| read_data_pickle(bytes).is_ok();
+    let forms = ["lists", "arrays", "mixed"];
+    let names = forms.iter().flat_map(|form| [2, 3, 4].map(|p| format!("gnd.{form}.p{p}.pkl")));
+    let files: Vec<Vec<u8>> = names.chain(["arrays.p4.pkl".to_owned()]).map(|name| fixture(&name)).collect();
+    fuzz("data pickle", &files, OPCODES, often, &|_| None, &read);
+    // Objects that are written out at many places, and arrays of as many elements as there are bytes.
+    let size = megabytes << 20;
+    let zeros = |count: usize| [b"B".as_slice(), &(count as u32).to_le_bytes(), &vec![0; count]].concat();
+    let array = |count: usize| {
+        let start = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01J";
+        let dtype = b"\x85cnumpy\ndtype\nU\x02i1\x85R\x89";
+        [start.as_slice(), &(count as u32).to_le_bytes(), dtype, &zeros(count), b"tb"].concat()
+    };
+    let shared =
+        |one: &[u8]| [b"\x80\x03](".as_slice(), one, b"q\x07", &b"h\x07".repeat(size / 2), b"e."].concat();
+    for (name, bytes) in [
+        ("one array", [b"\x80\x03".as_slice(), &array(size), b"."].concat()),
+        ("an array again and again", shared(&array(100))),
+        ("a dict again and again", shared(b"}U\x01aK\x01s")),
+        ("an empty dict again and again", shared(b"}")),
+        ("small dicts", [b"\x80\x02](".as_slice(), &b"}U\x01aK\x01s".repeat(size / 7), b"e."].concat()),
+        ("a text again and again", shared(b"U\x0fabcdefghijklmno")),
+        ("numbers", [b"\x80\x02](".as_slice(), &b"K\x01".repeat(size / 2), b"e."].concat()),
+    ] {
+        bounded(name, &bytes, &read);
+    }
 }
 
 /// What files beside the weights, and names, say of pictures.

@@ -1,18 +1,20 @@
 // The client: what a page imports. Everything heavy happens in the worker.
 
+import { OcelliError } from './error.js';
+import { sourceOf, type FeatureSource } from './features.js';
+import type { LinearHead, Prediction } from './head.js';
 import type {
-  Call, Calls, DeviceChoice, DeviceInfo, ErrorCode, Kernels, LoadOptions, ModelInfo, Reply, SessionStart, StepFigures, Times, ViewInfo,
+  Call, Calls, DeviceChoice, DeviceInfo, FeatureOptions, Kernels, LoadOptions, ModelInfo, Reply, SessionStart, StepFigures, Times,
+  ViewInfo,
 } from './protocol';
 
-export type { DeviceChoice, DeviceInfo, ErrorCode, Kernels, LoadOptions, ModelInfo, SessionStart, StepFigures, Times } from './protocol';
-
-/** An error with a code a program can rely on. */
-export class OcelliError extends Error {
-  constructor(readonly code: ErrorCode, message: string) {
-    super(message);
-    this.name = 'OcelliError';
-  }
-}
+export { OcelliError } from './error.js';
+export type { FeatureSource } from './features.js';
+export { LinearHead, type Prediction } from './head.js';
+export { KnnClassifier, ranked, similarities, type KnnOptions, type Vote } from './knn.js';
+export type {
+  DeviceChoice, DeviceInfo, ErrorCode, FeatureKind, FeatureOptions, Kernels, LoadOptions, ModelInfo, SessionStart, StepFigures, Times,
+} from './protocol';
 
 export type ImageSource = ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | HTMLVideoElement | ImageData | Blob;
 
@@ -290,7 +292,30 @@ export class OcelliModel {
     }
   }
 
-  /** The class token's feature, `[dim]`. */
+  /**
+   * Features of a picture for a classifier or a search, of the kind asked for (default the class token's, `[dim]`). By default
+   * the picture is prepared as the network is evaluated: the short side scaled to `info.resize`, `info.crop` pixels cut from the
+   * middle. `ocelli embed` gives the same.
+   *
+   * Throws `argument` for a kind or size the network has not, `image` for what is no picture, or a strip of one.
+   */
+  async features(image: ImageSource, options: FeatureOptions = {}): Promise<Float32Array> {
+    const { kind, resize, crop, mean, std } = this.featureSource(options);
+    const { data, transfer } = await handOver(image);
+    return this.ocelli.call('features', [this.id, data, { kind, resize, crop, mean, std }], { transfer });
+  }
+
+  /** Whose the features of these options are: what [KnnClassifier] wants to know. */
+  featureSource(options: FeatureOptions = {}): FeatureSource {
+    return sourceOf(this.info, options);
+  }
+
+  /** The likeliest classes of a picture by a linear classifier, the likeliest first: `ocelli classify`. */
+  async classify(image: ImageSource, head: LinearHead, top = 5): Promise<Prediction[]> {
+    return head.classify(await this.features(image, head.options(this.info)), top);
+  }
+
+  /** The class token's feature of the whole picture, `[dim]`; [features] sees pictures as evaluations do. */
   embed(image: ImageSource, options: LookOptions = {}): Promise<Float32Array> {
     return this.once(image, options, (view) => view.embed());
   }

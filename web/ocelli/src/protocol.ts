@@ -32,6 +32,35 @@ export interface ModelInfo {
   imageSize: number;
   parameters: number;
   format: string;
+  /** Taken off pixels in 0..1, and what divides them. */
+  mean: [number, number, number];
+  std: [number, number, number];
+  /** Where these come from, in words. */
+  normalisation: string;
+  /** The size it is evaluated at, pixels; see [FeatureOptions]. */
+  resize: number;
+  crop: number;
+  /** CRC-32 of names, shapes and values, whatever file they came in; `backbone_crc32` of `ocelli eval linear`. */
+  fingerprint: string;
+}
+
+/**
+ * Which numbers of a picture: `cls`, the class token; `cls-4`, those of the last four blocks, the oldest first; `cls+mean`, the
+ * class token and the mean patch, alternating.
+ */
+export type FeatureKind = 'cls' | `cls-${number}` | 'cls+mean';
+
+/** Features, and how pictures are prepared for them: by default as the network is evaluated. */
+export interface FeatureOptions {
+  /** Default `cls`. */
+  kind?: FeatureKind;
+  /** Short side in pixels that pictures are scaled to; 0 leaves them as they are. */
+  resize?: number;
+  /** Side of the square cut from the middle, pixels; 0 takes all. */
+  crop?: number;
+  /** Instead of the network's own normalisation. */
+  mean?: [number, number, number];
+  std?: [number, number, number];
 }
 
 export interface ViewInfo {
@@ -79,6 +108,7 @@ export interface Calls {
   load: { args: [ArrayBuffer | Blob | string, LoadOptions]; result: ModelInfo & { model: number } };
   look: { args: [number, ImageBitmap | ImageData, number, boolean]; result: ViewInfo };
   lookAt: { args: [number, Float32Array, number, number, number]; result: ViewInfo };
+  features: { args: [number, ImageBitmap | ImageData, Required<FeatureOptions>]; result: Float32Array };
   attention: { args: [number, number, number]; result: Float32Array };
   tokens: { args: [number]; result: Float32Array };
   colours: { args: [number]; result: Uint8Array };

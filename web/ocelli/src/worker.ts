@@ -17,6 +17,8 @@ class Refusal extends Error {
 
 /** Pictures are shrunk to this while they are decoded: no map needs more. */
 const MAX_SIDE_PX = 2048;
+/** Longest side over the shortest of a picture whose features are asked for. */
+const MAX_ASPECT = 16;
 
 let engine: Engine | undefined;
 let memory: WebAssembly.Memory | undefined;
@@ -189,6 +191,15 @@ const handlers: Handlers = {
   },
   lookAt: (_, model, values, batch, height, width) =>
     viewOf(get(models, model, 'model').lookAt(values, batch, height, width)),
+  features(_, model, source, options) {
+    const data = pixels(source);
+    const [short, long] = [Math.min(data.width, data.height), Math.max(data.width, data.height)];
+    // The short side is scaled to a given size: a strip would become a picture of millions of pixels.
+    if (long > MAX_ASPECT * short) {
+      throw new Refusal('image', `expected a picture at most ${MAX_ASPECT} times as long as wide, found ${data.width} × ${data.height} px`);
+    }
+    return get(models, model, 'model').features(bytesOf(data), data.width, data.height, JSON.stringify(options));
+  },
   attention: (_, view, layer, query) => get(views, view, 'view').attention(layer, query),
   tokens: (_, view) => get(views, view, 'view').tokens(),
   colours: (_, view) => get(views, view, 'view').colours(),

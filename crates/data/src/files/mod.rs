@@ -1,5 +1,6 @@
 //! What needs an operating system: decoding, folders, record files, and the threaded loader.
 
+mod all;
 mod cifar;
 mod decode;
 mod eval_batches;
@@ -7,17 +8,20 @@ mod folder;
 mod layout;
 mod listing;
 mod loader;
+mod multi_label;
 mod open;
 mod prefetch;
 mod samples;
 mod understood;
 mod whole;
 
+pub use all::AllImages;
 pub use cifar::CifarSource;
 pub use decode::{DecodeLimits, decode_bytes, decode_file};
 pub use eval_batches::{EvalBatch, EvalBatches, EvalConfig, MapImages, images_ahead, map_images};
 pub use folder::FolderSource;
 pub use loader::{DrawnView, EpochIter, Loader, LoaderConfig, ViewBatch, ViewGroup};
+pub use multi_label::{MultiLabelPart, MultiLabelSet, Presence, open_multi_label};
 pub use open::{DataSet, open_data, open_source, open_split};
 pub use samples::BadFile;
 pub use understood::{LeftOut, PartInfo, Understood};

@@ -102,6 +102,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("eval.batch_size", "images per forward pass", "Ocelli"),
     ("eval.max_train", "images neighbours come from, at most; 0: all", "Ocelli"),
     ("eval.max_test", "images to classify, at most; 0: all", "Ocelli"),
+    ("eval.linear", "also a linear classifier on the same features, 30 epochs at six rates", "Ocelli"),
     ("loader.threads", "threads that decode and cut views; 0: one per core", "Ocelli"),
     ("loader.prefetch", "batches made ahead", "Ocelli"),
     ("loader.max_bad_fraction", "share of unreadable images that stops the run", "Ocelli"),

@@ -21,7 +21,7 @@ pub struct Change {
 }
 
 /// What may change while a run goes on, with the reason. Everything else decides what is trained or measured and may not.
-const HARMLESS: [&str; 13] = [
+const HARMLESS: [&str; 14] = [
     // Who does the work and how far ahead. The result is the same for any number of threads.
     "loader.threads",
     "loader.prefetch",
@@ -37,6 +37,7 @@ const HARMLESS: [&str; 13] = [
     // How often it is measured, and how many images at once.
     "eval.every_epochs",
     "eval.batch_size",
+    "eval.linear",
     // Whether to go on after a collapse, and how soon it is one.
     "watch.collapse",
     "watch.patience_epochs",

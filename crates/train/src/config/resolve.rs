@@ -4,7 +4,7 @@ use toml::{Table, Value};
 
 use ocelli_methods::METHODS;
 
-use super::{ConfigError, MethodChoice, RunConfig, preset};
+use super::{ConfigError, MethodChoice, RunConfig, TaskKind, preset};
 
 /// Builds a configuration: the method's published defaults, then the preset, then the file, then the single values.
 ///
@@ -49,6 +49,8 @@ pub(super) fn defaults(method: MethodChoice) -> Result<RunConfig, ConfigError> {
 /// Unknown keys and values of the wrong type.
 pub fn stored(text: &str, name: &str) -> Result<RunConfig, ConfigError> {
     let mut table = parse(text, name)?;
+    // Of another kind of run nothing else would be understood.
+    table.get("task").and_then(Value::as_str).map_or(Ok(TaskKind::Pretraining), str::parse)?;
     let method = table.get("method").and_then(Value::as_str).map_or(Ok(MethodChoice::default()), str::parse)?;
     let mut base = table_of(&RunConfig { method, own: (method.recipe().sections)()?, ..RunConfig::default() })?;
     for other in METHODS {

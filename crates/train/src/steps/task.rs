@@ -223,7 +223,7 @@ impl<T: MethodTask> Task for T {
 }
 
 /// CRC-32 of the names of all images, to know the data set again.
-fn names_crc32(source: &dyn Source) -> u32 {
+pub(crate) fn names_crc32(source: &dyn Source) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for i in 0..source.len() {
         hasher.update(source.name(i).as_bytes());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::mem::size_of;
 
 use super::value::{Arena, Node, Object, Value};
-use super::{Fault, meaning, text};
+use super::{Fault, Vocabulary, meaning, text};
 use crate::WeightsError;
 
 /// One pickle being read.
@@ -17,15 +17,28 @@ pub struct Reader<'r, 'a> {
     memo: HashMap<u32, Value<'a>>,
     /// The longest the stack was: only growth beyond it costs memory.
     high_water: usize,
+    vocabulary: Vocabulary,
 }
 
-/// Reads the pickle at the start of `bytes`; returns its value and its length.
+/// Reads the pickle at the start of `bytes`, of weights; returns its value and its length.
 ///
 /// # Errors
 /// [`WeightsError::Pickle`] and [`WeightsError::Code`], with the position in `bytes`.
 pub fn read<'a>(bytes: &'a [u8], arena: &mut Arena<'a>) -> Result<(Value<'a>, usize), WeightsError> {
-    let mut reader =
-        Reader { arena, bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), high_water: 0 };
+    read_with(bytes, arena, meaning::meaning_of)
+}
+
+/// The same with other names of classes and functions: [`WeightsError::Code`] is for those the vocabulary refuses.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with<'a>(
+    bytes: &'a [u8],
+    arena: &mut Arena<'a>,
+    vocabulary: Vocabulary,
+) -> Result<(Value<'a>, usize), WeightsError> {
+    let (stack, marks, memo) = (Vec::new(), Vec::new(), HashMap::new());
+    let mut reader = Reader { arena, bytes, at: 0, stack, marks, memo, high_water: 0, vocabulary };
     loop {
         let at = reader.at;
         match reader.step() {
@@ -363,7 +376,7 @@ impl<'a> Reader<'_, 'a> {
             }
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                let value = meaning::global(self.arena, module, name)?;
+                let value = meaning::global(self.arena, self.vocabulary, module, name)?;
                 self.push(value)?;
             }
             0x93 => {
@@ -371,7 +384,7 @@ impl<'a> Reader<'_, 'a> {
                 let named = self.arena.text(module).zip(self.arena.text(name));
                 let (module, name) = named.ok_or_else(|| Fault::bad("a class whose name is not text"))?;
                 let (module, name) = (short(module)?, short(name)?);
-                let value = meaning::global(self.arena, &module, &name)?;
+                let value = meaning::global(self.arena, self.vocabulary, &module, &name)?;
                 self.push(value)?;
             }
             b'R' | 0x81 => {
@@ -387,7 +400,7 @@ impl<'a> Reader<'_, 'a> {
             }
             b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
-                let class = meaning::global(self.arena, module, name)?;
+                let class = meaning::global(self.arena, self.vocabulary, module, name)?;
                 let items = self.pop_to_mark()?;
                 self.tuple(items)?;
                 let args = self.pop()?;

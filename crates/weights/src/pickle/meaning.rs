@@ -1,7 +1,7 @@
 //! What names in a pickle mean. Everything is data: a name is looked up in a table, never imported or called.
 
 use super::value::{Arena, Global, Meaning, Node, Object, RawTensor, Storage, Value};
-use super::{Fault, Reader};
+use super::{Fault, Reader, Vocabulary};
 use crate::dtype::Dtype;
 
 /// Modules whose functions do something to the machine they run on. A weight file that names one is an attack (or
@@ -238,13 +238,18 @@ pub fn build<'a>(arena: &mut Arena<'a>, object: Value<'a>, state: Value<'a>) {
 }
 
 /// The class or function `module.name`.
-pub fn global<'a>(arena: &mut Arena<'a>, module: &str, name: &str) -> Result<Value<'a>, Fault> {
+pub fn global<'a>(
+    arena: &mut Arena<'a>,
+    vocabulary: Vocabulary,
+    module: &str,
+    name: &str,
+) -> Result<Value<'a>, Fault> {
     const LONGEST: usize = 512;
     if module.len() + name.len() > LONGEST {
         return Err(Fault::bad("the name of a class of more than 512 characters"));
     }
     let full = format!("{module}.{name}");
-    match meaning_of(module, name) {
+    match vocabulary(module, name) {
         Ok(meaning) => Ok(arena.add(Node::Global(Box::new(Global { meaning, name: full })))?),
         Err(()) => Err(Fault::Code(full)),
     }

@@ -6,8 +6,11 @@ mod meaning;
 mod text;
 pub mod value;
 
-pub use machine::{Reader, read};
-use value::OverBudget;
+pub use machine::{Reader, read, read_with};
+use value::{Meaning, OverBudget};
+
+/// What `module` and `name` mean; an error where the name is refused.
+pub type Vocabulary = fn(module: &str, name: &str) -> Result<Meaning, ()>;
 
 /// Why a pickle is not read.
 #[derive(Debug)]

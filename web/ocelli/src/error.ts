@@ -1,0 +1,11 @@
+// What goes wrong, with a code a program can rely on.
+
+import type { ErrorCode } from './protocol';
+
+/** An error with a code a program can rely on; the message is for people. */
+export class OcelliError extends Error {
+  constructor(readonly code: ErrorCode, message: string) {
+    super(message);
+    this.name = 'OcelliError';
+  }
+}
