@@ -71,7 +71,7 @@ pub fn run(args: &CopiesArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let loading = Loading { heads: args.heads, given: args.normalise.given()?, ..Loading::default() };
     let loaded = loading.open(&args.weights, &device.device)?;
-    let told = format!("--size: squeezed to {0}×{0} px", args.size);
+    let told = format!("squeezed to {0}×{0} px (--size)", args.size);
     if !args.json {
         describe_data(args, &blocks, whiten.as_deref(), distractors.as_deref());
         println!("{}", opening::lines(&loaded, &device.name, &told));
@@ -138,9 +138,10 @@ impl Extraction<'_> {
     ) -> anyhow::Result<Extracted> {
         let files = |paths: &[PathBuf], block: &str| {
             let name = |path: &PathBuf| format!("{block}/{}", file_name(path));
-            Arc::new(Files { names: paths.iter().map(name).collect(), paths: paths.to_vec() })
+            let files = Files { names: paths.iter().map(name).collect(), paths: paths.to_vec() };
+            Arc::new(files) as Arc<dyn Source>
         };
-        let originals = self.of(files(&blocks.originals, "original"))?;
+        let originals = self.of(&files(&blocks.originals, "original"))?;
         if let Some(bad) = originals.bad.first() {
             bail!(
                 "{}: {}; every original must be there, as the others are matched with them",
@@ -148,16 +149,16 @@ impl Extraction<'_> {
                 bad.reason
             );
         }
-        let block = |block: &Block| self.of(files(&block.paths, &block.name));
+        let block = |block: &Block| self.of(&files(&block.paths, &block.name));
         Ok(Extracted {
             originals,
             blocks: blocks.altered.iter().map(block).collect::<anyhow::Result<_>>()?,
-            distractors: distractors.map(|source| self.of(source)).transpose()?,
-            whiten: whiten.map(|source| self.of(source)).transpose()?,
+            distractors: distractors.map(|source| self.of(&source)).transpose()?,
+            whiten: whiten.map(|source| self.of(&source)).transpose()?,
         })
     }
 
-    fn of(&self, source: Arc<dyn Source>) -> anyhow::Result<Features> {
+    fn of(&self, source: &Arc<dyn Source>) -> anyhow::Result<Features> {
         let (size, statistics) = (self.size as u32, self.network.loaded.statistics.value);
         let encoder = &self.network.loaded.encoder;
         let forward = |images: Tensor<4>| {
@@ -238,18 +239,18 @@ fn first(bad: &[ocelli::data::BadFile]) -> String {
 /// What a whitening set leaves open.
 fn of_rank(whitening: &Whitening) -> Option<String> {
     let (images, dim, raised) = (whitening.images(), whitening.dim(), whitening.raised());
-    (raised > 0).then(|| {
-        let why = if images < dim {
-            format!("has {images} images for features of {dim} numbers, so its rank is {images} at most")
-        } else {
-            format!("hardly varies in some directions, although it has {images} images")
-        };
-        format!(
-            "warning: the whitening set {why}: {raised} of {dim} directions are unknown to it and were given the smallest \
-             scale, which makes differences along them count up to 316 times as much as along the largest. Scores \
-             usually fall; use at least {dim} varied images (published: 20,000), or leave --whiten out"
-        )
-    })
+    match raised {
+        0 => None,
+        _ if images >= dim => Some(format!(
+            "{raised} of {dim} directions hardly vary over the whitening set; they were given the smallest scale, as published"
+        )),
+        _ => Some(format!(
+            "warning: the whitening set has {images} images for features of {dim} numbers, so its rank is {images} at most: \
+             {raised} directions are unknown to it and were given the smallest scale, which makes differences along them \
+             count up to 316 times as much as along the largest. Scores usually fall; use at least {dim} varied images \
+             (published: 20,000), or leave --whiten out"
+        )),
+    }
 }
 
 impl Outcome {

@@ -88,7 +88,7 @@ impl Network<'_> {
     /// batch.
     pub fn features(
         &self,
-        source: Arc<dyn Source>,
+        source: &Arc<dyn Source>,
         indices: Vec<usize>,
         prepare: impl Fn(usize, &Image) -> anyhow::Result<Vec<Planes>> + Send + Sync + 'static,
         forward: &dyn Fn(Tensor<4>) -> anyhow::Result<Vec<f32>>,

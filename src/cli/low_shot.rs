@@ -186,7 +186,7 @@ impl Rows {
         };
         let network = Network { loaded, device };
         let forward = |x| read_back(loaded.encoder.features(x, Mode::Eval));
-        let features: Features = network.features(source.clone(), indices.clone(), prepare, &forward)?;
+        let features: Features = network.features(source, indices.clone(), prepare, &forward)?;
         let first = features.bad.first().map(|bad| format!("; {}: {}", bad.name, bad.reason)).unwrap_or_default();
         ensure!(features.count() > 0, "none of {} images could be read{first}", indices.len());
         let kept: Vec<usize> =

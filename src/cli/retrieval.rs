@@ -98,8 +98,8 @@ pub fn run(args: &RetrievalArgs) -> anyhow::Result<()> {
     let loading = Loading { heads: args.heads, given: args.normalise.given()?, ..Loading::default() };
     let loaded = loading.open(&args.weights, &device.device)?;
     let told = match args.size {
-        0 => "--size: images as they are".to_owned(),
-        px => format!("--size: long side at most {px} px"),
+        0 => "images as they are (--size)".to_owned(),
+        px => format!("long side at most {px} px (--size)"),
     };
     if !args.json {
         set.lines.iter().for_each(|line| println!("{line}"));
@@ -117,7 +117,7 @@ pub fn run(args: &RetrievalArgs) -> anyhow::Result<()> {
             preparation.planes(image, place.and_then(|place| boxes.get(place).copied().flatten()))
         };
         let forward = |images| read_back(loaded.encoder.features(images, Mode::Eval));
-        let found = network.features(source.clone(), indices.clone(), prepare, &forward)?;
+        let found = network.features(source, indices.clone(), prepare, &forward)?;
         unite(found, args.scales.list().len())
     };
     let database = features(&set.database, Vec::new())?;

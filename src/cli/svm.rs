@@ -196,8 +196,7 @@ fn read(
     let indices = (0..part.source.len()).collect();
     let transform = view.clone();
     let prepare = move |_: usize, image: &ocelli::data::Image| Ok(vec![transform.planes(image)]);
-    let features =
-        network.features(part.source.clone(), indices, prepare, &|x| view.features(&loaded.encoder, x))?;
+    let features = network.features(&part.source, indices, prepare, &|x| view.features(&loaded.encoder, x))?;
     if features.count() == 0 {
         let first = features.bad.first().map(|bad| format!("; {}: {}", bad.name, bad.reason)).unwrap_or_default();
         bail!("none of the {} images could be read{first}", part.source.len());

@@ -12,6 +12,7 @@ mod low_shot;
 mod matching;
 mod report;
 mod resume;
+mod retrieval;
 mod search;
 mod svm;
 mod tables;

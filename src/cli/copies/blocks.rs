@@ -51,15 +51,19 @@ impl Blocks {
         let mut all = Self { originals, altered: Vec::new(), left_out: Vec::new(), notes: Vec::new() };
         let strong = images(&data.join("strong"))?;
         if strong.is_empty() {
-            all.left_out.push("strong".to_owned())
+            all.left_out.push("strong".to_owned());
         } else {
-            all.add_strong(strong, data)?
+            all.add_strong(strong, data)?;
         }
         for (kind, levels) in MATCHED_BLOCKS {
             for level in levels {
                 let name = format!("{kind}/{level}");
                 let paths = images(&data.join(&name))?;
-                if paths.is_empty() { all.left_out.push(name) } else { all.add_matched(name, paths)? }
+                if paths.is_empty() {
+                    all.left_out.push(name);
+                } else {
+                    all.add_matched(name, paths)?;
+                }
             }
             all.note_others(&data.join(kind), kind, levels);
         }
