@@ -6,7 +6,7 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::{AnyBackbone, Backbone as _, BackboneConfig, Mode};
+use crate::{AnyBackbone, Backbone as _, BackboneConfig, Mode, Vit};
 
 /// Features for a linear classifier, as the published protocols take them. `cls` and `cls-N` are class tokens, `cls+mean`
 /// adds the patches; of a ResNet there is `mean` alone.
@@ -71,19 +71,27 @@ impl ProbeFeatures {
     /// `[batch, 3, height, width]` to `[batch, width]`. The backbone must have them (see [`ProbeFeatures::width`]); where it has
     /// not, its usual feature comes.
     pub fn of(self, net: &AnyBackbone, images: Tensor<4>) -> Tensor<2> {
-        match (self, net.as_vit()) {
-            (Self::Cls { blocks }, Some(vit)) if blocks > 1 => {
+        match net {
+            AnyBackbone::Vit(vit) => self.of_vit(vit, images),
+            AnyBackbone::ResNet(_) => net.features(images, Mode::Eval),
+        }
+    }
+
+    /// The same of a Vision Transformer alone: the browser's module, which has no other, need not hold the rest.
+    pub fn of_vit(self, vit: &Vit, images: Tensor<4>) -> Tensor<2> {
+        match self {
+            Self::Cls { blocks } if blocks > 1 => {
                 let class = |tokens: Tensor<3>| tokens.narrow(1, 0, 1).squeeze_dim::<2>(1);
                 Tensor::cat(vit.intermediate_layers(images, blocks).into_iter().map(class).collect(), 1)
             }
-            (Self::ClsAndMean, Some(vit)) => {
+            Self::ClsAndMean => {
                 let tokens = vit.tokens(images);
                 let [batch, count, dim] = tokens.dims();
                 let class = tokens.clone().narrow(1, 0, 1).reshape([batch, dim, 1]);
                 let mean = tokens.narrow(1, 1, count - 1).mean_dim(1).reshape([batch, dim, 1]);
                 Tensor::cat(vec![class, mean], 2).reshape([batch, 2 * dim])
             }
-            _ => net.features(images, Mode::Eval),
+            Self::Cls { .. } | Self::Mean => vit.forward(images, Mode::Eval),
         }
     }
 }

@@ -15,6 +15,9 @@ class Refusal extends Error {
   }
 }
 
+/** Numbers per channel as the module takes them. */
+const three = (v?: number[]) => (v ? Float32Array.from(v) : undefined);
+
 /** Pictures are shrunk to this while they are decoded: no map needs more. */
 const MAX_SIDE_PX = 2048;
 /** Longest side over the shortest of a picture whose features are asked for. */
@@ -181,7 +184,6 @@ const handlers: Handlers = {
   open: (_, choice, kernels) => open(choice, kernels),
   async load(id, source, options: LoadOptions) {
     const file = await bytes(source, id);
-    const three = (v?: number[]) => (v ? Float32Array.from(v) : undefined);
     const model = Model.load(opened(), file, options.heads, three(options.mean), three(options.std));
     return { ...JSON.parse(model.describe()), model: keep(models, model) };
   },
@@ -198,7 +200,8 @@ const handlers: Handlers = {
     if (long > MAX_ASPECT * short) {
       throw new Refusal('image', `expected a picture at most ${MAX_ASPECT} times as long as wide, found ${data.width} × ${data.height} px`);
     }
-    return get(models, model, 'model').features(bytesOf(data), data.width, data.height, JSON.stringify(options));
+    const { kind, resize, crop, mean, std } = options;
+    return get(models, model, 'model').features(bytesOf(data), data.width, data.height, kind, resize, crop, three(mean), three(std));
   },
   attention: (_, view, layer, query) => get(views, view, 'view').attention(layer, query),
   tokens: (_, view) => get(views, view, 'view').tokens(),
