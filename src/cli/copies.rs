@@ -242,13 +242,14 @@ fn of_rank(whitening: &Whitening) -> Option<String> {
     match raised {
         0 => None,
         _ if images >= dim => Some(format!(
-            "{raised} of {dim} directions hardly vary over the whitening set; they were given the smallest scale, as published"
+            "{raised} of {dim} directions hardly vary over the whitening set; they were given the smallest scale, as \
+             published"
         )),
         _ => Some(format!(
-            "warning: the whitening set has {images} images for features of {dim} numbers, so its rank is {images} at most: \
-             {raised} directions are unknown to it and were given the smallest scale, which makes differences along them \
-             count up to 316 times as much as along the largest. Scores usually fall; use at least {dim} varied images \
-             (published: 20,000), or leave --whiten out"
+            "warning: the whitening set has {images} images for features of {dim} numbers, so its rank is {images} at \
+             most: {raised} directions are unknown to it and were given the smallest scale, which makes differences \
+             along them count up to 316 times as much as along the largest. Scores usually fall; use at least {dim} \
+             varied images (published: 20,000), or leave --whiten out"
         )),
     }
 }

@@ -69,7 +69,8 @@ impl Blocks {
         }
         if all.altered.is_empty() {
             bail!(
-                "{}: expected altered images in strong, jpegqual/3 … 75 or crops/10 … 80, found only the originals",
+                "{}: expected altered images in strong, jpegqual/3 … 75 or crops/10 … 80, found only \
+                 the originals",
                 data.display()
             );
         }
@@ -94,7 +95,8 @@ impl Blocks {
         }
         if block.paths.is_empty() {
             bail!(
-                "{}: expected images whose first {SHARED_PREFIX} characters are an original's, such as {}…; found {}",
+                "{}: expected images whose first {SHARED_PREFIX} characters are an original's, such as {}…; \
+                 found {}",
                 data.join("strong").display(),
                 starts[0],
                 strangers[0]
@@ -120,7 +122,8 @@ impl Blocks {
         let expected = self.originals.len();
         if paths.len() != expected {
             bail!(
-                "{name}: expected {expected} images, one of each original and in the order of their names; found {}",
+                "{name}: expected {expected} images, one of each original and in the order of their names; \
+                 found {}",
                 paths.len()
             );
         }

@@ -122,8 +122,8 @@ impl Set {
         let (images, queries) = (labelled.train.1.len(), labelled.test.1.len());
         let mut lines = understood.lines();
         lines.push(format!(
-            "no gnd_NAME.pkl here: classes stand in for it, {queries} queries against {images} images. This is another \
-             protocol: its figures compare with each other, not with published ones"
+            "no gnd_NAME.pkl here: classes stand in for it, {queries} queries against {images} images. This is \
+             another protocol: its figures compare with each other, not with published ones"
         ));
         Ok(Self {
             lines,
@@ -176,8 +176,8 @@ fn missing(data: &Path, name: &str) -> String {
         "no such folder".to_owned()
     };
     format!(
-        "{folder}: expected {name}/gnd_{name}.pkl (or .json of the same structure) and the images in {name}/jpg, found \
-         {there}. The ground truth comes with the revisited benchmark, the images with the Oxford and Paris sets"
+        "{folder}: expected {name}/gnd_{name}.pkl (or .json of the same structure) and the images in {name}/jpg, \
+         found {there}. The ground truth comes with the revisited benchmark, the images with the Oxford and Paris sets"
     )
 }
 
