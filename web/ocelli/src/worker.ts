@@ -201,6 +201,10 @@ const handlers: Handlers = {
       throw new Refusal('image', `expected a picture at most ${MAX_ASPECT} times as long as wide, found ${data.width} × ${data.height} px`);
     }
     const { kind, resize, crop, mean, std } = options;
+    // The module takes whole numbers and would cut the rest off without a word.
+    if (![resize, crop].every((px) => Number.isInteger(px) && px >= 0)) {
+      throw new Refusal('argument', `expected resize and crop in whole pixels, 0 or more, found ${resize} and ${crop}`);
+    }
     return get(models, model, 'model').features(bytesOf(data), data.width, data.height, kind, resize, crop, three(mean), three(std));
   },
   attention: (_, view, layer, query) => get(views, view, 'view').attention(layer, query),
