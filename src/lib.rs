@@ -6,6 +6,7 @@
 //! - [`methods`] — DINO, DenseCL, and what they are compared with.
 //! - [`data`] — sources of images, views, the loader.
 //! - [`train`] — configuration, devices, the loop.
+//! - [`transfer`] — fine-tuned detection and segmentation.
 //! - [`eval`] — k-NN, attention masks, feature tables, pictures.
 //! - [`report`] — the HTML report of a run, comparisons, TensorBoard event files.
 //! - [`kernels`] — the operations underneath.
@@ -17,3 +18,4 @@ pub use ocelli_methods as methods;
 pub use ocelli_models as models;
 pub use ocelli_report as report;
 pub use ocelli_train as train;
+pub use ocelli_transfer as transfer;

@@ -1,4 +1,4 @@
-//! Mutated pictures, records, configurations, names on the command line, metrics and reports: no panic, no hang, and never more
+//! Mutated pictures, records, labels, configurations, names on the command line, metrics and reports: no panic, no hang, and never more
 //! memory than twice the input and 64 MB. (Weight files have the same in `crates/weights`, which this command runs as well.)
 //!
 //!     OCELLI_FUZZ=1000000 cargo test --release --workspace --test fuzz -- --nocapture
@@ -6,6 +6,8 @@
 //! A quick run without `OCELLI_FUZZ` (inputs per reader); `OCELLI_FUZZ_SEED` for another seed.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/fuzz_labels.rs"]
+mod labels;
 #[path = "support/fuzz.rs"]
 mod support;
 
@@ -30,6 +32,7 @@ fn readers_keep_their_bounds() {
     let (count, seed) = settings(3000);
     pictures(count, seed);
     records(count, seed);
+    labels::labels(count, seed);
     configurations(count, seed);
     settings_by_name(count, seed);
     names(count, seed);

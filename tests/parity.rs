@@ -6,17 +6,21 @@
 
 mod parity_dense;
 mod parity_methods;
+mod parity_transfer;
 mod support;
 
 use std::collections::HashMap;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use ocelli::eval::retrieval::scales::{at_scale, mean_of_scales};
 use ocelli::methods::optim::{AdamW, AdamWState, GradientSum, OptimConfig, Optimizer, StepRates};
 use ocelli::methods::schedule::{Cosine, TeacherTemperature};
 use ocelli::methods::{Batch, Dino, DinoConfig, Method, StepClock, Update};
 use ocelli::models::weights::{ModuleState as _, StateDict};
-use ocelli::models::{AnyBackbone, DinoHeadConfig, Init, Mode, ProbeFeatures, Vit, VitConfig, params};
+use ocelli::models::{
+    AnyBackbone, Backbone as _, DinoHeadConfig, Init, Mode, ProbeFeatures, Vit, VitConfig, params,
+};
 use support::{
     Fixture, Tolerance, as_usize, assert_close, device, fixtures, formula_tensor, number_after, values,
 };
@@ -139,6 +143,21 @@ fn frozen_features() {
     ] {
         check(what, values(features.of(&any, images.clone())), "tokens");
     }
+    // The whole network at several scales, as retrieval describes an image: the mean of what each gives, of unit length.
+    let item = f.usize("multiscale_item");
+    let [_, planes, height, width] = images.dims();
+    let image = values(images.narrow(0, item, 1));
+    let mut each = Vec::new();
+    for size in f.config()["multiscale_sizes"].as_array().unwrap() {
+        let scale = size["scale"].as_f64().unwrap();
+        let (pixels, rows, cols) = at_scale(&image, (height, width), scale).unwrap();
+        let expected = size["image"].as_array().unwrap();
+        assert_eq!([rows, cols], [0, 1].map(|i| as_usize(&expected[i], "image")), "scale {scale}");
+        let pixels = Tensor::<4>::from_data(TensorData::new(pixels, [1, planes, rows, cols]), &device());
+        each.extend(values(any.features(pixels, Mode::Eval)));
+    }
+    check("multiscale.cls_per_scale", each.clone(), "tokens");
+    check("multiscale.feature", mean_of_scales(&each, f.usize("dim")).unwrap(), "unit features");
 }
 
 #[test]

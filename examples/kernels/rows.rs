@@ -6,8 +6,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Distribution, Tensor};
 use ocelli::data::{DataError, DinoViews, Image, Loader, LoaderConfig, Source, ViewPlan};
 use ocelli::kernels::{
-    AdamWStep, ConvShape, Mode, adamw_ema, attention, conv2d, dino_cross_entropy, info_nce, layer_norm, linear,
-    mlp, mode, similarity_topk,
+    AdamWStep, ConvShape, Mode, Roi, RoiAlignShape, adamw_ema, attention, conv2d, dino_cross_entropy, info_nce,
+    layer_norm, linear, mlp, mode, roi_align, similarity_topk,
 };
 use ocelli::methods::optim::{
     AdamW, AdamWState, GradientSum, OptimConfig, Optimizer, Sgd, SgdRule, SgdState, StepRates,
@@ -265,7 +265,8 @@ pub fn networks(plain: &Device) -> Result<Vec<Row>, Box<dyn Error>> {
     Ok(rows)
 }
 
-/// Convolutions of ResNet-50, and InfoNCE against the published queue: an image's and DenseCL's (batch 32, 7×7 cells).
+/// Convolutions of ResNet-50, InfoNCE against the published queue: an image's and DenseCL's (batch 32, 7×7 cells), and the parts
+/// of a map under proposals.
 pub fn dense_operations(plain: &Device) -> Vec<Row> {
     let tracked = plain.clone().autodiff();
     let mut rows = Vec::new();
@@ -291,6 +292,7 @@ pub fn dense_operations(plain: &Device) -> Vec<Row> {
             },
         ));
     }
+    rows.extend(proposals(&tracked));
     let unit = |rows: usize, device: &Device| {
         let x = random([rows, 128], device);
         x.clone() / x.powi_scalar(2).sum_dim(1).sqrt()
@@ -313,6 +315,28 @@ pub fn dense_operations(plain: &Device) -> Vec<Row> {
         });
     }
     rows
+}
+
+/// The parts of a fourth stage's map of an image of 800 × 800 px under proposals of many sizes.
+fn proposals(tracked: &Device) -> [Row; 2] {
+    let (count, channels, side) = (64, 256, 50);
+    let part = |i: usize, by: usize| (i * by % count) as f32 / count as f32;
+    let rois: Vec<Roi> = (0..count)
+        .map(|i| {
+            let [x, y] = [part(i, 7), part(i, 13)].map(|p| 640.0 * p);
+            let [w, h] = [part(i, 5), part(i, 11)].map(|p| 50.0 + 400.0 * p);
+            Roi { image: 0, xyxy: [x, y, (x + w).min(800.0), (y + h).min(800.0)] }
+        })
+        .collect();
+    let shape = RoiAlignShape { rows: 14, cols: 14, scale: 0.0625, sampling_ratio: 0 };
+    let bytes = 4.0 * (channels * (side * side + count * 14 * 14)) as f64;
+    operation(
+        &format!("ROIAlign {count} boxes, {channels} channels, 14 × 14"),
+        0.0,
+        [bytes, 2.0 * bytes],
+        &random([1, channels, side, side], tracked),
+        move |x: Tensor<4>| roi_align(x, &rois, shape),
+    )
 }
 
 /// Forward, backward and SGD with momentum of ResNet-50 at 224 px.

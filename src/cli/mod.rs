@@ -4,14 +4,18 @@ mod attention;
 mod attention_video;
 mod bench;
 mod classify;
+mod coco_results;
 mod compare;
 mod copies;
 mod correspondence;
 mod demo;
+mod detect;
 mod devices;
 mod duplicates;
 mod embed;
 mod embedding;
+mod eval_detection;
+mod eval_segmentation;
 mod export;
 mod extraction;
 mod fault;
@@ -37,6 +41,7 @@ mod retrieval;
 mod run;
 mod runs;
 mod search;
+mod segment;
 mod serve;
 mod svm;
 mod table;
@@ -86,7 +91,7 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Measure images a second of each backbone in inference, beside the published ones
     Bench(bench::BenchArgs),
-    /// Evaluate frozen features
+    /// Evaluate frozen features, detectors and segmentations
     #[command(subcommand)]
     Eval(EvalCommand),
     /// Draw what the network attends to
@@ -95,6 +100,10 @@ enum Command {
     Match(matches::MatchArgs),
     /// Say what is in images, by a linear classifier on a backbone's features
     Classify(classify::ClassifyArgs),
+    /// Find objects in pictures and draw their boxes
+    Detect(detect::DetectArgs),
+    /// Say what every pixel of pictures is: colours with a legend, index PNGs
+    Segment(segment::SegmentArgs),
     /// Write the features of images to a file
     Embed(embed::EmbedArgs),
     /// Find the pictures of a folder that are most like others
@@ -135,6 +144,10 @@ enum EvalCommand {
     Copies(copies::CopiesArgs),
     /// How often the most similar place in another view of an image is the right one
     Correspondence(correspondence::CorrespondenceArgs),
+    /// Average precision of boxes, as PASCAL VOC and as COCO measure it
+    Detection(eval_detection::EvalDetectionArgs),
+    /// Intersection over union of each class of pixels, and its mean
+    Segmentation(eval_segmentation::EvalSegmentationArgs),
 }
 
 /// Where to compute, and with whose kernels.
@@ -259,9 +272,13 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Eval(EvalCommand::Retrieval(args)) => retrieval::run(&args),
         Command::Eval(EvalCommand::Copies(args)) => copies::run(&args),
         Command::Eval(EvalCommand::Correspondence(args)) => correspondence::run(&args),
+        Command::Eval(EvalCommand::Detection(args)) => eval_detection::run(&args),
+        Command::Eval(EvalCommand::Segmentation(args)) => eval_segmentation::run(&args),
         Command::Match(args) => matches::run(&args),
         Command::Attention(args) => attention::run(&args),
         Command::Classify(args) => classify::run(&args),
+        Command::Detect(args) => detect::run(&args),
+        Command::Segment(args) => segment::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Duplicates(args) => duplicates::run(&args),

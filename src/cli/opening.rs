@@ -1,9 +1,12 @@
 //! What every command that opens weights has in common: the flags that say what the network wants done to its pictures, and
 //! the lines that say what was understood.
 
+use std::path::Path;
+
+use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use ocelli::models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told, numbers};
-use ocelli::train::Loaded;
+use ocelli::train::{Loaded, Loading};
 use serde_json::{Value, json};
 
 /// How pixels are normalised, where the weights do not say or are wrong.
@@ -44,6 +47,24 @@ impl NormaliseArgs {
             (None, None) => None,
         };
         Ok(Preprocessing { statistics, size: None })
+    }
+}
+
+/// How a backbone is opened whose pictures are resized by whoever trains it.
+#[derive(Args, Clone, Default)]
+pub struct BackboneArgs {
+    #[command(flatten)]
+    normalise: NormaliseArgs,
+    /// Heads of a Vision Transformer, where the weights do not tell
+    #[arg(long)]
+    heads: Option<usize>,
+}
+
+impl BackboneArgs {
+    /// Opens it, with the normalisation that the flags name, else the weights.
+    pub fn open(&self, path: &Path, device: &Device) -> anyhow::Result<Loaded> {
+        let given = self.normalise.given()?;
+        Ok(Loading { heads: self.heads, given, ..Loading::default() }.open(path, device)?)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Files a command writes where the user says: whole or not at all, and never over a file that is not ours.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use ocelli::eval::picture::Rgb;
 
 /// What a picture of ours says of itself, right after its header: a chunk `tEXt`.
 const MARK: &[u8] = b"tEXtSoftware\0Ocelli";
@@ -30,6 +32,33 @@ pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> anyhow
 pub fn write_encoded_png(path: &Path, png: &[u8]) -> anyhow::Result<()> {
     check_picture(path)?;
     write(path, &marked(png))
+}
+
+/// Writes a palette PNG whose pixels are numbers, over nothing but an older picture of ours. Numbers beyond the palette are black.
+///
+/// # Errors
+/// When another file is there, or it cannot be written.
+pub fn write_index_png(
+    path: &Path,
+    [width, height]: [usize; 2],
+    numbers: &[u8],
+    palette: impl Iterator<Item = Rgb>,
+) -> anyhow::Result<()> {
+    let mut colours: Vec<u8> = palette.take(256).flatten().collect();
+    colours.resize(256 * 3, 0);
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(colours);
+    encoder
+        .write_header()
+        .and_then(|mut writer| {
+            writer.write_image_data(numbers)?;
+            writer.finish()
+        })
+        .with_context(|| format!("cannot encode {}", path.display()))?;
+    write_encoded_png(path, &bytes)
 }
 
 /// Refuses a path at which there is anything but a picture of ours. For commands that work long before they write.
@@ -86,6 +115,37 @@ pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(ocelli::train::write_atomically(path, bytes)?)
 }
 
+/// Beginnings of file names for pictures: each image's own name without folders and ending, and no two the same.
+#[derive(Default)]
+pub struct Stems(HashSet<String>);
+
+impl Stems {
+    /// The one of the next image.
+    pub fn of(&mut self, name: &str) -> String {
+        self.with(name, &[""])
+    }
+
+    /// The one of the next image, of which several files begin so: with these ends.
+    pub fn with(&mut self, name: &str, ends: &[&str]) -> String {
+        let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
+        let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+        let safe: String =
+            stem.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).take(100).collect();
+        let base = if safe.is_empty() { "image".to_owned() } else { safe };
+        // Some file systems take letters of either case for one.
+        let files = |stem: &str| ends.iter().map(|end| format!("{stem}{end}").to_lowercase()).collect::<Vec<_>>();
+        let numbers = std::iter::once(base.clone()).chain((2..).map(|number| format!("{base}-{number}")));
+        for stem in numbers {
+            let files = files(&stem);
+            if files.iter().all(|file| !self.0.contains(file)) {
+                self.0.extend(files);
+                return stem;
+            }
+        }
+        base
+    }
+}
+
 /// A PNG with our mark in it.
 fn marked(png: &[u8]) -> Vec<u8> {
     let (header, rest) = png.split_at(HEADER.min(png.len()));
@@ -102,6 +162,35 @@ fn is_marked(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_images_have_one_name() {
+        let mut stems = Stems::default();
+        let names = ["a/cat.jpg", "b/Cat.png", "cat-2.jpg", "a/cat.jpg", "scene 7", "..", "x.tar.gz"];
+        let made = names.map(|name| stems.of(name));
+        assert_eq!(made, ["cat", "Cat-2", "cat-2-2", "cat-3", "scene_7", "_", "x_tar"]);
+        assert_eq!((stems.of(""), stems.of(".png")), ("image".to_owned(), "image-2".to_owned()));
+        // Neither does what is written beside a picture meet another's.
+        let ends = ["", "-index"];
+        assert_eq!(
+            ["a.png", "a-index.png", "a.jpg"].map(|name| stems.with(name, &ends)),
+            ["a", "a-index-2", "a-2"]
+        );
+    }
+
+    #[test]
+    fn numbers_and_their_colours_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.png");
+        write_index_png(&path, [3, 1], &[0, 2, 255], [[1, 2, 3], [4, 5, 6], [7, 8, 9]].into_iter()).unwrap();
+        let mut reader =
+            png::Decoder::new(std::io::BufReader::new(fs::File::open(&path).unwrap())).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        assert_eq!(pixels, [0, 2, 255]);
+        assert_eq!(image::open(&path).unwrap().to_rgb8().as_raw(), &[1, 2, 3, 7, 8, 9, 0, 0, 0]);
+        write_index_png(&path, [1, 1], &[0], std::iter::empty()).unwrap();
+    }
 
     #[test]
     fn pictures_replace_our_own_and_nothing_else() {

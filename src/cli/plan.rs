@@ -1,6 +1,7 @@
 //! `--dry-run`: what a run would do, take and cost, from a few steps that are thrown away.
 
 use ocelli::methods::schedule::LrSchedule;
+use ocelli::train::device::Chosen;
 use ocelli::train::memory::{Needs, gb, peak_resident};
 use ocelli::train::{RunConfig, Task, Trainer};
 use serde_json::{Map, Value, json};
@@ -93,7 +94,7 @@ pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: &Evaluat
     let measured = trainer.measure(MEASURED)?;
     let held = recipe.holds;
     let mut takes = format!("{} for parameters, gradients, moments, {held}", bytes(trainer.state_bytes() as f64));
-    if let Some(used) = used_bytes(run) {
+    if let Some(used) = used_bytes(run.device) {
         takes += &format!(
             "; {} in all {}",
             bytes(used as f64),
@@ -216,13 +217,14 @@ fn schedules<T: Task>(config: &RunConfig, trainer: &Trainer<T>, steps_per_epoch:
 }
 
 /// What the device holds, or on the CPU the largest resident set of this process so far, where it can be told.
-fn used_bytes(run: &Run<'_>) -> Option<u64> {
-    if !run.device.is_cpu {
-        return run.device.device.memory_pool_usage().map(|m| m.bytes_reserved);
+pub fn used_bytes(device: &Chosen) -> Option<u64> {
+    if !device.is_cpu {
+        return device.device.memory_pool_usage().map(|m| m.bytes_reserved);
     }
     peak_resident()
 }
 
-fn bytes(n: f64) -> String {
+/// Bytes as people say them.
+pub fn bytes(n: f64) -> String {
     if n >= 1e9 { format!("{:.1} GB", n / 1e9) } else { format!("{:.0} MB", n / 1e6) }
 }

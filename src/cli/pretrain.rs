@@ -26,6 +26,9 @@ pub struct PretrainArgs {
     /// 101, 152, 200, with xN times the channels as in resnet-50x2, or cN of them in the first stage as in resnet-18c16
     #[arg(long)]
     arch: Option<String>,
+    /// Epochs
+    #[arg(long)]
+    epochs: Option<usize>,
     /// Start a new run from the backbone in a run, checkpoint, .safetensors or .pth file; head, schedules and everything
     /// else begin anew. Not --resume, which goes on with a run as if it had never stopped
     #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
@@ -91,6 +94,7 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
 fn configuration(args: &PretrainArgs, stored: Option<&Stored>) -> anyhow::Result<RunConfig> {
     let given = [("method", &args.method), ("arch", &args.arch), ("init_from", &args.init_from)];
     let own = given.into_iter().filter_map(|(key, value)| Some(quoted(key, value.as_ref()?)));
+    let own = own.chain(args.epochs.map(|epochs| format!("epochs={epochs}")));
     let config = args
         .run
         .configuration(stored, own.collect(), |file, sets| Ok(resolve(args.run.preset.as_deref(), file, sets)?))?;

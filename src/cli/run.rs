@@ -32,9 +32,6 @@ pub struct RunArgs {
     /// TOML file over the preset
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Epochs
-    #[arg(long)]
-    pub epochs: Option<usize>,
     /// Seed
     #[arg(long)]
     pub seed: Option<u64>,
@@ -103,10 +100,10 @@ impl RunArgs {
         Ok(Some((path.display().to_string(), text)))
     }
 
-    /// Single values: `own` of the command, then those of the flags above, then those of --set.
+    /// Single values: `own` of the command, then the seed, then those of --set.
     pub fn values(&self, own: impl IntoIterator<Item = String>) -> Vec<String> {
-        let flags = [self.epochs.map(|e| format!("epochs={e}")), self.seed.map(|s| format!("seed={s}"))];
-        own.into_iter().chain(flags.into_iter().flatten()).chain(self.sets.iter().cloned()).collect()
+        let seed = self.seed.map(|seed| format!("seed={seed}"));
+        own.into_iter().chain(seed).chain(self.sets.iter().cloned()).collect()
     }
 
     /// The whole configuration: a new one by `new` from file and values, or that of the run that goes on, unless a preset or a
@@ -183,6 +180,10 @@ pub enum Trains {
     Task(TaskKind),
     /// `ocelli eval linear`.
     Linear,
+    /// `ocelli finetune detection`.
+    Detection,
+    /// `ocelli finetune segmentation`.
+    Segmentation,
 }
 
 impl Trains {
@@ -191,6 +192,8 @@ impl Trains {
         match self {
             Self::Task(task) => task.command(),
             Self::Linear => "eval linear",
+            Self::Detection => "finetune detection",
+            Self::Segmentation => "finetune segmentation",
         }
     }
 
@@ -202,6 +205,10 @@ impl Trains {
                 format!("ocelli finetune classification --weights {weights} --out NEW ...")
             }
             Self::Linear => "ocelli eval linear --weights WEIGHTS --rates RATES --out NEW ...".into(),
+            // A checkpoint of theirs is no backbone alone.
+            Self::Detection | Self::Segmentation => {
+                format!("ocelli {} --weights WEIGHTS --out NEW ...", self.command())
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod retrieval;
 mod search;
 mod svm;
 mod tables;
+mod transfer;
 mod video;
 mod watch;
 

@@ -8,6 +8,7 @@ import { photos } from './photos';
 import { copy, drawable, readPicture, sizeOf, type Picture } from './picture';
 import { LiveTimes } from './live';
 import { Search } from './search';
+import { Segment } from './segment';
 import type { Panel, Shown } from './shown';
 import { Teach } from './teach';
 import { Training } from './training';
@@ -34,8 +35,12 @@ let overlayed: { canvas: HTMLCanvasElement; overlay: OcelliOverlay } | undefined
 let weights: string | Blob = './models/scenes.safetensors';
 const times: number[] = [];
 
-const shown: Shown = { model: () => model, picture: () => picture && copy(picture) };
-const panels: Panel[] = [new Teach(shown), new Classify(shown), new Search(shown)];
+const shown: Shown = {
+  model: () => model,
+  picture: () => picture && copy(picture),
+  seen: () => picture && view && { view, ...placed(picture, view) },
+};
+const panels: Panel[] = [new Teach(shown), new Classify(shown), new Segment(shown, useFile), new Search(shown)];
 
 async function open(choice: DeviceChoice): Promise<void> {
   say('Opening the device…');
@@ -60,6 +65,19 @@ async function open(choice: DeviceChoice): Promise<void> {
     ...Object.fromEntries(Object.entries(device.limits).map(([k, v]) => [k.replace('max', 'Max '), v.toLocaleString('en')])),
   });
   training.use(ocelli, () => (picture ? copy(picture) : undefined), () => weights);
+}
+
+/** What is shown for a choice of network. */
+function offer(choice: string): void {
+  element('url-form').hidden = choice !== 'url';
+  element('weights').hidden = choice !== 'file';
+}
+
+/** Loads weights that came another way than by the list of networks; the list then says so. */
+async function useFile(file: Blob): Promise<void> {
+  weights = file;
+  offer((element<HTMLSelectElement>('model').value = 'file'));
+  await loadModel();
 }
 
 async function loadModel(): Promise<void> {
@@ -159,6 +177,8 @@ function covered(p: Picture, v: OcelliView): [number, number] {
   return natural.map((n, i) => Math.min(1, [v.width, v.height][i]! / Math.max(1, Math.floor(n * scale)))) as [number, number];
 }
 
+const placed = (p: Picture, v: OcelliView) => ({ picture: drawable(p), natural: sizeOf(p), covered: covered(p, v) });
+
 function headValues(index: number): Float32Array {
   const { values, heads, rows, columns } = attention!;
   return index < 0 ? mean(values, heads) : values.subarray(index * rows * columns, (index + 1) * rows * columns);
@@ -170,7 +190,7 @@ function draw(): void {
   if (!picture || !view) return;
   const opacity = Number(element<HTMLInputElement>('opacity').value) / 100;
   const frame = (p: Picture, v: OcelliView) => {
-    return { picture: drawable(p), natural: sizeOf(p), covered: covered(p, v), opacity, grid: { rows: v.rows, columns: v.columns } };
+    return { ...placed(p, v), opacity, grid: { rows: v.rows, columns: v.columns } };
   };
   const marks = query === 'cls' ? [] : [{ ...place(query, view.columns), colour: '#fff' }];
   drawStage(stage, { ...frame(picture, view), overlay: overlay(), dimmed: overlayed !== undefined, marks });
@@ -437,8 +457,7 @@ function save(): void {
 }
 
 const training = new Training(async (bytes) => {
-  weights = new Blob([bytes as BlobPart]);
-  await loadModel();
+  await useFile(new Blob([bytes as BlobPart]));
   readout();
 });
 
@@ -460,8 +479,7 @@ function connect(): void {
   });
   on(element('model'), 'change', () => {
     const choice = element<HTMLSelectElement>('model').value;
-    element('url-form').hidden = choice !== 'url';
-    element('weights').hidden = choice !== 'file';
+    offer(choice);
     if (choice !== 'scenes') return undefined;
     weights = './models/scenes.safetensors';
     return loadModel();
@@ -528,8 +546,7 @@ function connect(): void {
     const file = event.dataTransfer?.files[0];
     if (!file) return;
     const isWeights = /\.(safetensors|pth|pt|tar)$/i.test(file.name);
-    if (isWeights) weights = file;
-    (isWeights ? loadModel() : setPicture(file, file.name)).catch(sayError);
+    (isWeights ? useFile(file) : setPicture(file, file.name)).catch(sayError);
   });
   document.addEventListener('paste', (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find((f) => f.type.startsWith('image/'));

@@ -1,12 +1,25 @@
 // What the page looks at, for the panels that name it or compare it with other pictures.
 
-import type { OcelliModel } from '../ocelli/src/index';
+import type { OcelliModel, OcelliView } from '../ocelli/src/index';
 import { sayError } from './page';
+
+/** A picture inside the network, and how its patches lie on it. */
+export interface Seen {
+  view: OcelliView;
+  /** As it is now: of the camera what it shows. */
+  picture: CanvasImageSource;
+  /** Size of the picture, pixels. */
+  natural: [number, number];
+  /** Part of it the patches cover, as shares of its sides. */
+  covered: [number, number];
+}
 
 export interface Shown {
   model(): OcelliModel | undefined;
   /** A copy of the picture, or of what the camera sees now. */
   picture(): Promise<ImageBitmap | ImageData> | undefined;
+  /** What the page's own view was made of. A call to the view is answered if it is made at once: the next picture takes its place. */
+  seen(): Seen | undefined;
 }
 
 /** A panel beside the picture. */

@@ -11,7 +11,7 @@ export function readSafetensors(bytes) {
     if (name === '__metadata__') continue;
     const [from, to] = about.data_offsets.map((o) => 8 + length + o);
     const copy = bytes.buffer.slice(bytes.byteOffset + from, bytes.byteOffset + to);
-    const kind = { F32: Float32Array, I64: BigInt64Array }[about.dtype];
+    const kind = { F32: Float32Array, I64: BigInt64Array, U8: Uint8Array }[about.dtype];
     if (!kind) throw new Error(`${name}: ${about.dtype} is not known here`);
     out[name] = { shape: about.shape, values: new kind(copy) };
   }

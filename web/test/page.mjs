@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
 import { formulaVit, hostilePth } from './fixtures.mjs';
 import { learn } from './learn.mjs';
+import { segmentOnPage } from './segment.mjs';
 import { sizes } from './size.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -203,6 +204,7 @@ await check('saves a picture', async () => {
 });
 
 await learn({ check, page, text, ready, assert, shot, choose });
+await segmentOnPage({ check, page, text, ready, assert, shot, choose });
 
 await check('trains, pauses, and looks with what it trained', async () => {
   await page.locator('#train').click();

@@ -7,6 +7,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
 import { assertClose, fixture, fixtures, formula, formulaVit, hostilePth, readSafetensors, writeSafetensors } from './fixtures.mjs';
+import { segmentInBrowser } from './segment.mjs';
+import { segmenting } from './segmenting.mjs';
 import { units } from './unit.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -56,7 +58,7 @@ await page.evaluate(() => {
   window.engine = (kind) => (window.engines[kind] ??= window.ocelli.Ocelli.open(kind));
 });
 
-for (const { name, run } of units(golden)) test(name, run);
+for (const { name, run } of [...units(golden), ...segmenting(golden)]) test(name, run);
 
 const expansions = process.env.OCELLI_EXPANSIONS;
 if (!expansions) console.log('skipped: OCELLI_EXPANSIONS names no file of kernels (`cargo xtask browser` writes one)');
@@ -377,6 +379,7 @@ const native = (folder, ...args) => {
   if (status !== 0) throw new Error(`ocelli ${args.join(' ')}: ${status} ${stderr}`);
   return stdout;
 };
+segmentInBrowser({ test, inPage, memory, kinds, native: program && native });
 if (program) {
   for (const features of ['cls-4', 'cls+mean']) {
     test(`a linear classifier of the native program says the same in the tab (${features})`, async () => {

@@ -9,6 +9,7 @@
 //! remain.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod annotated;
 mod error;
 #[cfg(feature = "files")]
 pub mod files;
@@ -22,9 +23,10 @@ pub mod views;
 pub use error::DataError;
 #[cfg(feature = "files")]
 pub use files::{
-    AllImages, BadFile, CifarSource, DataSet, DecodeLimits, DrawnView, EpochIter, EvalBatch, EvalBatches,
-    EvalConfig, FolderSource, LeftOut, Loader, LoaderConfig, MapImages, PartInfo, Understood, ViewBatch,
-    ViewGroup, decode_bytes, decode_file, images_ahead, map_images, open_data, open_source, open_split,
+    AllImages, AnnotatedLoader, BadFile, BatchIter, BoxedSet, CifarSource, DataSet, DecodeLimits, DetectionTest,
+    DrawnView, Draws, EpochIter, EvalBatch, EvalBatches, EvalConfig, FolderSource, LeftOut, Loader, LoaderConfig,
+    MapImages, MaskedSet, PartInfo, SegmentationTestBatch, Stored, Understood, ViewBatch, ViewGroup, decode_bytes,
+    decode_file, images_ahead, map_images, open_boxed, open_data, open_masked, open_source, open_split,
 };
 pub use raster::{Image, Mask};
 pub use rng::{Rng, hash_words, split_mix};
@@ -32,8 +34,9 @@ pub use scenes::{SceneConfig, SceneSource};
 pub use source::{Source, Split};
 pub use subset::Subset;
 pub use views::{
-    Affine, Blur, BlurKind, Colour, ColourJitter, Crop, CropBox, DinoViews, Erase, EraseBox, EvalTransform,
-    Filter, FloatBrightness, Grid, IMAGENET_MEAN, IMAGENET_STD, Interpolation, InterpolationChoice, JitterStep,
-    Mix, MixDraw, MocoViews, RandAugment, RandStep, Scratch, ViewBox, ViewParams, ViewPlace, ViewPlan, ViewSpec,
-    ViewStep, Window, normalise_into,
+    Affine, Blur, BlurKind, Colour, ColourJitter, Crop, CropBox, DetectionBatch, DetectionSample, DetectionViews,
+    DinoViews, Erase, EraseBox, EvalTransform, Filter, FloatBrightness, Grid, IMAGENET_MEAN, IMAGENET_STD,
+    Interpolation, InterpolationChoice, JitterStep, Mix, MixDraw, MocoViews, RandAugment, RandStep, Scratch,
+    SegmentationBatch, SegmentationSample, SegmentationTest, SegmentationViews, TestView, ViewBox, ViewParams,
+    ViewPlace, ViewPlan, ViewSpec, ViewStep, Window, normalise_into,
 };

@@ -13,7 +13,8 @@
 //! * [`index`]: an index of features in one file, search in it, near-duplicates.
 //! * [`pca`]: the three leading principal components of patch features, as colours.
 //! * [`umap`]: features laid out in a plane by their neighbours.
-//! * [`segmentation`]: region J and boundary F of the DAVIS benchmark, and mIoU.
+//! * [`detection`]: average precision of boxes as PASCAL VOC and COCO have it, and boxes on pictures.
+//! * [`segmentation`]: region J and boundary F of the DAVIS benchmark, mIoU, and classes as colours.
 //! * [`video`]: a first frame's mask carried through a video by the likeness of features.
 //! * [`picture`], [`colour`], [`sheet`], [`text`]: RGB pictures, heat-maps, overlays and labelled contact sheets.
 //!
@@ -29,6 +30,7 @@ pub mod colour;
 pub mod copies;
 pub mod correspondence;
 mod dense;
+pub mod detection;
 mod error;
 pub mod features;
 pub mod index;

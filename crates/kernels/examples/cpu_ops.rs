@@ -4,7 +4,7 @@
 //!
 //! Prints milliseconds for the forward pass and for forward and backward together; `RAYON_NUM_THREADS=1` for one core.
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, sync::Arc, time::Instant};
 
 use burn::backend::{DispatchTensorKind, Flex, flex::FlexTensor};
 use burn::tensor::{Device, Distribution, Tensor, activation};
@@ -13,7 +13,8 @@ use ocelli_kernels::gelu::GeluKernel;
 use ocelli_kernels::layer_norm::{LayerNormKernel, layer_norm};
 use ocelli_kernels::linear::{LinearKernel, linear};
 use ocelli_kernels::mlp::{MlpKernel, mlp};
-use ocelli_kernels::{Mode, set_mode};
+use ocelli_kernels::roi_align::{RoiAlignKernel, RoiPlan};
+use ocelli_kernels::{Mode, Roi, RoiAlignShape, roi_align, set_mode};
 
 /// Global and local rows: 65 tokens × 128 images, 17 × 256.
 const ROWS: [usize; 2] = [8320, 4352];
@@ -198,6 +199,38 @@ fn main() {
             .map(|(batch, tokens)| batch * tokens * tokens * 4.0 * DIM as f64)
             .sum(),
     );
+
+    let x = [normal([2, 256, 12, 12], &device)];
+    let rois = proposals(2, 64, 192.0);
+    let shape = RoiAlignShape { rows: 7, cols: 7, scale: 0.0625, sampling_ratio: 0 };
+    print_row(
+        "roi_align",
+        fused(
+            &all(&x),
+            |x| {
+                // Made anew for every batch, as in training.
+                let plan = Arc::new(RoiPlan::new(&rois, shape, [2, 12, 12]));
+                (Flex::roi_align_forward(x.clone(), plan.clone()), plan)
+            },
+            |dy, _, _, plan| {
+                black_box(Flex::roi_align_backward(dy, plan.clone()));
+            },
+        ),
+        stock(&x, &|x| roi_align(x.clone(), &rois, shape)),
+        0.0,
+    );
+}
+
+/// Boxes of many sizes, so many on each of some square images.
+fn proposals(images: usize, count: usize, side_px: f32) -> Vec<Roi> {
+    let part = |i: usize, by: usize| (i * by % count) as f32 / count as f32;
+    (0..images * count)
+        .map(|i| {
+            let [x, y] = [part(i, 7), part(i, 13)].map(|p| p * 0.8 * side_px);
+            let [w, h] = [part(i, 5), part(i, 11)].map(|p| (0.1 + 0.5 * p) * side_px);
+            Roi { image: i / count, xyxy: [x, y, (x + w).min(side_px), (y + h).min(side_px)] }
+        })
+        .collect()
 }
 
 /// The parameter, without a graph where the input has none.

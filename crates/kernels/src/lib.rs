@@ -33,6 +33,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod mlp;
 pub mod residual_branch;
+pub mod roi_align;
 pub mod similarity_topk;
 #[cfg(feature = "wgsl")]
 pub mod views;
@@ -52,6 +53,7 @@ pub use linear::{linear, linear_residual};
 pub use mlp::mlp;
 pub use mode::{Mode, in_wgsl, mode, set_mode};
 pub use residual_branch::{attention_branch, mlp_branch};
+pub use roi_align::{Roi, RoiAlignShape, roi_align};
 pub use similarity_topk::similarity_topk;
 #[cfg(feature = "wgsl")]
 pub use views::views;

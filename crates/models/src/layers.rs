@@ -1,6 +1,8 @@
 //! Layers with PyTorch's parameter names, over the operations of `ocelli-kernels`.
 
-use burn::module::{Module, Param, RunningState};
+use std::cell::RefCell;
+
+use burn::module::{Module, Param, ParamId, RunningState};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::batch_norm;
@@ -186,6 +188,7 @@ impl BatchNorm {
             let (weight, bias) = (weight.clone(), bias.clone());
             let normalised =
                 ocelli_kernels::batch_norm(share, weight, bias, shortcuts.next(), rectified, Self::EPSILON);
+            note(self.weight.id, rows * height * width, &normalised.mean, &normalised.variance);
             mean = add(mean, normalised.mean * part);
             var = add(var, normalised.variance * (part * unbias));
             outputs.push(normalised.output);
@@ -199,6 +202,52 @@ impl BatchNorm {
             Err(several) => Tensor::cat(several, 0),
         }
     }
+}
+
+/// What a batch normalisation over maps found of one batch, or of one of its groups. See [`watch_norms`].
+#[derive(Debug, Clone)]
+pub struct NormBatch {
+    /// The norm, by its weight's id.
+    pub norm: ParamId,
+    /// Values of a channel: batch · height · width.
+    pub values: usize,
+    /// Their means, `[dim]`, outside autodiff.
+    pub mean: Tensor<1>,
+    /// Their variances divided by their number, `[dim]`, outside autodiff.
+    pub variance: Tensor<1>,
+}
+
+thread_local! {
+    static WATCHED: RefCell<Option<Vec<NormBatch>>> = const { RefCell::new(None) };
+}
+
+/// Puts back what was watched before, however a pass ends.
+struct Restore(Option<Vec<NormBatch>>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        WATCHED.set(self.0.take());
+    }
+}
+
+/// Runs forward passes on this thread, and returns what every batch normalisation over maps that trains found in them, in the
+/// order of the calls: the statistics themselves, which the running ones hold only a tenth of.
+pub fn watch_norms<R>(passes: impl FnOnce() -> R) -> (R, Vec<NormBatch>) {
+    let restore = Restore(WATCHED.replace(Some(Vec::new())));
+    let result = passes();
+    let seen = WATCHED.take().unwrap_or_default();
+    drop(restore);
+    (result, seen)
+}
+
+/// Keeps a batch's statistics, where somebody watches.
+fn note(norm: ParamId, values: usize, mean: &Tensor<1>, variance: &Tensor<1>) {
+    WATCHED.with_borrow_mut(|watched| {
+        if let Some(seen) = watched {
+            let (mean, variance) = (mean.clone().inner(), variance.clone().inner());
+            seen.push(NormBatch { norm, values, mean, variance });
+        }
+    });
 }
 
 fn add(sum: Option<Tensor<1>>, part: Tensor<1>) -> Option<Tensor<1>> {

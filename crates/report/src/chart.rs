@@ -78,11 +78,16 @@ impl Chart {
 
     /// A `<figure>`: title, newest value, drawing and sentence.
     pub fn figure(&self) -> String {
-        let newest = self.newest().map(|v| format!("<b>{}{}</b>", number(v), escape(self.unit)));
+        let newest = self.newest().map(|v| format!("{}{}", number(v), self.unit));
+        self.figure_with(&newest.unwrap_or_default())
+    }
+
+    /// The same with something else than the newest value beside the title; empty for nothing.
+    pub fn figure_with(&self, figure: &str) -> String {
+        let figure = if figure.is_empty() { String::new() } else { format!("<b>{}</b>", escape(figure)) };
         let mut html = format!(
-            "<figure class=\"chart\"><figcaption><h3>{}</h3>{}</figcaption>{}",
+            "<figure class=\"chart\"><figcaption><h3>{}</h3>{figure}</figcaption>{}",
             escape(&self.title),
-            newest.unwrap_or_default(),
             self.svg()
         );
         if !self.healthy.is_empty() {

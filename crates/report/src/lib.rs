@@ -1,5 +1,5 @@
 //! A run made visible, from the files in its folder alone: `config.toml`, `manifest.json`, `metrics.jsonl`,
-//! `checkpoints/` and `pictures/`.
+//! `checkpoints/`, `pictures/`, and of fine-tuned networks `detection.json` and `segmentation.json`.
 //!
 //! * [`Run`]: what the folder says; damaged and half-written files are read as far as they go.
 //! * [`report_html`]: one self-contained page per run. [`compare_html`]: several runs' curves in one page.
@@ -29,6 +29,7 @@ pub mod tensorboard;
 pub mod text;
 mod thumbnail;
 mod ticks;
+mod transfer;
 
 pub use compare::{Difference, compare_html, differences, figures};
 pub use declared::{Declared, Figure, Level, Sign};

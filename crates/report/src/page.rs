@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use toml::Table;
 
 use crate::text::{duration, escape, number};
-use crate::{Run, State, curves, sections};
+use crate::{Run, State, curves, sections, transfer};
 
 const STYLE: &str = include_str!("../assets/page.css");
 const SCRIPT: &str = include_str!("../assets/page.js");
@@ -31,6 +31,7 @@ pub fn report_html(run: &Run, defaults: Option<&Table>, now: f64) -> String {
         body.extend(charts.iter().map(crate::chart::Chart::figure));
         body += "</div></section>\n";
     }
+    body += &transfer::sections(run);
     body += &sections::looks(run);
     body += &sections::events(run);
     body += &sections::configuration(run, defaults);

@@ -17,8 +17,11 @@ fn card(html: &mut String, what: &str, value: &str, more: &str) {
     let _ = write!(html, "<div><span>{}</span><b>{}</b>{more}</div>", escape(what), escape(value));
 }
 
-/// A title within a sentence.
+/// A title within a sentence; abbreviations stay as they are.
 fn lower(title: &str) -> String {
+    if title.chars().nth(1).is_some_and(|second| second.is_uppercase()) {
+        return title.to_owned();
+    }
     let mut letters = title.chars();
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
@@ -48,7 +51,7 @@ pub fn headline(run: &Run) -> String {
         let first = first.filter(|v| v.is_finite()).map(|v| format!("began at {}", number(v)));
         card(&mut html, "Loss", &number(loss), &first.unwrap_or_default());
     }
-    for figure in history.declared.figures.iter().filter(|f| f.headline) {
+    for figure in history.declared.figures.iter().filter(|f| f.headline && f.name != "loss") {
         let Some(value) = newest(&figure.name) else { continue };
         let level = figure.level.as_ref().and_then(|name| history.declared.level(name));
         let more = level

@@ -281,3 +281,85 @@ fn long_runs_stay_small() {
     let html = html_of(folder.path(), START);
     assert!(html.len() < 1_000_000, "{} bytes", html.len());
 }
+
+/// What fine-tuned detection and segmentation leave beside the metrics is shown, and what is damaged is passed over.
+#[test]
+fn boxes_and_classes_of_pixels_are_told_class_by_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = rows(3);
+    all[0]["figures"][0]["headline"] = json!(true);
+    all[0]["scores"] = json!([{"name": "ap50", "title": "AP50", "healthy": "Up."}]);
+    let last = all.len() - 1;
+    all[last]["ap50"] = json!(12.5);
+    write_run(folder.path(), &text(&finished(all)), "scenes:640");
+    let class =
+        |ap: f64, objects: u64| json!({"ap": ap, "ap50": 0.75, "ap75": null, "objects": objects, "detections": 9});
+    let detection = json!({
+        "images": 12, "least_score": 0.5,
+        "voc": {"interpolation": "11-point", "ap": 0.25, "ap50": 0.5, "ap75": 0.125, "per_class": [class(0.3125, 4), class(0.0, 2)]},
+        "coco": {"ap": 0.2, "ap50": 0.5, "ap75": null, "per_class": [{"ap": 0.1, "ap50": 0.2, "ap75": 0.3, "ar100": 0.4}, {}]},
+        "classes": [
+            {"name": "<cat>", "curve": {"recall": [0.25, 0.5], "precision": [1.0, 0.5], "score": [0.9, 0.8]}},
+            {"name": "dog", "curve": {"recall": [], "precision": [], "score": []}},
+        ],
+        "confusion": {"classes": 2, "counts": [3, 0, 1, 1, 1, 0, 0, 7, 0]},
+    });
+    fs::write(folder.path().join("detection.json"), detection.to_string()).unwrap();
+    let segmentation = json!({
+        "pictures": 5, "miou": 50.0, "mean_accuracy": 62.5, "pixel_accuracy": 87.5,
+        "classes": [
+            {"name": "sky", "colour": "#000000", "iou": 50.25, "pixels_labelled": 40, "pixels_predicted": 30},
+            {"name": "road", "colour": null, "iou": null, "pixels_labelled": 40, "pixels_predicted": 50},
+        ],
+        "confusion": [[30, 10], [0, 40]],
+        "worst": [{"name": "<a>.png", "miou": 12.5}], "best": [],
+    });
+    fs::write(folder.path().join("segmentation.json"), segmentation.to_string()).unwrap();
+    fs::create_dir(folder.path().join("pictures")).unwrap();
+    for name in ["detections", "segmentations"] {
+        fs::write(folder.path().join("pictures").join(format!("{name}.png")), PNG).unwrap();
+    }
+    let html = html_of(folder.path(), START + 1e6);
+    is_self_contained(&html);
+    assert_eq!(html.matches("<img ").count(), 2);
+    assert_eq!(
+        html.matches("<span>Loss</span>").count(),
+        1,
+        "a card of the loss, also where the task calls it its headline"
+    );
+    for part in [
+        "12 held-out images",
+        "<span>Best AP50</span>",
+        "Found and missed",
+        "Pixel by pixel",
+        "11-point AP",
+        "<th>all classes</th><td>25.0</td><td>50.0</td><td>12.5</td><td>20.0</td>",
+        "<th>&lt;cat&gt;</th><td>31.2</td><td>75.0</td><td>–</td><td>10.0</td>",
+        "<h3>&lt;cat&gt;</h3><b>AP50 75.0 %</b>",
+        "score of 0.5 or more",
+        "--share:75%",
+        "<th>nothing</th>",
+        "<td>7</td>",
+        "mIoU 50.0 %",
+        "<th>sky</th><td>50.2</td>",
+        "width:50.2%",
+        "<dt>&lt;a&gt;.png</dt><dd>mIoU 12.5 %</dd>",
+        "<th>road</th><td>–</td>",
+    ] {
+        assert!(html.contains(part), "{part} is missing");
+    }
+    assert!(!html.contains("<cat>") && !html.contains("<h3>dog</h3>"), "a class without a curve has none");
+    for damaged in [
+        "",
+        "[]",
+        "{}",
+        "{\"classes\": 3}",
+        "{\"classes\": [\"a\"], \"confusion\": [[1, 2], [3]]}",
+        "{\"classes\": [{}], \"confusion\": {\"classes\": 1e18, \"counts\": [1, \"x\", null, 2]}}",
+    ] {
+        for file in ["detection.json", "segmentation.json"] {
+            fs::write(folder.path().join(file), damaged).unwrap();
+        }
+        is_self_contained(&html_of(folder.path(), START + 1e6));
+    }
+}

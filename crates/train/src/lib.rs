@@ -43,7 +43,7 @@ pub use linear::{
     ClassifierHead, FrozenFeatures, HEAD, HEAD_PTH, LINEAR_TASK, LinearConfig, LinearTask, extract_for_probe,
     read_head,
 };
-pub use pictures::Pictures;
+pub use pictures::{Pictures, write_picture};
 pub use pretraining::Pretraining;
 pub use run_dir::{RunDir, Stored};
 pub use steps::{MethodTask, Steps};

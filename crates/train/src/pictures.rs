@@ -132,7 +132,7 @@ impl Pictures {
         let mut columns = vec!["image".to_owned()];
         columns.extend(plan.views.iter().take(shown).map(|view| view.title.clone()));
         let sheet = Sheet { title: String::new(), columns, rows, style }.render()?;
-        write_rgb(&folder.join("views.png"), &sheet)
+        write_picture(&folder.join("views.png"), &sheet)
     }
 
     /// What there is to see after `epochs_done` epochs, and before the first what there is to see before training.
@@ -205,7 +205,7 @@ impl Pictures {
             grids: [a.grid, b.grid],
             dim,
         };
-        write_rgb(&folder.join("matches.png"), &page.render(&matches)?)
+        write_picture(&folder.join("matches.png"), &page.render(&matches)?)
     }
 
     /// Features of an image's cells.
@@ -273,7 +273,7 @@ impl Pictures {
             })
             .collect();
         let sheet = AttentionSheet { style, ..AttentionSheet::default() }.render(&examples)?;
-        write_rgb(&folder.join("heads.png"), &sheet)
+        write_picture(&folder.join("heads.png"), &sheet)
     }
 
     /// Attention of the class token in the last block, `[heads, rows, columns]`.
@@ -358,7 +358,11 @@ fn write_strip(path: &Path, pictures: &[Picture]) -> Result<(), TrainError> {
     write_png(path, width, height, &rgba, image::ExtendedColorType::Rgba8)
 }
 
-fn write_rgb(path: &Path, picture: &Picture) -> Result<(), TrainError> {
+/// Writes a picture as PNG; its folder is made where there is none.
+///
+/// # Errors
+/// When it cannot be encoded or written.
+pub fn write_picture(path: &Path, picture: &Picture) -> Result<(), TrainError> {
     write_png(path, picture.width(), picture.height(), picture.data(), image::ExtendedColorType::Rgb8)
 }
 

@@ -26,7 +26,10 @@ pub const CLASSIFIER: &str = "classifier.safetensors";
 pub const HEAD: &str = "head.safetensors";
 /// The same as DINO's evaluation saves and loads it.
 pub const HEAD_PTH: &str = "head.pth";
-/// A run's own files at the top of its folder; the configuration comes first. The last two are the demo's.
+/// The best network of a fine-tuned detection or segmentation, and what it came to.
+const TRANSFERRED: [&str; 4] =
+    ["detector.safetensors", "detection.json", "segmenter.safetensors", "segmentation.json"];
+/// A run's own files at the top of its folder, beside [`TRANSFERRED`]; the configuration comes first. The last two are the demo's.
 const FILES: [&str; 9] =
     [CONFIG, METRICS, MANIFEST, REPORT, CLASSIFIER, HEAD, HEAD_PTH, "attention-untrained.png", "attention.png"];
 const PICTURES: &str = "pictures";
@@ -58,6 +61,7 @@ pub(crate) fn what_is_at(root: &Path) -> Found {
     }
     let other = [CONFIG, REPORT, CLASSIFIER, HEAD, HEAD_PTH, MANIFEST]
         .into_iter()
+        .chain(TRANSFERRED)
         .filter(|name| *name != MANIFEST || !is_described);
     other.into_iter().find(|name| root.join(name).exists()).map_or(Found::Nothing, Found::Other)
 }
@@ -140,7 +144,8 @@ fn asides(root: &Path) -> Vec<PathBuf> {
 
 /// All files at `root` that a run wrote; the configuration first.
 fn files_of_run(root: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = FILES.iter().map(|name| root.join(name)).filter(|path| path.is_file()).collect();
+    let names = FILES.iter().chain(&TRANSFERRED);
+    let mut files: Vec<PathBuf> = names.map(|name| root.join(name)).filter(|path| path.is_file()).collect();
     for folder in FOLDERS {
         let is_a_runs = |name: &String| {
             name.starts_with(TEMPORARY)
@@ -170,11 +175,12 @@ mod tests {
     use super::*;
     use crate::RunDir;
 
-    const OLD: [&str; 9] = [
+    const OLD: [&str; 10] = [
         "config.toml",
         "metrics.jsonl",
         "manifest.json",
         "report.html",
+        "detection.json",
         "checkpoints/epoch-0001.safetensors",
         "checkpoints/epoch-0002_step-000007.safetensors",
         "checkpoints/epoch-0002.safetensors.damaged",

@@ -42,19 +42,7 @@ impl Objects {
 
     /// Writes a palette PNG, over nothing but an older one of ours.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
-        encoder.set_color(png::ColorType::Indexed);
-        encoder.set_depth(png::BitDepth::Eight);
-        encoder.set_palette((0..=255).flat_map(colour).collect::<Vec<u8>>());
-        encoder
-            .write_header()
-            .and_then(|mut writer| {
-                writer.write_image_data(&self.data)?;
-                writer.finish()
-            })
-            .with_context(|| format!("cannot encode {}", path.display()))?;
-        outputs::write_encoded_png(path, &bytes)
+        outputs::write_index_png(path, [self.width, self.height], &self.data, (0..=255).map(colour))
     }
 }
 

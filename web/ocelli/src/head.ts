@@ -132,7 +132,7 @@ export class LinearHead {
 }
 
 /** Names as the metadata have them, a list in JSON; nothing where they are not as many as classes. */
-function namesOf(text: string | undefined, classes: number): string[] | undefined {
+export function namesOf(text: string | undefined, classes: number): string[] | undefined {
   if (text === undefined) return undefined;
   try {
     const names: unknown = JSON.parse(text);
@@ -144,7 +144,7 @@ function namesOf(text: string | undefined, classes: number): string[] | undefine
 }
 
 /** `[0.5, 0.5, 0.5]` or `0.5,0.5,0.5`. */
-function three(text: string | undefined): [number, number, number] | undefined {
+export function three(text: string | undefined): [number, number, number] | undefined {
   const parts = (text ?? '').replace(/[[\]()]/g, ' ').split(/[\s,]+/).filter(Boolean).map(Number);
   return parts.length === 3 && parts.every(Number.isFinite) ? (parts as [number, number, number]) : undefined;
 }

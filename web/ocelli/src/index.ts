@@ -4,17 +4,20 @@ import { OcelliError } from './error.js';
 import { sourceOf, type FeatureSource } from './features.js';
 import type { LinearHead, Prediction } from './head.js';
 import type {
-  Call, Calls, DeviceChoice, DeviceInfo, FeatureOptions, Kernels, LoadOptions, ModelInfo, Reply, SessionStart, StepFigures, Times,
-  ViewInfo,
+  Call, Calls, DeviceChoice, DeviceInfo, FeatureOptions, HandedHead, Kernels, LoadOptions, ModelInfo, Reply, Segmentation, SessionStart,
+  StepFigures, Times, ViewInfo,
 } from './protocol';
+import type { SegmentationHead } from './segmentation.js';
 
 export { OcelliError } from './error.js';
 export type { FeatureSource } from './features.js';
 export { LinearHead, type Prediction } from './head.js';
 export { KnnClassifier, ranked, similarities, type KnnOptions, type Vote } from './knn.js';
 export type {
-  DeviceChoice, DeviceInfo, ErrorCode, FeatureKind, FeatureOptions, Kernels, LoadOptions, ModelInfo, SessionStart, StepFigures, Times,
+  DeviceChoice, DeviceInfo, ErrorCode, FeatureKind, FeatureOptions, Kernels, LoadOptions, ModelInfo, Segmentation, SessionStart, StepFigures,
+  Times,
 } from './protocol';
+export { SegmentationHead, type SegmentedClass } from './segmentation.js';
 
 export type ImageSource = ImageBitmap | HTMLImageElement | HTMLCanvasElement | OffscreenCanvas | HTMLVideoElement | ImageData | Blob;
 
@@ -35,6 +38,8 @@ export class Ocelli {
   private readonly pending = new Map<number, Pending>();
   private next = 1;
   private closed: OcelliError | undefined;
+  /** The segmentation head that the worker has. */
+  private handed: SegmentationHead | undefined;
   /** Called once when the device is lost or the module failed: open another. */
   onLost: ((error: OcelliError) => void) | undefined;
 
@@ -131,6 +136,13 @@ export class Ocelli {
       options.signal?.addEventListener('abort', cancel);
       this.worker.postMessage({ id, call, args }, options.transfer ?? []);
     });
+  }
+
+  /** A head's numbers for the next call; nothing where the worker has them already. @internal */
+  hand(head: SegmentationHead): HandedHead {
+    if (this.handed === head) return undefined;
+    this.handed = head;
+    return head.layers;
   }
 
   private receive(reply: Reply): void {
@@ -265,6 +277,11 @@ export interface LookOptions {
   quick?: boolean;
 }
 
+export interface SegmentOptions {
+  /** Long side in pixels that the picture is scaled to: fewer are quicker, and coarser (default: as the head's run evaluates). */
+  size?: number;
+}
+
 /** A loaded network. */
 export class OcelliModel {
   constructor(readonly ocelli: Ocelli, private readonly id: number, readonly info: ModelInfo) {}
@@ -313,6 +330,20 @@ export class OcelliModel {
   /** The likeliest classes of a picture by a linear classifier, the likeliest first: `ocelli classify`. */
   async classify(image: ImageSource, head: LinearHead, top = 5): Promise<Prediction[]> {
     return head.classify(await this.features(image, head.options(this.info)), top);
+  }
+
+  /**
+   * A class for every pixel of a picture by a segmentation head: `ocelli segment`, but for windows that slide. The picture is fitted
+   * into the size the head was evaluated with, or into `size` pixels; labels are of the picture's own size (2048 px at most).
+   *
+   * Throws `argument` where the head takes other patches than the network has, `image` for what is no picture.
+   */
+  async segment(image: ImageSource, head: SegmentationHead, options: SegmentOptions = {}): Promise<Segmentation> {
+    head.check(this.info);
+    const { mean, std } = head.statistics ?? this.info;
+    const fitting = { scale: head.fitting(options.size), patch: this.info.patch, mean, std };
+    const { data, transfer } = await handOver(image);
+    return this.ocelli.call('segment', [this.id, this.ocelli.hand(head), data, fitting, head.aligned], { transfer });
   }
 
   /** The class token's feature of the whole picture, `[dim]`; [features] sees pictures as evaluations do. */
@@ -368,6 +399,9 @@ export class OcelliOverlay {
     void this.ocelli.call('freeOverlay', [this.id]).catch(() => undefined);
   }
 }
+
+/** Longest side of what a class is given to every pixel of. */
+const MOST_LABELLED_PX = 8192;
 
 /** A picture inside a network. */
 export class OcelliView {
@@ -434,6 +468,22 @@ export class OcelliView {
     const [tokens, colours] = [await this.tokens(), await this.colours()];
     const dim = this.model.dim;
     return { rows, columns, dim, features: tokens.slice(dim, (1 + rows * columns) * dim), colours };
+  }
+
+  /**
+   * A class for every pixel of what was seen by a segmentation head on its patches, without another pass: of as many pixels as the
+   * network saw, or of that size.
+   *
+   * Throws `argument` where the head takes other patches, or the size is none.
+   */
+  async segment(head: SegmentationHead, size?: { width: number; height: number }): Promise<Segmentation> {
+    head.check(this.model);
+    const { width, height } = size ?? this.at;
+    if (![width, height].every((px) => Number.isInteger(px) && px > 0 && px <= MOST_LABELLED_PX)) {
+      const expected = `expected 1 to ${MOST_LABELLED_PX} whole pixels`;
+      throw new OcelliError('argument', `size: ${expected}, found ${width} × ${height}`);
+    }
+    return this.ocelli.call('segmentView', [this.at.view, this.ocelli.hand(head), width, height, head.aligned]);
   }
 
   match(other: OcelliView): Promise<Match> {

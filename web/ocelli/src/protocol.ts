@@ -1,5 +1,8 @@
 // What the page and the worker say to each other.
 
+import type { Fitting } from './fitted';
+import type { PatchLayers } from './patch-head';
+
 /** Programs can rely on these; messages are for people. */
 export type ErrorCode = 'weights' | 'image' | 'argument' | 'device' | 'network' | 'aborted' | 'disposed' | 'fault';
 
@@ -73,6 +76,18 @@ export interface ViewInfo {
   columns: number;
 }
 
+/** A class for every pixel of a picture. */
+export interface Segmentation {
+  /** Pixels. */
+  width: number;
+  height: number;
+  /** `[height, width]`, row-major: the classes' numbers. */
+  labels: Uint8Array;
+}
+
+/** A head as the worker gets it: nothing where it has it already. */
+export type HandedHead = PatchLayers | undefined;
+
 /** What a run of training began with. */
 export type SessionStart = 'nothing' | 'backbone' | 'checkpoint';
 
@@ -109,6 +124,8 @@ export interface Calls {
   look: { args: [number, ImageBitmap | ImageData, number, boolean]; result: ViewInfo };
   lookAt: { args: [number, Float32Array, number, number, number]; result: ViewInfo };
   features: { args: [number, ImageBitmap | ImageData, Required<FeatureOptions>]; result: Float32Array };
+  segment: { args: [number, HandedHead, ImageBitmap | ImageData, Fitting, boolean]; result: Segmentation };
+  segmentView: { args: [number, HandedHead, number, number, boolean]; result: Segmentation };
   attention: { args: [number, number, number]; result: Float32Array };
   tokens: { args: [number]; result: Float32Array };
   colours: { args: [number]; result: Uint8Array };

@@ -84,6 +84,8 @@ function brain(bits: number): number {
 export function decode(file: Safetensors, name: string, { dtype, range }: TensorEntry): Float32Array {
   const type = TYPES.get(dtype);
   if (!type) throw new OcelliError('weights', `${name}: expected F32, F16, BF16 or F64, found ${dtype}`);
+  // The usual type, as it lies there: every browser's numbers begin with their lowest byte, too.
+  if (dtype === 'F32') return new Float32Array(new Uint8Array(file.values.subarray(range[0], range[1])).buffer);
   const view = new DataView(file.values.buffer, file.values.byteOffset + range[0], range[1] - range[0]);
   return Float32Array.from({ length: view.byteLength / type.size }, (_, i) => type.at(view, i * type.size));
 }

@@ -1,7 +1,12 @@
 // Owns the wasm module and everything in it. One call at a time, in the order they came.
 
 import init, { Engine, TracedPicture, Model, Overlay, Session, chooseKernels, fault, scene } from '../pkg/ocelli_web.js';
-import type { Call, Calls, Cancel, DeviceChoice, DeviceInfo, ErrorCode, Kernels, LoadOptions, Reply, Request, SessionStart, ViewInfo } from './protocol';
+import { fitted } from './fitted.js';
+import { PatchHead } from './patch-head.js';
+import type {
+  Call, Calls, Cancel, DeviceChoice, DeviceInfo, ErrorCode, HandedHead, Kernels, LoadOptions, Reply, Request, SessionStart, ViewInfo,
+} from './protocol';
+import { likeliest, taps, type Lengths, type Taps } from './upsample.js';
 
 // A dedicated worker's scope, without pulling the library of types for workers beside the page's.
 const scope = self as unknown as {
@@ -30,6 +35,8 @@ const models = new Map<number, Model>();
 const views = new Map<number, TracedPicture>();
 const sessions = new Map<number, Session>();
 const overlays = new Map<number, Overlay>();
+/** The segmentation head that was handed over last. */
+let head: PatchHead | undefined;
 /** Milliseconds the current call spent on pixels. */
 let pixelsMs = 0;
 const cancelled = new Set<number>();
@@ -178,6 +185,23 @@ function viewOf(look: TracedPicture): ViewInfo {
 
 const bytesOf = (data: ImageData) => new Uint8Array(data.data.buffer, data.data.byteOffset, data.data.byteLength);
 
+/** The head that is handed over, else the one that is here. */
+function headOf(layers: HandedHead): PatchHead {
+  if (layers) head = new PatchHead(layers);
+  if (!head) throw new Refusal('argument', 'no segmentation head was handed over');
+  return head;
+}
+
+/** A class for every pixel along two axes, by a head on the patches of a picture. */
+async function labelled(head: PatchHead, look: TracedPicture, axes: (rows: number, columns: number) => [Lengths, Lengths], aligned: boolean) {
+  const { rows, columns } = look;
+  const tokens = await look.tokens();
+  // The class token comes first.
+  const logits = head.logits(tokens.subarray(head.dim, head.dim * (1 + rows * columns)), rows, columns);
+  const [down, across] = axes(rows, columns).map((lengths) => taps(lengths, aligned)) as [Taps, Taps];
+  return { width: across.at.length / 4, height: down.at.length / 4, labels: likeliest(logits, rows, columns, down, across) };
+}
+
 type Handlers = { [K in Call]: (id: number, ...args: Calls[K]['args']) => Promise<Calls[K]['result']> | Calls[K]['result'] };
 
 const handlers: Handlers = {
@@ -206,6 +230,26 @@ const handlers: Handlers = {
       throw new Refusal('argument', `expected resize and crop in whole pixels, 0 or more, found ${resize} and ${crop}`);
     }
     return get(models, model, 'model').features(bytesOf(data), data.width, data.height, kind, resize, crop, three(mean), three(std));
+  },
+  async segment(_, model, layers, source, fitting, aligned) {
+    const [own, network] = [headOf(layers), get(models, model, 'model')];
+    const data = pixels(source);
+    const { values, shown, size } = fitted(data, fitting);
+    const look = network.lookAt(values, 1, size[0], size[1]);
+    try {
+      return await labelled(own, look, (rows, columns) => [
+        { cells: rows, network: size[0], shown: shown[0], picture: data.height },
+        { cells: columns, network: size[1], shown: shown[1], picture: data.width },
+      ], aligned);
+    } finally {
+      look.free();
+    }
+  },
+  segmentView(_, view, layers, width, height, aligned) {
+    const [own, look] = [headOf(layers), get(views, view, 'view')];
+    return labelled(own, look, (rows, columns) => [
+      { cells: rows, network: look.height, picture: height }, { cells: columns, network: look.width, picture: width },
+    ], aligned);
   },
   attention: (_, view, layer, query) => get(views, view, 'view').attention(layer, query),
   tokens: (_, view) => get(views, view, 'view').tokens(),

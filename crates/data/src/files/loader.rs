@@ -2,56 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use rayon::ThreadPool;
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
-use super::prefetch::{Prefetch, worker_pool};
-use super::samples::{BadFile, Samples, panic_as_error};
+use super::rounds::{BatchIter, LoaderConfig, Rounds};
+use super::samples::BadFile;
 use crate::views::resized_crop;
 use crate::{CropBox, DataError, Image, Rng, Scratch, Source, ViewParams, ViewPlace, ViewPlan, ViewSpec};
-
-/// How batches are made.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LoaderConfig {
-    /// Samples per batch.
-    pub batch_size: usize,
-    /// Decides order, views and replacements, together with epoch and sample.
-    pub seed: u64,
-    /// Worker threads, 0 for one per core. Results do not depend on it.
-    pub threads: usize,
-    /// Finished batches that may wait for the trainer: bounds the memory.
-    pub prefetch_batches: usize,
-    /// Fraction of the data set that may be unreadable before an epoch fails.
-    pub max_bad_fraction: f32,
-    /// Leave out the last batch of an epoch when it is not full.
-    pub drop_last: bool,
-    /// A new order each epoch; otherwise the order of the source.
-    pub shuffle: bool,
-    /// Bytes of decoded images kept for later epochs; beyond it images are decoded anew.
-    pub cache_bytes: usize,
-    /// Render the views; otherwise they are only drawn, and rendering is left to whoever takes the batch.
-    pub render: bool,
-}
-
-impl Default for LoaderConfig {
-    fn default() -> Self {
-        Self {
-            batch_size: 64,
-            seed: 0,
-            threads: 0,
-            prefetch_batches: 4,
-            max_bad_fraction: 0.01,
-            drop_last: true,
-            shuffle: true,
-            cache_bytes: 512 << 20,
-            render: true,
-        }
-    }
-}
 
 /// Consecutive views of one size.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,9 +68,6 @@ fn rows_by_sample(groups: &mut [ViewGroup], samples: usize) -> Vec<Vec<&mut [f32
     rows
 }
 
-/// Keeps the stream of sample orders apart from others with the same seed.
-const ORDER_STREAM: u64 = 0x4F52_4445;
-
 /// Pixels beyond which a picture does not wait for its views to be rendered.
 const LARGE_PX: usize = 1 << 20;
 
@@ -124,10 +77,8 @@ pub struct Loader {
 }
 
 struct Shared {
-    samples: Samples,
+    rounds: Rounds<Arc<dyn Source>>,
     plan: ViewPlan,
-    config: LoaderConfig,
-    pool: Arc<ThreadPool>,
 }
 
 impl Loader {
@@ -137,50 +88,24 @@ impl Loader {
     /// [`DataError::Config`] for a setting out of range, or a data set smaller than one batch with `drop_last`.
     pub fn new(source: Arc<dyn Source>, plan: ViewPlan, config: LoaderConfig) -> Result<Self, DataError> {
         plan.validate()?;
-        if config.batch_size == 0 {
-            return Err(DataError::config("batch size", "at least 1", 0));
-        }
-        if !(0.0..=1.0).contains(&config.max_bad_fraction) {
-            let found = config.max_bad_fraction;
-            return Err(DataError::config("max_bad_fraction", "0 to 1", found));
-        }
-        let needed = if config.drop_last { config.batch_size } else { 1 };
-        if source.len() < needed {
-            return Err(DataError::config(
-                "data set",
-                format!("at least one batch of {needed} images"),
-                format!("{} images", source.len()),
-            ));
-        }
-        let samples = Samples::new(source, config.cache_bytes, config.max_bad_fraction);
-        let pool = worker_pool(config.threads)?;
-        Ok(Self { shared: Arc::new(Shared { samples, plan, config, pool }) })
+        let rounds = Rounds::new(source, config)?;
+        Ok(Self { shared: Arc::new(Shared { rounds, plan }) })
     }
 
     /// Batches in one epoch.
     pub fn batches_per_epoch(&self) -> usize {
-        self.shared.batches()
+        self.shared.rounds.batches()
     }
 
     /// The batches of an epoch from `first_iteration` on; a resumed run continues exactly where it stopped. Dropping
     /// the iterator stops the work.
     pub fn epoch(&self, epoch: usize, first_iteration: usize) -> EpochIter {
         let shared = Arc::clone(&self.shared);
-        let batches = shared.batches();
         let mut order = None;
-        let mut iteration = first_iteration;
-        let batches_left = batches.saturating_sub(first_iteration);
-        let make = move |stop: &AtomicBool| {
-            if iteration >= batches {
-                return None;
-            }
-            let order = order.get_or_insert_with(|| shared.order(epoch));
-            let item = shared.batch(order, epoch, iteration, stop);
-            iteration += 1;
-            item.transpose()
-        };
-        let items = Prefetch::start(self.shared.config.prefetch_batches, make);
-        EpochIter { items, batches_left }
+        self.shared.rounds.ahead(first_iteration, move |iteration, stop| {
+            let order = order.get_or_insert_with(|| shared.rounds.order(epoch));
+            shared.batch(order, epoch, iteration, stop)
+        })
     }
 
     /// The unreadable images found so far, in sample order.
@@ -190,17 +115,17 @@ impl Loader {
 
     /// The unreadable images found so far, by sample number.
     pub fn bad(&self) -> BTreeMap<usize, BadFile> {
-        self.shared.samples.bad()
+        self.shared.rounds.samples().bad()
     }
 
     /// Takes images for unreadable without trying them again: what an earlier part of the run found.
     pub fn add_bad(&self, known: &BTreeMap<usize, BadFile>) {
-        self.shared.samples.add_bad(known);
+        self.shared.rounds.samples().add_bad(known);
     }
 
     /// The data set.
     pub fn source(&self) -> &Arc<dyn Source> {
-        self.shared.samples.source()
+        self.shared.rounds.samples().data()
     }
 
     /// The views made of every sample.
@@ -210,24 +135,11 @@ impl Loader {
 
     /// The settings.
     pub fn config(&self) -> &LoaderConfig {
-        &self.shared.config
+        self.shared.rounds.config()
     }
 }
 
 impl Shared {
-    fn batches(&self) -> usize {
-        let (len, size) = (self.samples.source().len(), self.config.batch_size);
-        if self.config.drop_last { len / size } else { len.div_ceil(size) }
-    }
-
-    fn order(&self, epoch: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.samples.source().len()).collect();
-        if self.config.shuffle {
-            Rng::from_words(&[ORDER_STREAM, self.config.seed, epoch as u64]).shuffle(&mut order);
-        }
-        order
-    }
-
     /// `None` when told to stop.
     fn batch(
         &self,
@@ -236,43 +148,21 @@ impl Shared {
         iteration: usize,
         stop: &AtomicBool,
     ) -> Result<Option<ViewBatch>, DataError> {
-        let size = self.config.batch_size;
-        let first = iteration * size;
-        let wanted = &order[first..(first + size).min(order.len())];
+        let wanted = self.rounds.wanted(order, iteration);
+        let render = self.rounds.config().render;
         let group = |(size_px, range): (u32, std::ops::Range<usize>)| {
             let mut group = ViewGroup { size_px, views: range.len(), batch: wanted.len(), data: Vec::new() };
-            if self.config.render {
+            if render {
                 group.data = vec![0.0; group.len()];
             }
             group
         };
         let mut groups: Vec<ViewGroup> = self.plan.groups().into_iter().map(group).collect();
         let mut rows = rows_by_sample(&mut groups, wanted.len());
-        let work = || {
-            rows.par_iter_mut()
-                .zip(wanted)
-                .map_init(Scratch::default, |scratch, (outs, &index)| {
-                    if stop.load(Ordering::Relaxed) {
-                        return Ok(None);
-                    }
-                    panic_as_error(
-                        || self.samples.source().name(index),
-                        || self.sample(epoch, index, scratch, outs),
-                    )
-                    .map(Some)
-                })
-                .collect::<Vec<_>>()
-        };
-        let made: Result<Option<Vec<Sampled>>, DataError> = self.pool.install(work).into_iter().collect();
-        if stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        // Checked after the whole batch, so that the list does not depend on who was fastest.
-        self.samples.check_bad()?;
-        let made = match made {
-            Err(DataError::TooManyBad { .. }) => return Err(self.samples.too_many_bad()),
-            other => other?.unwrap_or_default(),
-        };
+        let made = self
+            .rounds
+            .make(wanted, &mut rows, stop, |index, outs, scratch| self.sample(epoch, index, scratch, outs))?;
+        let Some(made) = made else { return Ok(None) };
         let mut batch = ViewBatch { epoch, iteration, indices: vec![], groups, places: vec![], drawn: vec![] };
         for Sampled { used, places, drawn } in made {
             batch.indices.push(used);
@@ -289,12 +179,12 @@ impl Shared {
         scratch: &mut Scratch,
         outs: &mut [&mut [f32]],
     ) -> Result<Sampled, DataError> {
-        let seed = self.config.seed;
-        let (used, image) = self.samples.get_or_replace(seed, epoch as u64, index)?;
+        let LoaderConfig { seed, render, .. } = *self.rounds.config();
+        let (used, image) = self.rounds.samples().get_or_replace(seed, epoch as u64, index)?;
         let mut rng = Rng::for_sample(seed, epoch as u64, index as u64);
         let views = self.plan.draw_all(&image, &mut rng);
         let places = views.iter().map(ViewPlace::from).collect();
-        let drawn = if self.config.render {
+        let drawn = if render {
             self.plan.render_all(&image, &views, scratch, outs);
             None
         } else {
@@ -329,22 +219,4 @@ struct Sampled {
 }
 
 /// The batches of one epoch, in order. Ends after the first error.
-pub struct EpochIter {
-    items: Prefetch<ViewBatch>,
-    batches_left: usize,
-}
-
-impl Iterator for EpochIter {
-    type Item = Result<ViewBatch, DataError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let item = self.items.next()?;
-        self.batches_left = self.batches_left.saturating_sub(1);
-        Some(item)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        // An error may end it early.
-        (0, Some(self.batches_left))
-    }
-}
+pub type EpochIter = BatchIter<ViewBatch>;

@@ -1,6 +1,8 @@
 //! What needs an operating system: decoding, folders, record files, and the threaded loader.
 
 mod all;
+mod annotated;
+mod annotated_loader;
 mod cifar;
 mod decode;
 mod eval_batches;
@@ -11,18 +13,24 @@ mod loader;
 mod multi_label;
 mod open;
 mod prefetch;
+mod rounds;
 mod samples;
+#[cfg(test)]
+mod test_folder;
 mod understood;
 mod whole;
 
 pub use all::AllImages;
+pub use annotated::{BoxedSet, MaskedSet, open_boxed, open_masked};
+pub use annotated_loader::{AnnotatedLoader, DetectionTest, Draws, SegmentationTestBatch};
 pub use cifar::CifarSource;
 pub use decode::{DecodeLimits, decode_bytes, decode_file};
 pub use eval_batches::{EvalBatch, EvalBatches, EvalConfig, MapImages, images_ahead, map_images};
 pub use folder::FolderSource;
-pub use loader::{DrawnView, EpochIter, Loader, LoaderConfig, ViewBatch, ViewGroup};
+pub use loader::{DrawnView, EpochIter, Loader, ViewBatch, ViewGroup};
 pub use multi_label::{MultiLabelPart, MultiLabelSet, Presence, open_multi_label};
 pub use open::{DataSet, open_data, open_source, open_split};
-pub use samples::BadFile;
+pub use rounds::{BatchIter, LoaderConfig};
+pub use samples::{BadFile, Stored};
 pub use understood::{LeftOut, PartInfo, Understood};
 pub use whole::{TEMPORARY, temporary_in, write_whole};

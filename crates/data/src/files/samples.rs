@@ -23,31 +23,72 @@ const REPLACEMENT_STREAM: u64 = 0x4241_4446;
 const REPLACEMENT_ATTEMPTS: u64 = 64;
 const LISTED: usize = 20;
 
-/// A source with a cache of decoded images and a record of the unreadable ones.
-pub(super) struct Samples {
-    source: Arc<dyn Source>,
-    cached: Vec<OnceLock<Arc<Image>>>,
+/// Samples as they are stored, numbered from 0: images, or images with what is known about them.
+pub trait Stored: Send + Sync {
+    /// What is read of one of them.
+    type Sample: Send + Sync;
+
+    /// Number of samples.
+    fn count(&self) -> usize;
+
+    /// A name for messages.
+    fn name_of(&self, index: usize) -> String;
+
+    /// Reads a sample. The same index always gives the same.
+    ///
+    /// # Errors
+    /// When the index is out of range or something of the sample cannot be read; the message names it.
+    fn read(&self, index: usize) -> Result<Self::Sample, DataError>;
+
+    /// Memory that a sample takes, for the limit of a cache.
+    fn bytes(sample: &Self::Sample) -> usize;
+}
+
+impl Stored for Arc<dyn Source> {
+    type Sample = Image;
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn name_of(&self, index: usize) -> String {
+        self.name(index)
+    }
+
+    fn read(&self, index: usize) -> Result<Image, DataError> {
+        self.load(index)
+    }
+
+    fn bytes(sample: &Image) -> usize {
+        sample.data.len()
+    }
+}
+
+/// Stored samples with a cache of what was read and a record of the unreadable ones.
+pub(super) struct Samples<D: Stored> {
+    data: D,
+    cached: Vec<OnceLock<Arc<D::Sample>>>,
     cached_bytes: AtomicUsize,
     cache_bytes: usize,
     bad: Mutex<BTreeMap<usize, BadFile>>,
     max_bad: usize,
 }
 
-impl Samples {
-    pub fn new(source: Arc<dyn Source>, cache_bytes: usize, max_bad_fraction: f32) -> Self {
-        let len = source.len();
+impl<D: Stored> Samples<D> {
+    pub fn new(data: D, cache_bytes: usize, max_bad_fraction: f32) -> Self {
+        let len = data.count();
         Self {
             cached: if cache_bytes == 0 { Vec::new() } else { vec![OnceLock::new(); len] },
             cached_bytes: AtomicUsize::new(0),
             cache_bytes,
             bad: Mutex::new(BTreeMap::new()),
             max_bad: (f64::from(max_bad_fraction) * len as f64).floor() as usize,
-            source,
+            data,
         }
     }
 
-    pub fn source(&self) -> &Arc<dyn Source> {
-        &self.source
+    pub fn data(&self) -> &D {
+        &self.data
     }
 
     /// A panic on another thread leaves the map in order: entries are only ever inserted whole.
@@ -65,45 +106,50 @@ impl Samples {
         self.lock_bad().extend(known.iter().map(|(i, b)| (*i, b.clone())));
     }
 
-    /// The image of a sample, or `None` when it is (now) known to be unreadable.
-    pub fn get(&self, index: usize) -> Option<Arc<Image>> {
+    /// A sample, or `None` when it is (now) known to be unreadable.
+    pub fn get(&self, index: usize) -> Option<Arc<D::Sample>> {
         let slot = self.cached.get(index);
-        if let Some(image) = slot.and_then(OnceLock::get) {
-            return Some(Arc::clone(image));
+        if let Some(sample) = slot.and_then(OnceLock::get) {
+            return Some(Arc::clone(sample));
         }
         if self.lock_bad().contains_key(&index) {
             return None;
         }
-        match self.source.load(index) {
-            Ok(image) => {
-                let image = Arc::new(image);
+        match self.data.read(index) {
+            Ok(sample) => {
+                let bytes = D::bytes(&sample);
+                let sample = Arc::new(sample);
                 if let Some(slot) = slot {
-                    let bytes = image.data.len();
                     let before = self.cached_bytes.fetch_add(bytes, Ordering::Relaxed);
                     // Two workers may decode the same sample at once; the second copy is not kept.
-                    if before + bytes > self.cache_bytes || slot.set(Arc::clone(&image)).is_err() {
+                    if before + bytes > self.cache_bytes || slot.set(Arc::clone(&sample)).is_err() {
                         self.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
                     }
                 }
-                Some(image)
+                Some(sample)
             }
             Err(error) => {
-                let bad = BadFile { name: self.source.name(index), reason: error.to_string() };
+                let bad = BadFile { name: self.data.name_of(index), reason: error.to_string() };
                 self.lock_bad().entry(index).or_insert(bad);
                 None
             }
         }
     }
 
-    /// The image of a sample or, when it is unreadable, of another one chosen by a hash: (the index used, the image).
-    pub fn get_or_replace(&self, seed: u64, epoch: u64, index: usize) -> Result<(usize, Arc<Image>), DataError> {
+    /// A sample or, when it is unreadable, another one chosen by a hash: (the index used, the sample).
+    pub fn get_or_replace(
+        &self,
+        seed: u64,
+        epoch: u64,
+        index: usize,
+    ) -> Result<(usize, Arc<D::Sample>), DataError> {
         let mut candidate = index;
         for attempt in 0..REPLACEMENT_ATTEMPTS {
-            if let Some(image) = self.get(candidate) {
-                return Ok((candidate, image));
+            if let Some(sample) = self.get(candidate) {
+                return Ok((candidate, sample));
             }
             let hash = hash_words(&[REPLACEMENT_STREAM, seed, epoch, index as u64, attempt]);
-            candidate = (hash % self.source.len().max(1) as u64) as usize;
+            candidate = (hash % self.data.count().max(1) as u64) as usize;
         }
         Err(self.too_many_bad())
     }
@@ -122,7 +168,7 @@ impl Samples {
         }
         DataError::TooManyBad {
             bad: bad.len(),
-            total: self.source.len(),
+            total: self.data.count(),
             allowed: self.max_bad,
             listing: lines.join("\n"),
         }

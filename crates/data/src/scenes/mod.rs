@@ -13,6 +13,7 @@ mod texture;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use paint::Plan;
 pub use shape::CLASS_NAMES;
 
 use crate::{DataError, Image, Mask, Rng, Source, Split, hash_words};
@@ -118,7 +119,7 @@ impl SceneConfig {
 }
 
 const SCENE_STREAM: u64 = 0x5343_454E;
-const VAL_STREAM: u64 = 0x5641_4C49;
+pub(crate) const VAL_STREAM: u64 = 0x5641_4C49;
 
 /// One scene with everything that is known about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,8 +160,8 @@ impl SceneSource {
     /// Draws a scene; any index works.
     pub fn scene(&self, index: usize) -> Scene {
         let label = class_of(index);
-        let mut rng = Rng::from_words(&[SCENE_STREAM, self.config.seed, index as u64]);
-        let (image, mask) = paint::scene(label as usize, self.config.size_px, &self.config.difficulty, &mut rng);
+        let rng = Rng::from_words(&[SCENE_STREAM, self.config.seed, index as u64]);
+        let (image, mask) = paint::scene(label as usize, self.config.size_px, &self.config.difficulty, rng);
         Scene { image, mask, label }
     }
 }

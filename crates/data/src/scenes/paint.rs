@@ -99,77 +99,184 @@ impl Field {
     }
 }
 
-/// Draws a scene of a class: the image, and the pixels of which the object covers more than half.
-pub(super) fn scene(class: usize, size_px: u32, difficulty: &Difficulty, rng: &mut Rng) -> (Image, Mask) {
-    let side = size_px as usize;
-    let pixel = 1.0 / side as f32;
-    let shape = Shape::random(class, rng);
-    let pose = Pose::random(&shape, difficulty, rng);
-    let backdrop = Backdrop::random(difficulty, rng);
-    let ground = backdrop.palette(pose.centre);
-    let usual = rng.chance(difficulty.usual_material);
-    let skin = Palette::apart_from(&ground, difficulty.colour_distance, rng, |rng| match usual {
-        true => Palette::usual_for(class, rng),
-        false => Palette::random(rng),
-    });
-    let texture = Texture::random(difficulty.texture_contrast, rng);
-    let noise = Noise::new(rng);
-    let light = Light::random(difficulty, rng);
-    let [few, many] = difficulty.clutter;
-    let count = few + rng.below(u64::from(many.saturating_sub(few)) + 1) as u32;
-    let things: Vec<Thing> = (0..count).map(|_| Thing::random(difficulty, rng)).collect();
+/// An object: its outline, where it is, and what it is made of.
+struct Object {
+    shape: Shape,
+    pose: Pose,
+    skin: Palette,
+    texture: Texture,
+    noise: Noise,
+}
 
-    let centre_of = |i: usize| [(i % side) as f32 + 0.5, (i / side) as f32 + 0.5].map(|v| v * pixel);
-    let mut colours: Vec<Rgb> = (0..side * side).map(|i| backdrop.colour(centre_of(i))).collect();
-    for thing in &things {
-        draw_thing(thing, &light, &mut colours, side);
+impl Object {
+    /// Of a material that stands out against the ground where it is.
+    fn random(shape: Shape, pose: Pose, backdrop: &Backdrop, difficulty: &Difficulty, rng: &mut Rng) -> Self {
+        let ground = backdrop.palette(pose.centre);
+        let usual = rng.chance(difficulty.usual_material);
+        let skin = Palette::apart_from(&ground, difficulty.colour_distance, rng, |rng| match usual {
+            true => Palette::usual_for(shape.class, rng),
+            false => Palette::random(rng),
+        });
+        let texture = Texture::random(difficulty.texture_contrast, rng);
+        let noise = Noise::new(rng);
+        Self { shape, pose, skin, texture, noise }
     }
 
-    // Distances first: edges, shading and shadow all come from their field.
-    let reach = pose.radius * 1.4;
-    let locals = |p: Point| pose.local(p, &noise);
-    let field = Field {
-        side,
-        values: (0..side * side)
-            .map(|i| {
-                let p = centre_of(i);
-                let off = [p[0] - pose.centre[0], p[1] - pose.centre[1]];
-                let far = (off[0] * off[0] + off[1] * off[1]).sqrt();
-                if far > reach { far / pose.radius - 0.9 } else { shape.distance(locals(p)) }
-            })
-            .collect(),
-    };
-    let shadow = [light.direction[0] * -0.13, light.direction[1] * -0.13];
-    let shadow = shadow.map(|v| (v * pose.radius * side as f32).round() as i64);
-    let mut mask = vec![0u8; side * side];
-    for (i, colour) in colours.iter_mut().enumerate() {
-        let (x, y) = ((i % side) as i64, (i / side) as i64);
-        let shade = step(0.16, -0.14, field.get(x - shadow[0], y - shadow[1])) * 0.5;
-        *colour = scale(*colour, 1.0 - shade);
-        let depth = field.get(x, y);
+    fn local(&self, p: Point) -> Point {
+        self.pose.local(p, &self.noise)
+    }
+
+    /// Signed distances in object units; further away only roughly.
+    fn field(&self, side: usize) -> Field {
+        let reach = self.pose.radius * 1.4;
+        let distance = |i: usize| {
+            let p = centre_of(i, side);
+            let off = [p[0] - self.pose.centre[0], p[1] - self.pose.centre[1]];
+            let far = (off[0] * off[0] + off[1] * off[1]).sqrt();
+            if far > reach { far / self.pose.radius - 0.9 } else { self.shape.distance(self.local(p)) }
+        };
+        Field { side, values: (0..side * side).map(distance).collect() }
+    }
+
+    /// How much of a pixel it covers, 0..1.
+    fn cover(&self, field: &Field, x: i64, y: i64) -> f32 {
+        let pixel = 1.0 / field.side as f32;
         let slope = field.slope(x, y);
         let steepness = (slope[0] * slope[0] + slope[1] * slope[1]).sqrt();
         // Distances are in object units; the steepness turns them into pixels.
-        let cover = (0.5 - depth / steepness.clamp(0.3 * pixel, 6.0 * pixel / pose.radius)).clamp(0.0, 1.0);
-        mask[i] = u8::from(cover > 0.5);
-        if cover > 0.0 {
-            let p = centre_of(i);
-            let tone = texture.tone(&shape, locals(p), depth, &noise);
-            let lit = relief(depth, slope, pose.radius * side as f32, &light);
-            *colour = mix(*colour, scale(skin.tone(tone), lit), cover);
-        }
+        (0.5 - field.get(x, y) / steepness.clamp(0.3 * pixel, 6.0 * pixel / self.pose.radius)).clamp(0.0, 1.0)
     }
 
-    let sigma = rng.uniform_f32(1.0, difficulty.noise_levels.max(1.0));
-    let mut data = vec![0u8; side * side * 3];
-    for (i, (bytes, colour)) in data.chunks_exact_mut(3).zip(&colours).enumerate() {
-        let light = light.at(centre_of(i));
-        let lit: Rgb = std::array::from_fn(|c| 255.0 * colour[c] * light[c]);
-        for (byte, value) in bytes.iter_mut().zip(lit) {
-            *byte = (value + sigma * bell(rng) + 0.5) as u8;
+    /// Draws it with its shadow; `on` hears of the pixels of which it covers more than half.
+    fn draw(&self, field: &Field, light: &Light, colours: &mut [Rgb], mut on: impl FnMut(usize)) {
+        let side = field.side;
+        let shadow = [light.direction[0] * -0.13, light.direction[1] * -0.13];
+        let shadow = shadow.map(|v| (v * self.pose.radius * side as f32).round() as i64);
+        for (i, colour) in colours.iter_mut().enumerate() {
+            let (x, y) = ((i % side) as i64, (i / side) as i64);
+            let shade = step(0.16, -0.14, field.get(x - shadow[0], y - shadow[1])) * 0.5;
+            *colour = scale(*colour, 1.0 - shade);
+            let cover = self.cover(field, x, y);
+            if cover > 0.5 {
+                on(i);
+            }
+            if cover > 0.0 {
+                let depth = field.get(x, y);
+                let p = centre_of(i, side);
+                let tone = self.texture.tone(&self.shape, self.local(p), depth, &self.noise);
+                let lit = relief(depth, field.slope(x, y), self.pose.radius * side as f32, light);
+                *colour = mix(*colour, scale(self.skin.tone(tone), lit), cover);
+            }
         }
     }
-    (Image { width: size_px, height: size_px, data }, Mask { width: size_px, height: size_px, data: mask })
+}
+
+/// The middle of a pixel in image units.
+fn centre_of(i: usize, side: usize) -> Point {
+    let pixel = 1.0 / side as f32;
+    [(i % side) as f32 + 0.5, (i / side) as f32 + 0.5].map(|v| v * pixel)
+}
+
+/// Everything a scene is made of, before it is drawn.
+pub(crate) struct Plan {
+    backdrop: Backdrop,
+    /// From the back to the front.
+    objects: Vec<Object>,
+    light: Light,
+    things: Vec<Thing>,
+    /// What is left of the randomness, for the pixels.
+    rng: Rng,
+}
+
+impl Plan {
+    /// A scene with one object of a class.
+    fn of_one(class: usize, difficulty: &Difficulty, mut rng: Rng) -> Self {
+        let shape = Shape::random(class, &mut rng);
+        let pose = Pose::random(&shape, difficulty, &mut rng);
+        let backdrop = Backdrop::random(difficulty, &mut rng);
+        let object = Object::random(shape, pose, &backdrop, difficulty, &mut rng);
+        let light = Light::random(difficulty, &mut rng);
+        let things = things(difficulty, &mut rng);
+        Self { backdrop, objects: vec![object], light, things, rng }
+    }
+
+    /// A scene with an object of each class, but for those that find no place beside the others.
+    pub fn of_many(classes: &[usize], difficulty: &Difficulty, mut rng: Rng) -> Self {
+        /// How often a place is looked for.
+        const TRIES: usize = 24;
+        /// How near to each other objects may be, as a part of the sum of their radii.
+        const NEAR: f32 = 0.7;
+        let backdrop = Backdrop::random(difficulty, &mut rng);
+        let mut objects: Vec<Object> = Vec::new();
+        for &class in classes {
+            let shape = Shape::random(class, &mut rng);
+            let is_free = |pose: &Pose| {
+                objects.iter().all(|other| {
+                    let off = [0, 1].map(|axis| pose.centre[axis] - other.pose.centre[axis]);
+                    let far = (off[0] * off[0] + off[1] * off[1]).sqrt();
+                    far > NEAR * (pose.radius + other.pose.radius)
+                })
+            };
+            let pose = (0..TRIES).map(|_| Pose::random(&shape, difficulty, &mut rng)).find(is_free);
+            if let Some(pose) = pose {
+                objects.push(Object::random(shape, pose, &backdrop, difficulty, &mut rng));
+            }
+        }
+        let light = Light::random(difficulty, &mut rng);
+        let things = things(difficulty, &mut rng);
+        Self { backdrop, objects, light, things, rng }
+    }
+
+    /// The class of each object.
+    pub fn classes(&self) -> Vec<u32> {
+        self.objects.iter().map(|object| object.shape.class as u32).collect()
+    }
+
+    /// The pixels of which each object covers more than half, whether it is seen there or not: lists of `[height, width]`.
+    pub fn covered(&self, size_px: u32) -> Vec<Vec<bool>> {
+        let side = size_px as usize;
+        let covered = |object: &Object| {
+            let field = object.field(side);
+            (0..side * side).map(|i| object.cover(&field, (i % side) as i64, (i / side) as i64) > 0.5).collect()
+        };
+        self.objects.iter().map(covered).collect()
+    }
+
+    /// The picture; `on` hears of an object and a pixel of which it covers more than half.
+    pub fn image(mut self, size_px: u32, difficulty: &Difficulty, mut on: impl FnMut(usize, usize)) -> Image {
+        let side = size_px as usize;
+        let mut colours: Vec<Rgb> = (0..side * side).map(|i| self.backdrop.colour(centre_of(i, side))).collect();
+        for thing in &self.things {
+            draw_thing(thing, &self.light, &mut colours, side);
+        }
+        for (at, object) in self.objects.iter().enumerate() {
+            object.draw(&object.field(side), &self.light, &mut colours, |pixel| on(at, pixel));
+        }
+        let sigma = self.rng.uniform_f32(1.0, difficulty.noise_levels.max(1.0));
+        let mut data = vec![0u8; side * side * 3];
+        for (i, (bytes, colour)) in data.chunks_exact_mut(3).zip(&colours).enumerate() {
+            let light = self.light.at(centre_of(i, side));
+            let lit: Rgb = std::array::from_fn(|c| 255.0 * colour[c] * light[c]);
+            for (byte, value) in bytes.iter_mut().zip(lit) {
+                *byte = (value + sigma * bell(&mut self.rng) + 0.5) as u8;
+            }
+        }
+        Image { width: size_px, height: size_px, data }
+    }
+}
+
+fn things(difficulty: &Difficulty, rng: &mut Rng) -> Vec<Thing> {
+    let [few, many] = difficulty.clutter;
+    let count = few + rng.below(u64::from(many.saturating_sub(few)) + 1) as u32;
+    (0..count).map(|_| Thing::random(difficulty, rng)).collect()
+}
+
+/// Draws a scene of a class: the image, and the pixels of which the object covers more than half.
+pub(super) fn scene(class: usize, size_px: u32, difficulty: &Difficulty, rng: Rng) -> (Image, Mask) {
+    let plan = Plan::of_one(class, difficulty, rng);
+    let mut mask = vec![0u8; size_px as usize * size_px as usize];
+    let image = plan.image(size_px, difficulty, |_, pixel| mask[pixel] = 1);
+    (image, Mask { width: size_px, height: size_px, data: mask })
 }
 
 /// Brightness of the object's surface, which bulges towards the viewer and falls off to its outline.

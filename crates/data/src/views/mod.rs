@@ -4,12 +4,17 @@
 //! any more; [`ViewSpec::render`] applies it. The order is crop and resize, flip, the view's [`ViewSpec::order`] (usually
 //! colour jitter, greyscale, blur, solarize, RandAugment), normalise, erase. Formulas on 8 bits: PIL and torchvision, matched
 //! to the level. SimCLR and BYOL change colours on floats: [`Colour::Floats`]. [`Mix`] mixes whole batches.
+//!
+//! Images with boxes or labels have views of their own, in which both go along with the pixels: [`DetectionViews`],
+//! [`SegmentationViews`].
 
 mod affine;
 mod blur;
 mod colour;
 mod convolve;
 mod crop;
+mod detection;
+mod distortion;
 mod distribution;
 mod erase;
 mod eval;
@@ -18,12 +23,14 @@ mod hue;
 mod levels;
 mod mix;
 mod moco;
+mod padded;
 mod plan;
 mod planes;
 mod randaugment;
 mod render;
 mod resize;
 mod sample;
+mod segmentation;
 mod spec;
 mod view_box;
 
@@ -31,22 +38,27 @@ pub use affine::{Affine, Interpolation};
 pub use blur::ExtendedBox;
 pub use convolve::{blur_kernel, blur_radius, convolution_blur};
 pub use crop::{Crop, Grid, Window};
+pub use detection::{DetectionSample, DetectionViews, short_side_size};
 pub use erase::{Erase, EraseBox, erase, erase_size};
 pub use eval::EvalTransform;
 pub use floats::{FloatBrightness, FloatPlanes};
 pub use hue::{hsv_table, hue_shift};
 pub use mix::{Mix, MixDraw, cutmix, cutmix_box, mixup, soft_targets};
 pub use moco::{MocoViews, ViewPlace};
+pub use padded::{DetectionBatch, SegmentationBatch};
 pub use plan::{DinoViews, IMAGENET_MEAN, IMAGENET_STD, ViewPlan};
 pub use randaugment::{InterpolationChoice, RandAugment, RandOp, RandStep};
 pub use render::{Scratch, normalise_into};
 pub use resize::{CropBox, Filter, Taps, resized_crop};
 pub use sample::{JitterStep, ViewParams, random_resized_crop_size};
+pub use segmentation::{SegmentationSample, SegmentationTest, SegmentationViews, TestView, fitted_size};
 pub use spec::{Blur, BlurKind, Colour, ColourJitter, ViewSpec, ViewStep};
 pub use view_box::ViewBox;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_detection;
 #[cfg(test)]
 mod tests_draws;
 #[cfg(test)]
@@ -57,3 +69,5 @@ mod tests_listed;
 mod tests_more;
 #[cfg(test)]
 mod tests_recipes;
+#[cfg(test)]
+mod tests_segmentation;

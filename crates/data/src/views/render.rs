@@ -12,15 +12,25 @@ use crate::Image;
 /// Buffers that rendering needs, kept between calls so that a worker allocates them once.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
-    planes: Planes,
-    resize: ResizeScratch,
+    pub(super) planes: Planes,
+    pub(super) resize: ResizeScratch,
     blur: BlurScratch,
-    floats: FloatPlanes,
+    pub(super) floats: FloatPlanes,
 }
 
 /// (x/255 − mean)/std for each of the 256 levels, in single precision as `to_tensor` and `normalize` compute it.
 fn level_table(mean: f32, std: f32) -> [f32; 256] {
     std::array::from_fn(|level| (level as f32 / 255.0 - mean) / std)
+}
+
+/// Planes normalised to (x/255 − mean)/std: `[3, height, width]`.
+pub(super) fn normalised(planes: &Planes, mean: [f32; 3], std: [f32; 3]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(planes.data.len());
+    for (plane, (mean, std)) in planes.data.chunks_exact(planes.area().max(1)).zip(mean.into_iter().zip(std)) {
+        let table = level_table(mean, std);
+        out.extend(plane.iter().map(|&level| table[usize::from(level)]));
+    }
+    out
 }
 
 impl ViewSpec {

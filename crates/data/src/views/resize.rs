@@ -172,9 +172,23 @@ pub(crate) fn resized_window_into(
     scratch: &mut ResizeScratch,
     out: &mut Planes,
 ) {
-    let [canvas_width, canvas_height] = [window.canvas_width, window.canvas_height].map(|n| n as usize);
-    let top = window.top as usize;
-    let left = if flip { canvas_width - out.width - window.left as usize } else { window.left as usize };
+    let canvas = [window.canvas_width, window.canvas_height].map(|n| n as usize);
+    let left = window.left as usize;
+    let left = if flip { canvas[0] - out.width - left } else { left };
+    resized_part_into(image, crop, canvas, [left, window.top as usize], (filter, flip), scratch, out);
+}
+
+/// Cuts `crop` (inside the image) out of `image` and resizes it to a canvas of so many columns and rows. What is made is the part
+/// of it that begins at this column and row and is of the size of `out`, mirrored if asked; it lies within the canvas.
+pub(crate) fn resized_part_into(
+    image: &Image,
+    crop: CropBox,
+    [canvas_width, canvas_height]: [usize; 2],
+    [left, top]: [usize; 2],
+    (filter, flip): (Filter, bool),
+    scratch: &mut ResizeScratch,
+    out: &mut Planes,
+) {
     let ResizeScratch { columns, rows, real, .. } = scratch;
     columns.fill(crop.width as usize, canvas_width, left..left + out.width, filter, real);
     rows.fill(crop.height as usize, canvas_height, top..top + out.height, filter, real);

@@ -5,6 +5,7 @@
 
 mod boundary;
 mod confusion;
+pub mod drawing;
 
 use serde::{Deserialize, Serialize};
 

@@ -81,6 +81,17 @@ pub(crate) fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> Cub
     )
 }
 
+/// Words on the device, of which there is at least one.
+pub(crate) fn uploaded(like: &CubeTensor, words: &[u32]) -> CubeTensor {
+    CubeTensor::new_contiguous(
+        like.client.clone(),
+        like.device.clone(),
+        Shape::from([words.len()]),
+        like.client.create_from_slice(bytemuck::cast_slice(words)),
+        DType::U32,
+    )
+}
+
 /// Row-major and without gaps.
 pub(crate) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)

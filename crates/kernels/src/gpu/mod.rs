@@ -9,5 +9,5 @@ mod template;
 pub use caps::{Caps, Family, caps, set_caps};
 pub(crate) use caps::{shares_loads, software, wide};
 pub(crate) use gemm::{Batch, Ending, Gemm, Layout, gemm, gemm_batch};
-pub(crate) use launch::{Launch, contiguous, count, empty, owned, reshaped, size, sum_rows};
+pub(crate) use launch::{Launch, contiguous, count, empty, owned, reshaped, size, sum_rows, uploaded};
 pub use template::{Setting, expand, shaders};

@@ -3,25 +3,13 @@
 use std::sync::Arc;
 
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 
 use super::{ViewJob, ViewsKernel};
-use crate::gpu::{Launch, contiguous, count, empty, software};
+use crate::gpu::{Launch, contiguous, count, empty, software, uploaded};
 
 /// Parts whose grey levels are summed apart.
 const SPANS: usize = 64;
-
-/// Words on the device.
-fn uploaded(like: &CubeTensor, words: &[u32]) -> CubeTensor {
-    let handle = like.client.create_from_slice(bytemuck::cast_slice(words));
-    CubeTensor::new_contiguous(
-        like.client.clone(),
-        like.device.clone(),
-        Shape::from([words.len()]),
-        handle,
-        DType::U32,
-    )
-}
 
 impl ViewsKernel for CubeBackend {
     fn render_views(pixels: CubeTensor, job: Arc<ViewJob>) -> CubeTensor {

@@ -16,6 +16,7 @@ mod linear;
 mod mlp;
 mod residual_branch;
 mod robust;
+mod roi_align;
 #[cfg(feature = "gpu")]
 mod shaders;
 mod similarity_topk;

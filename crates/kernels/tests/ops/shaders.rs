@@ -131,6 +131,7 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ]
         }
         "layer_norm_weights" | "square_sums" | "sum_rows" => vec![("vec", flags()), ("group", numbers(&[8, 64]))],
+        "roi_align" | "roi_align_backward" => vec![("each", numbers(&[1, 4])), ("group", numbers(&[8, 64]))],
         "softmax_stats" => {
             vec![("vec", flags()), ("centred", flags()), ("shared", flags()), ("group", numbers(&[4, 256]))]
         }

@@ -201,6 +201,31 @@ impl ResNet {
 
     /// Outputs of the four stages, `[batch, channels, rows, cols]` each.
     pub fn stages(&self, images: Tensor<4>, mode: Mode) -> [Tensor<4>; 4] {
+        let mut x = self.before_stages(images, mode);
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4].map(|blocks| {
+            x = self.stage(blocks, x.clone(), mode);
+            x.clone()
+        })
+    }
+
+    /// Output of the third stage, `[batch, 3, height, width]` to `[batch, channels, rows, cols]`: with the usual stem and stride a
+    /// cell for every 16 pixels, sizes rounded up (C4 of a detector).
+    pub fn to_stage3(&self, images: Tensor<4>, mode: Mode) -> Tensor<4> {
+        let x = self.before_stages(images, mode);
+        [&self.layer1, &self.layer2, &self.layer3].into_iter().fold(x, |x, blocks| self.stage(blocks, x, mode))
+    }
+
+    /// The fourth stage alone, of maps with the third's channels.
+    pub fn stage4(&self, maps: Tensor<4>, mode: Mode) -> Tensor<4> {
+        self.stage(&self.layer4, maps, mode)
+    }
+
+    fn stage(&self, blocks: &[ResidualBlock], x: Tensor<4>, mode: Mode) -> Tensor<4> {
+        let norms = Norms { mode, groups: self.norm_groups };
+        blocks.iter().fold(x, |x, block| block.forward(x, norms))
+    }
+
+    fn before_stages(&self, images: Tensor<4>, mode: Mode) -> Tensor<4> {
         let norms = Norms { mode, groups: self.norm_groups };
         let mut x = self.stem.iter().fold(images, |x, layer| layer.forward(x, norms));
         if let (Some(conv), Some(norm)) = (&self.conv1, &self.bn1) {
@@ -209,10 +234,7 @@ impl ResNet {
         if self.pools {
             x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]));
         }
-        [&self.layer1, &self.layer2, &self.layer3, &self.layer4].map(|blocks| {
-            x = blocks.iter().fold(x.clone(), |x, block| block.forward(x, norms));
-            x.clone()
-        })
+        x
     }
 
     /// `[batch, 3, height, width]` to the last stage's mean over its cells, `[batch, dim]`.

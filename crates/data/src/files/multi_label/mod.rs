@@ -2,21 +2,15 @@
 //!
 //! Only whether an image shows a class matters here, not where.
 
-mod coco;
-mod per_image;
-mod splits;
 #[cfg(test)]
 mod tests;
-mod voc;
-mod yolo;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::DecodeLimits;
-use super::folder::Part;
-use super::listing::Listing;
-use super::understood::{PartInfo, Understood, count};
+use super::annotated::marks::{self, Mark, MarkedPart, MarkedSet, Want};
+use super::annotated::spec::Spec;
+use super::understood::{Understood, count};
 use crate::{DataError, Source};
 
 /// Whether an image shows a class.
@@ -67,130 +61,70 @@ pub struct MultiLabelSet {
 /// # Errors
 /// When there are no such labels, or a file of them is malformed: the message names file and line.
 pub fn open_multi_label(spec: &str) -> Result<MultiLabelSet, DataError> {
-    let path = Path::new(spec);
-    if !path.exists() {
-        let reason = "no such file or folder; expected a folder of images with labels of several classes";
-        return Err(DataError::Spec { spec: spec.to_owned(), reason: reason.into() });
+    let set = marks::open(&Spec::path(spec), Want::Classes)?;
+    let parts = std::iter::once(&set.train).chain(&set.held_out);
+    // Its image must not be taken for one without classes.
+    if let Some(error) = parts.flat_map(|part| &part.images).find_map(|image| image.marks.as_ref().err()) {
+        return Err(error.clone());
     }
-    if path.is_file() {
-        let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
-        if !is_yaml {
-            let reason = "expected a folder, or a YAML file that describes one; found another file";
-            return Err(DataError::Spec { spec: spec.to_owned(), reason: reason.into() });
-        }
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        return per_image::open(spec, folder, &Listing::of(folder)?, Some(path));
-    }
-    if let Some(root) = voc::find(spec, path)? {
-        return voc::open(spec, &root);
-    }
-    let listing = Listing::of(path)?;
-    if listing.images.is_empty() {
-        return Err(listing.no_images(path));
-    }
-    let instances = coco::find(&listing);
-    if !instances.is_empty() {
-        return coco::open(spec, path, &listing, &instances);
-    }
-    per_image::open(spec, path, &listing, None)
-}
-
-/// An image, its file below the root, and the classes it shows.
-#[derive(Debug, Clone, Default)]
-struct Shown {
-    name: String,
-    file: PathBuf,
-    shows: Vec<(usize, Presence)>,
-}
-
-/// The images of a part, before it becomes one.
-#[derive(Debug, Default)]
-struct Images {
-    /// Its name in messages: a folder or a list.
-    name: String,
-    images: Vec<Shown>,
-}
-
-impl Images {
-    fn part(self, root: &Path, classes: usize) -> MultiLabelPart {
-        let mut presence = vec![Presence::Absent; self.images.len() * classes];
-        for (image, row) in self.images.iter().zip(presence.chunks_exact_mut(classes.max(1))) {
-            for &(class, shown) in &image.shows {
-                // One instance that counts is enough.
-                if row[class] != Presence::Present {
-                    row[class] = shown;
-                }
-            }
-        }
-        let images = self.images.into_iter().map(|image| (image.name, image.file)).collect();
-        let part = Part { images, classes: None, strays: Vec::new(), note: None };
-        MultiLabelPart { source: Arc::new(part.source(root, "", &[], DecodeLimits::default())), presence }
-    }
+    assemble(set)
 }
 
 /// Every so many images one is held out, where no part is.
 const HELD_OUT: usize = 3;
 
 /// The set, out of what was found. Without a held-out part some images are.
-fn assemble(
-    root: &Path,
-    classes: Vec<String>,
-    mut train: Images,
-    test: Option<Images>,
-    mut understood: Understood,
-) -> Result<MultiLabelSet, DataError> {
-    let spec = understood.spec.clone();
-    let fail = |reason: String| DataError::Spec { spec: spec.clone(), reason };
-    let test = match test {
-        Some(test) => test,
-        None => {
-            let all = train.images.len();
-            let (held_out, rest): (Vec<_>, Vec<_>) =
-                train.images.into_iter().enumerate().partition(|(i, _)| i % HELD_OUT == HELD_OUT - 1);
-            let strip = |images: Vec<(usize, Shown)>| images.into_iter().map(|(_, image)| image).collect();
-            train.images = strip(rest);
-            understood.notes.push(format!(
-                "no part is held out (val or test): every third image is, {} of {all}",
-                held_out.len()
-            ));
-            Images { name: "held out".into(), images: strip(held_out) }
-        }
-    };
+fn assemble(set: MarkedSet) -> Result<MultiLabelSet, DataError> {
+    let MarkedSet { root, classes, mut train, held_out, mut understood } = set;
+    let test = held_out.unwrap_or_else(|| hold_out(&mut train, &mut understood));
     for part in [&train, &test] {
+        let fail = |reason: &str| {
+            let reason = format!("{}: {reason}", part.name);
+            Err(DataError::Spec { spec: understood.spec.clone(), reason })
+        };
         if part.images.is_empty() {
-            return Err(fail(format!("{}: expected labelled images, found none", part.name)));
+            return fail("expected labelled images, found none");
         }
-        if part.images.iter().all(|image| image.shows.is_empty()) {
-            return Err(fail(format!(
-                "{}: no labels: none of the {} shows any class",
-                part.name,
-                count(part.images.len(), "image", "images")
-            )));
+        if part.images.iter().all(|image| image.marks.as_ref().is_ok_and(Vec::is_empty)) {
+            let images = count(part.images.len(), "image", "images");
+            return fail(&format!("no labels: none of the {images} shows any class"));
         }
     }
-    let info = |part: &Images| PartInfo { folder: part.name.clone(), images: part.images.len(), labelled: true };
-    understood.train = info(&train);
-    understood.val = Some(info(&test));
-    let number = classes.len();
+    understood.train = train.info();
+    understood.val = Some(test.info());
+    let part = |part: &MarkedPart| of_part(&root, part, classes.len());
+    let (train, test) = (part(&train), part(&test));
     understood.classes = classes;
-    Ok(MultiLabelSet { train: train.part(root, number), test: test.part(root, number), understood })
+    Ok(MultiLabelSet { train, test, understood })
 }
 
-/// The text of a file of labels.
-fn read(path: &Path) -> Result<String, DataError> {
-    let fail = |reason: String| DataError::Io { path: path.display().to_string(), reason };
-    let bytes = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| fail("expected text in UTF-8, found other bytes".into()))?;
-    // Some editors begin files with a mark.
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+/// Takes every third image.
+fn hold_out(train: &mut MarkedPart, understood: &mut Understood) -> MarkedPart {
+    let images = std::mem::take(&mut train.images);
+    let all = images.len();
+    let mut test = MarkedPart { name: "held out".into(), images: Vec::new() };
+    for (i, image) in images.into_iter().enumerate() {
+        if i % HELD_OUT == HELD_OUT - 1 { test.images.push(image) } else { train.images.push(image) }
+    }
+    understood
+        .notes
+        .push(format!("no part is held out (val or test): every third image is, {} of {all}", test.images.len()));
+    test
 }
 
-/// The error about a file of labels.
-fn malformed(path: &Path, reason: impl Into<String>) -> DataError {
-    DataError::Records { path: path.display().to_string(), reason: reason.into() }
+fn of_part(root: &Path, part: &MarkedPart, classes: usize) -> MultiLabelPart {
+    let mut presence = vec![Presence::Absent; part.images.len() * classes];
+    for (image, row) in part.images.iter().zip(presence.chunks_exact_mut(classes.max(1))) {
+        for mark in image.marks.iter().flatten() {
+            // One instance that counts is enough.
+            if let Some(shown) = row.get_mut(mark.class).filter(|shown| **shown != Presence::Present) {
+                *shown = shown_by(mark);
+            }
+        }
+    }
+    MultiLabelPart { source: Arc::new(part.source(root)), presence }
 }
 
-/// The same about one of its lines, counted from 1.
-fn malformed_line(path: &Path, line: usize, reason: impl Into<String>) -> DataError {
-    DataError::Records { path: format!("{}:{line}", path.display()), reason: reason.into() }
+fn shown_by(mark: &Mark) -> Presence {
+    if mark.is_difficult || mark.is_crowd { Presence::Ignored } else { Presence::Present }
 }

@@ -1,53 +1,16 @@
 //! Folders as people have them, written here, and what is wrong with some.
 
-use std::fs;
-
+use super::super::test_folder::{Folder, has};
 use super::*;
 use Presence::{Absent, Ignored, Present};
 
-/// A folder of its own with these files; those that end in .jpg or .png are pictures.
-struct Folder(tempfile::TempDir);
-
 impl Folder {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        for (name, text) in files {
-            folder.write(name, text);
-        }
-        folder
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.0.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        match name.ends_with(".jpg") || name.ends_with(".png") {
-            true => image::RgbImage::from_pixel(3, 2, image::Rgb([9, 8, 7])).save(&path).unwrap(),
-            false => fs::write(&path, text).unwrap(),
-        }
-    }
-
-    fn remove(&self, name: &str) {
-        let path = self.0.path().join(name);
-        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
-    }
-
-    fn at(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
-    }
-
     fn open(&self, name: &str) -> MultiLabelSet {
         open_multi_label(&self.at(name)).unwrap()
     }
 
-    fn error(&self, name: &str) -> String {
-        open_multi_label(&self.at(name)).err().expect("an error").to_string()
-    }
-
     fn refused(&self, name: &str, words: &[&str]) {
-        let message = self.error(name);
-        for word in words {
-            assert!(message.contains(word), "expected \"{word}\" in: {message}");
-        }
+        has(&open_multi_label(&self.at(name)).err().expect("an error").to_string(), words);
     }
 }
 
@@ -60,10 +23,7 @@ fn lines(set: &MultiLabelSet) -> String {
 }
 
 fn says(set: &MultiLabelSet, words: &[&str]) {
-    let lines = lines(set);
-    for word in words {
-        assert!(lines.contains(word), "expected \"{word}\" in: {lines}");
-    }
+    has(&lines(set), words);
 }
 
 fn annotation(objects: &[(&str, &str)]) -> String {

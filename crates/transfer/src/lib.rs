@@ -1,0 +1,13 @@
+//! Fine-tuned networks and what they are worth: object detection with Faster R-CNN on a ResNet's fourth stage (C4), and
+//! semantic segmentation with FCN on a dilated ResNet or a small head on a Vision Transformer's patches. These are the
+//! protocols by which DenseCL and MoCo are judged.
+//!
+//! Each is a task of the training loop ([`ocelli_train::Task`]): resume, checkpoints, progress, report and `--dry-run` come
+//! with it.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod detection;
+mod precise_bn;
+pub mod segmentation;
+
+pub use precise_bn::{NormStatistics, PreciseBn};

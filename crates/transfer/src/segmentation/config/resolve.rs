@@ -1,0 +1,179 @@
+//! A configuration out of a recipe, a file and single values, and back into text.
+
+use ocelli_train::TrainError;
+use ocelli_train::config::ConfigError;
+use toml::{Table, Value};
+
+use super::presets::preset;
+use super::{SEGMENTATION_TASK, SegmentationConfig};
+
+impl SegmentationConfig {
+    /// The defaults, over them a recipe, a file (its name and text) and `key=value` pairs with dotted keys, values as in TOML
+    /// (bare words are taken as strings).
+    ///
+    /// # Errors
+    /// For recipes and keys nobody knows, values of another kind, and those that [`SegmentationConfig::check`] refuses.
+    pub fn resolve(
+        preset_name: Option<&str>,
+        file: Option<(&str, &str)>,
+        sets: &[String],
+    ) -> Result<Self, ConfigError> {
+        let mut table = table_of(&Self::default())?;
+        if let Some(name) = preset_name {
+            merge(&mut table, parse(preset(name)?.toml, name)?, "", name)?;
+        }
+        if let Some((name, text)) = file {
+            let over = parse(text, name)?;
+            of_this_task(&over, name)?;
+            merge(&mut table, over, "", name)?;
+        }
+        Self::finish(table, sets)
+    }
+
+    /// Lays `key=value` pairs over this configuration.
+    ///
+    /// # Errors
+    /// As [`SegmentationConfig::resolve`].
+    pub fn with(&self, sets: &[String]) -> Result<Self, ConfigError> {
+        Self::finish(table_of(self)?, sets)
+    }
+
+    fn finish(mut table: Table, sets: &[String]) -> Result<Self, ConfigError> {
+        for set in sets {
+            let name = format!("--set {set}");
+            merge(&mut table, parse_set(set, &name)?, "", &name)?;
+        }
+        let config: Self = of_table(table, "configuration")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads what [`SegmentationConfig::table`] wrote.
+    ///
+    /// # Errors
+    /// When it is another task's, or damaged; the message begins with `name`.
+    pub fn parse(text: &str, name: &str) -> Result<Self, TrainError> {
+        let table = parse(text, name)?;
+        of_this_task(&table, name)?;
+        let mut base = table_of(&Self::default())?;
+        merge(&mut base, table, "", name)?;
+        Ok(of_table(base, name)?)
+    }
+
+    /// As TOML.
+    ///
+    /// # Errors
+    /// When a value has no place there.
+    pub fn table(&self) -> Result<Table, TrainError> {
+        Ok(table_of(self)?)
+    }
+}
+
+fn wrong(name: &str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Toml { source_name: name.to_owned(), reason: reason.into() }
+}
+
+fn table_of(config: &SegmentationConfig) -> Result<Table, ConfigError> {
+    Table::try_from(config).map_err(|e| wrong("the configuration of the segmentation", e.to_string()))
+}
+
+fn of_table(table: Table, name: &str) -> Result<SegmentationConfig, ConfigError> {
+    table.try_into().map_err(|e: toml::de::Error| wrong(name, e.message()))
+}
+
+fn parse(text: &str, name: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|e: toml::de::Error| wrong(name, e.to_string()))
+}
+
+/// Refuses another task's configuration in words.
+fn of_this_task(table: &Table, name: &str) -> Result<(), ConfigError> {
+    let found = table.get("task").and_then(Value::as_str).unwrap_or("pretraining");
+    if found == SEGMENTATION_TASK {
+        return Ok(());
+    }
+    let expected = format!("expected a segmentation (task = \"{SEGMENTATION_TASK}\")");
+    Err(wrong(name, format!("{expected}, found a run of task \"{found}\"")))
+}
+
+/// `a.b=v` as a table.
+fn parse_set(set: &str, name: &str) -> Result<Table, ConfigError> {
+    let Some((key, value)) = set.split_once('=') else {
+        return Err(wrong(name, "expected key=value, such as optim.lr=0.001"));
+    };
+    let (key, value) = (key.trim(), value.trim());
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    let mut inner = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    for part in key.split('.').rev() {
+        inner = Value::Table(Table::from_iter([(part.to_owned(), inner)]));
+    }
+    match inner {
+        Value::Table(table) => Ok(table),
+        _ => Err(wrong(name, "expected a key")),
+    }
+}
+
+/// Lays `over` on `base`; every key must be there already, with the same kind of value.
+fn merge(base: &mut Table, over: Table, prefix: &str, name: &str) -> Result<(), ConfigError> {
+    for (key, value) in over {
+        let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let Some(slot) = base.get_mut(&key) else {
+            let known: Vec<&String> = base.keys().collect();
+            let hint = format!("; there are {}", known.into_iter().cloned().collect::<Vec<_>>().join(", "));
+            return Err(ConfigError::UnknownKey { key: full, source_name: name.to_owned(), hint });
+        };
+        match (slot, value) {
+            (Value::Table(inner), Value::Table(value)) => merge(inner, value, &full, name)?,
+            (slot @ Value::Float(_), Value::Integer(value)) => *slot = Value::Float(value as f64),
+            (slot, value) if slot.same_type(&value) => *slot = value,
+            (slot, value) => {
+                let (expected, found) = (slot.type_str(), value.type_str());
+                return Err(wrong(name, format!("{full}: expected {expected}, found {found} {value}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_back_and_others_are_refused() {
+        let config = SegmentationConfig::preset("cityscapes-40k").unwrap();
+        let text = config.table().unwrap().to_string();
+        assert_eq!(SegmentationConfig::parse(&text, "x").unwrap(), config);
+        for (text, words) in [
+            ("task = \"linear\"", "found a run of task \"linear\""),
+            ("method = \"dino\"", "found a run of task \"pretraining\""),
+            ("task = \"segmentation\"\ncrops = 3", "unknown key \"crops\""),
+            ("task = \"segmentation\"\nviews = 3", "views: expected table"),
+            ("task = ", "x:"),
+        ] {
+            let message = SegmentationConfig::parse(text, "x").unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn layers_lie_over_each_other() {
+        let file = ("own.toml", "task = \"segmentation\"\nchannels = 32\n[optim]\nlr = 1\n");
+        let sets = ["channels=16", "views.crop_px=[64, 96]", "arch=resnet-34"].map(String::from);
+        let config = SegmentationConfig::resolve(Some("laptop"), Some(file), &sets).unwrap();
+        assert_eq!((config.channels, config.optim.lr, config.auxiliary_channels), (16, 1.0, 64));
+        assert_eq!((config.views.crop_px, config.arch.to_string().as_str()), ([64, 96], "resnet-34"));
+        let again = config.with(&["seed=7".into()]).unwrap();
+        assert_eq!(again, SegmentationConfig { seed: 7, ..config.clone() });
+        for (set, words) in [
+            ("chanels=3", "unknown key \"chanels\""),
+            ("views.crop=3", "unknown key \"views.crop\""),
+            ("channels=\"3\"", "channels: expected integer"),
+            ("channels", "expected key=value"),
+            ("dropout=7", "dropout:"),
+            ("arch=resnet-9", "resnet-9"),
+        ] {
+            let message = config.with(&[set.to_owned()]).unwrap_err().to_string();
+            assert!(message.contains(words), "{set}: {message}");
+        }
+    }
+}

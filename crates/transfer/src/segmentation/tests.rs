@@ -1,0 +1,291 @@
+//! The task as the loop sees it, on a few scenes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use ocelli_data::annotated::{IGNORED, LabelMap, LabelMaps, MaskedPart};
+use ocelli_data::scenes::CLASS_NAMES;
+use ocelli_data::{DataError, Image, MaskedSet, SceneConfig, SceneSource, Understood};
+use ocelli_models::weights::StateDict;
+use ocelli_train::{Loaded, Loading, RunDir, Task, TrainError, Trainer};
+
+use super::*;
+
+/// Scenes: 0 is the background, then the classes; the first row has no label.
+struct SceneMaps(SceneSource);
+
+impl LabelMaps for SceneMaps {
+    fn label_map(&self, index: usize) -> Result<LabelMap, DataError> {
+        let scene = self.0.scene(index);
+        let (width, height) = (scene.mask.width as usize, scene.mask.height as usize);
+        let mut labels: Vec<u8> = scene.mask.data.iter().map(|on| on * (scene.label as u8 + 1)).collect();
+        labels[..width].fill(IGNORED);
+        Ok(LabelMap { width, height, labels })
+    }
+}
+
+fn scenes(count: usize, seed: u64) -> MaskedPart {
+    let source = SceneSource::new(SceneConfig { count, size_px: 48, seed, ..SceneConfig::default() }).unwrap();
+    MaskedPart { source: Arc::new(source.clone()), maps: Arc::new(SceneMaps(source)) }
+}
+
+fn data() -> SegmentedData {
+    let classes = std::iter::once("background").chain(CLASS_NAMES).map(str::to_owned).collect();
+    SegmentedData::new(scenes(4, 1), Some(scenes(3, 2)), classes)
+}
+
+fn config(sets: &[&str]) -> SegmentationConfig {
+    let tiny = [
+        "channels=8",
+        "auxiliary_channels=4",
+        "convs=1",
+        "iterations=6",
+        "evaluate_every=3",
+        "batch_size=2",
+        "views.scale_px=[48, 48]",
+        "views.crop_px=[40, 32]",
+        "eval.scale_px=[0, 0]",
+        "loader.threads=1",
+        "loader.prefetch=1",
+        "log.every_steps=1",
+        "seed=5",
+    ];
+    let sets: Vec<String> = tiny.iter().chain(sets).map(|set| (*set).to_owned()).collect();
+    SegmentationConfig::resolve(None, None, &sets).unwrap()
+}
+
+fn loaded(name: &str) -> Loaded {
+    Loading::default().open(Path::new(name), &Device::flex()).unwrap()
+}
+
+fn task(weights: &str, sets: &[&str]) -> SegmentationTask {
+    let loaded = loaded(weights);
+    let config = config(sets).for_weights(&loaded, weights).unwrap();
+    SegmentationTask::new(&config, &Device::flex(), &loaded, &data()).unwrap()
+}
+
+/// Takes the steps, as the loop does.
+fn steps(task: &mut SegmentationTask, range: std::ops::Range<usize>) -> Vec<Vec<f32>> {
+    let per_epoch = task.size().steps_per_epoch;
+    let mut rows = Vec::new();
+    for iteration in range.clone() {
+        if iteration == range.start || iteration % per_epoch == 0 {
+            task.begin_epoch(iteration / per_epoch, iteration % per_epoch);
+        }
+        let row: Tensor<1> = task.step(iteration).unwrap();
+        rows.push(row.into_data().try_to_vec().unwrap());
+    }
+    rows
+}
+
+const RESNET: &str = "random:resnet-18c2";
+const VIT: &str = "random:vit-32x2x2/8";
+const OF_VIT: &[&str] = &["head=linear", "blocks=2", "frozen=true", "optim.optimizer=adamw", "optim.lr=0.01"];
+
+fn assert_same(a: &StateDict, b: &StateDict, what: &str) {
+    assert_eq!(a.tensors.len(), b.tensors.len(), "{what}");
+    for ((name, x), (other, y)) in a.tensors.iter().zip(&b.tensors) {
+        assert_eq!(name, other, "{what}");
+        let same = x.values.iter().map(|v| v.to_bits()).eq(y.values.iter().map(|v| v.to_bits()));
+        assert!(same && x.shape == y.shape, "{what}: {name}");
+    }
+}
+
+/// Weights, running statistics and momentum after a stop are those of a run that was not stopped, to the last bit.
+#[test]
+fn it_goes_on_bit_for_bit() {
+    for (weights, sets) in [(RESNET, &["accumulate=2", "convs=2"][..]), (RESNET, &["frozen=true"]), (VIT, OF_VIT)]
+    {
+        // Two batches to a pass, three steps to an epoch of the loop: the stop is in the middle of both.
+        for stop in [2, 3, 5] {
+            let mut whole = task(weights, sets);
+            let rows = steps(&mut whole, 0..6);
+            let mut first = task(weights, sets);
+            assert_eq!(steps(&mut first, 0..stop), rows[..stop]);
+            let mut second = task(weights, sets);
+            second.load(&first.state().unwrap()).unwrap();
+            assert_eq!(steps(&mut second, stop..6), rows[stop..], "{weights} {sets:?}, stopped after {stop}");
+            assert_same(&whole.state().unwrap(), &second.state().unwrap(), &format!("{weights} after {stop}"));
+            let untouched = task(weights, sets).state().unwrap();
+            let of = |state: &StateDict, name: &str| state.get(name).unwrap().values.clone();
+            let name = "decode_head.conv_seg.weight";
+            assert_ne!(of(&untouched, name), of(&whole.state().unwrap(), name), "nothing was trained");
+        }
+    }
+}
+
+#[test]
+fn figures_are_those_declared_and_the_loss_falls() {
+    let mut task = task(RESNET, &["iterations=60", "evaluate_every=60", "batch_size=4", "optim.lr=0.05"]);
+    let declared = task.declared();
+    let rows = steps(&mut task, 0..60);
+    assert!(rows.iter().all(|row| row.len() == declared.figures.len() + 2 && row.iter().all(|v| v.is_finite())));
+    assert_eq!(declared.figures[0].name, "loss");
+    let mean = |rows: &[Vec<f32>]| rows.iter().map(|row| row[0]).sum::<f32>() / rows.len() as f32;
+    assert!(mean(&rows[50..]) < 0.7 * mean(&rows[..5]), "{} {}", mean(&rows[..5]), mean(&rows[50..]));
+    for row in &rows {
+        assert!((row[0] - row[1] - row[2]).abs() < 1e-4, "the loss is the sum of both heads'");
+        assert!((0.0..=1.0).contains(&row[3]) && (0.3..=1.0).contains(&row[4]), "{row:?}");
+    }
+    // The heads move, and a backbone with a share of 0 does not.
+    let state = |task: &SegmentationTask, name: &str| task.state().unwrap().get(name).unwrap().values.clone();
+    let mut still = self::task(RESNET, &["optim.backbone_lr=0"]);
+    let before = (state(&still, "backbone.conv1.weight"), state(&still, "auxiliary_head.conv_seg.bias"));
+    steps(&mut still, 0..2);
+    assert_eq!(before.0, state(&still, "backbone.conv1.weight"));
+    assert_ne!(before.1, state(&still, "auxiliary_head.conv_seg.bias"));
+}
+
+#[test]
+fn the_loop_keeps_a_network_that_segments() {
+    for (weights, sets) in [(RESNET, &["eval.window_px=32", "eval.window_stride_px=16"][..]), (VIT, OF_VIT)] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let dir = RunDir::create(&root, false).unwrap();
+        let mut trainer = Trainer::of(task(weights, sets));
+        assert_eq!((trainer.steps_per_epoch(), trainer.shape().epochs), (3, 2));
+        let summary = trainer
+            .run(Some(&dir), &mut |event| match event {
+                ocelli_train::Event::Warning { message } => panic!("{message}"),
+                _ => Ok(()),
+            })
+            .unwrap();
+        let best = summary.best.unwrap();
+        assert_eq!(best.what, "mIoU");
+        let last = summary.last.unwrap();
+        for score in ["miou", "mean_accuracy", "pixel_accuracy"] {
+            assert!((0.0..=100.0).contains(&last.scores[score]), "{score}");
+        }
+        assert!(root.join("pictures/segmentations.png").exists());
+
+        // What was kept segments as the trainer's own network does, and comes to the same.
+        let segmenter = Segmenter::open(&root, &Device::flex()).unwrap();
+        assert_eq!(segmenter.classes(), data().classes);
+        assert!(segmenter.accuracy().unwrap().starts_with("mIoU"));
+        let val = data().val.unwrap();
+        let found = segmenter.evaluate(&val, &data().classes, 0, &mut |_| {}).unwrap();
+        assert!((100.0 * found.scores.miou - best.accuracy).abs() < 1e-9);
+        let told: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(root.join(SEGMENTATION_FILE)).unwrap()).unwrap();
+        assert_eq!(told["pictures"], serde_json::json!(3));
+        assert!((told["miou"].as_f64().unwrap() - best.accuracy).abs() < 0.006);
+        let total: u64 = found.confusion.counts().iter().sum();
+        assert_eq!(total, 3 * 47 * 48, "every pixel but the first rows'");
+        // Pictures of any size.
+        let map = segmenter.segment(&Image::filled(57, 31, [90, 120, 40])).unwrap();
+        assert_eq!((map.width, map.height, map.labels.len()), (57, 31, 57 * 31));
+        // Another set's pictures are refused.
+        let message = segmenter.evaluate(&val, &["sky".into()], 0, &mut |_| {}).unwrap_err().to_string();
+        assert!(message.contains("1 (sky)"), "{message}");
+    }
+}
+
+#[test]
+fn files_that_lie_are_refused() {
+    let task = task(RESNET, &[]);
+    let colours = (&data().classes[..], &data().palette[..]);
+    let net = task.plain_net().unwrap();
+    let text = task.config().unwrap().to_string();
+    let config = SegmentationConfig::parse(&text, "x").unwrap();
+    let bytes = load::segmenter_file(&net, &config, colours, &[]).unwrap();
+    let state = ocelli_models::weights::read_safetensors(&bytes).unwrap();
+    let open = |state: &StateDict| Segmenter::of(state, "x", &Device::flex());
+    assert!(open(&state).is_ok());
+    let refused = |key: &str, value: &str, words: &str| {
+        let mut state = state.clone();
+        state.metadata.insert(key.into(), value.into());
+        let message = open(&state).err().unwrap().to_string();
+        assert!(message.contains(words), "{key}: {message}");
+    };
+    refused("task", "detection", "found detection");
+    refused("classes", "[]", "classes");
+    refused("classes", "[\"sky\", \"road\"]", "conv_seg");
+    refused("config", "task = \"linear\"", "found a run of task \"linear\"");
+    let huge = text
+        .replace("channels = 8", "channels = 16000")
+        .replace("auxiliary_channels = 4", "auxiliary_channels = 16000");
+    refused("config", &huge, "values");
+    let mut short = state.clone();
+    short.tensors.retain(|(name, _)| name != "decode_head.conv_seg.bias");
+    assert!(open(&short).err().unwrap().to_string().contains("decode_head.conv_seg.bias"));
+    let missing = Segmenter::open(Path::new("/nowhere/segmenter.safetensors"), &Device::flex()).err().unwrap();
+    assert!(missing.to_string().contains("expected a run of segmentation"), "{missing}");
+}
+
+#[test]
+fn data_and_weights_that_do_not_go_together_are_refused() {
+    let refuse = |weights: &str, sets: &[&str], data: &SegmentedData| {
+        let loaded = loaded(weights);
+        let config = config(sets).for_weights(&loaded, weights).unwrap();
+        SegmentationTask::new(&config, &Device::flex(), &loaded, data).err().unwrap().to_string()
+    };
+    assert!(refuse(VIT, &[], &data()).contains("\"linear\" or \"conv\""));
+    assert!(refuse(RESNET, &["batch_size=5", "accumulate=1"], &data()).contains("fewer than one batch of 5"));
+    let one = SegmentedData { classes: vec!["all".into()], ..data() };
+    assert!(refuse(RESNET, &[], &one).contains("2 to 255"));
+    // Nothing to learn from is no reason to fail, and nothing held out is no reason to evaluate.
+    let alone = SegmentedData { val: None, ..data() };
+    let loaded = loaded(RESNET);
+    let task = SegmentationTask::new(&config(&[]), &Device::flex(), &loaded, &alone).unwrap();
+    assert_eq!((task.cadence().evaluate_every, task.evaluation_bytes(), task.held_out()), (0, 0, 0));
+    assert!(task.declared().scores.is_empty());
+}
+
+/// Labels that no class of the network has: the picture is left out and told, and where all are, that is an error.
+#[test]
+fn held_out_pictures_that_cannot_be_used_are_told() {
+    struct Strange(SceneMaps);
+    impl LabelMaps for Strange {
+        fn label_map(&self, index: usize) -> Result<LabelMap, DataError> {
+            let mut map = self.0.label_map(index)?;
+            match index {
+                0 => map.labels.iter_mut().for_each(|label| *label = 77),
+                1 => map.labels.truncate(5),
+                2 => map.labels.fill(IGNORED),
+                _ => {}
+            }
+            Ok(map)
+        }
+    }
+    let source =
+        SceneSource::new(SceneConfig { count: 4, size_px: 48, seed: 3, ..SceneConfig::default() }).unwrap();
+    let strange = |count: usize| {
+        let few = SceneSource::new(SceneConfig { count, ..*source.config() }).unwrap();
+        MaskedPart { source: Arc::new(few), maps: Arc::new(Strange(SceneMaps(source.clone()))) }
+    };
+    let task = task(RESNET, &[]);
+    let config = SegmentationConfig::parse(&task.config().unwrap().to_string(), "x").unwrap();
+    let net = task.plain_net().unwrap();
+    let inference = config.inference(&config.backbone(&loaded(RESNET).config).unwrap());
+    let run = |part: &MaskedPart| -> Result<SegmentationFound, TrainError> {
+        evaluate((&net, &inference), part, (11, 0), &Device::flex(), &mut |_| {})
+    };
+    let found = run(&strange(4)).unwrap();
+    assert_eq!((found.pictures.len(), found.skipped.len()), (1, 2));
+    assert_eq!(found.pictures[0].index, 3);
+    let message = run(&strange(2)).unwrap_err().to_string();
+    assert!(message.contains("no held-out picture"), "{message}");
+}
+
+/// Where nothing is held out by the set, every tenth image is, with its own labels.
+#[test]
+fn every_tenth_image_is_held_out() {
+    let set = |count: usize, val: Option<MaskedPart>| MaskedSet {
+        train: scenes(count, 1),
+        val,
+        classes: data().classes,
+        palette: palette(11),
+        understood: Understood::default(),
+    };
+    let found = SegmentedData::of(&set(20, None)).unwrap();
+    let (all, val) = (scenes(20, 1), found.val.unwrap());
+    assert_eq!((found.train.source.len(), val.source.len()), (18, 2));
+    assert_eq!((val.source.name(1), val.maps.label_map(1)), (all.source.name(19), all.maps.label_map(19)));
+    assert_eq!(found.train.maps.label_map(9), all.maps.label_map(10));
+    assert!(found.train.maps.label_map(18).is_err() && found.notes[0].contains("2 of 20"), "{:?}", found.notes);
+    let given = SegmentedData::of(&set(3, Some(scenes(2, 7)))).unwrap();
+    assert_eq!((given.train.source.len(), given.val.unwrap().source.len(), given.notes.len()), (3, 2, 0));
+    let message = SegmentedData::of(&set(9, None)).err().unwrap().to_string();
+    assert!(message.contains("held-out part"), "{message}");
+}

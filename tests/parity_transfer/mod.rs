@@ -1,0 +1,8 @@
+//! Parity of fine-tuned detection and segmentation: kernels, geometry, whole training steps and scores.
+
+mod anchors;
+mod detector;
+mod metrics;
+mod nms;
+mod roi_align;
+mod segmentation;
