@@ -157,7 +157,7 @@ fn of_figure(runs: &[&Run], figure: &Figure) -> Chart {
     chart
 }
 
-/// What an evaluation tells, per cent: one value an epoch, at its end.
+/// What an evaluation tells: one value an epoch, at its end.
 fn of_score(runs: &[&Run], figure: &Figure) -> Chart {
     let curve = |(colour, run): (usize, &&Run)| {
         let values = run.history.epochs.column(&figure.name)?;
@@ -168,7 +168,7 @@ fn of_score(runs: &[&Run], figure: &Figure) -> Chart {
     };
     Chart {
         title: figure.title.clone(),
-        unit: " %",
+        unit: if figure.is_per_cent() { " %" } else { "" },
         healthy: figure.healthy.clone(),
         x_title: "epochs",
         curves: runs.iter().enumerate().filter_map(curve).collect(),

@@ -17,8 +17,8 @@ pub struct Figure {
     pub level: Option<String>,
     /// What its value is multiplied by to be read, 100 for per cent, and the unit after it.
     pub times: f64,
-    /// After the value.
-    pub unit: String,
+    /// After the value, where that is told.
+    pub unit: Option<String>,
     /// Whether it heads the report.
     pub headline: bool,
 }
@@ -50,7 +50,7 @@ pub struct Declared {
     pub title: String,
     /// What steps tell.
     pub figures: Vec<Figure>,
-    /// What evaluations tell, per cent.
+    /// What evaluations tell, per cent where no other unit is told.
     pub scores: Vec<Figure>,
     /// Values that say what the figures mean.
     pub levels: Vec<Level>,
@@ -58,6 +58,13 @@ pub struct Declared {
     pub signs: Vec<Sign>,
     /// What the views are for.
     pub views_about: String,
+}
+
+impl Figure {
+    /// Whether it is a share as most scores are: those that tell no unit are per cent.
+    pub fn is_per_cent(&self) -> bool {
+        self.unit.as_deref().is_none_or(|unit| unit.trim() == "%")
+    }
 }
 
 impl Declared {
@@ -106,7 +113,7 @@ fn figure(value: &Value) -> Figure {
         from_zero: flag("from_zero"),
         level: value.get("level").and_then(Value::as_str).map(str::to_owned),
         times: number("times").filter(|t| *t > 0.0).unwrap_or(1.0),
-        unit: text(bar.and_then(|b| b.get("unit"))),
+        unit: bar.map(|b| text(b.get("unit"))),
         headline: flag("headline"),
     }
 }

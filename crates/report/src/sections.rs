@@ -57,10 +57,19 @@ pub fn headline(run: &Run) -> String {
         let more = level
             .filter(|l| l.value > 0.0)
             .map(|l| format!("{:.0} % of {} = {}", 100.0 * value / l.value, l.name, number(l.value)));
-        let shown = format!("{}{}", number(value * figure.times), figure.unit);
+        let shown = format!("{}{}", number(value * figure.times), figure.unit.as_deref().unwrap_or_default());
         card(&mut html, &figure.title, &shown, &more.unwrap_or_default());
     }
     for score in &history.declared.scores {
+        if !score.is_per_cent() {
+            // The highest of these is not the best.
+            if let Some(value) = newest(&score.name) {
+                let shown =
+                    format!("{}{}", number(value * score.times), score.unit.as_deref().unwrap_or_default());
+                card(&mut html, &score.title, &shown, "");
+            }
+            continue;
+        }
         let Some((epoch, best)) = history.best(&score.name) else { continue };
         let now = newest(&score.name).filter(|now| *now < best);
         let now = now.map(|v| format!("; now {v:.1}")).unwrap_or_default();

@@ -87,10 +87,15 @@ fn figures_signs_and_scores_are_the_runs_own() {
     let mut all = rows(3);
     all[0]["figures"] = json!([{"name": "kl", "title": "Own title", "healthy": "Own words.", "headline": true,
         "bar": {"label": "kl", "unit": " %", "times": 100.0, "digits": 1}}]);
-    all[0]["scores"] = json!([{"name": "top1", "title": "Accuracy", "healthy": "Up."}]);
+    all[0]["scores"] = json!([
+        {"name": "top1", "title": "Accuracy", "healthy": "Up."},
+        {"name": "rate", "title": "Best rate", "healthy": "",
+            "bar": {"label": "rate", "unit": "", "times": 1.0, "digits": 4}},
+    ]);
     let last = all.len() - 1;
     all[last]["signs"] = json!(["uniform"]);
     all[last]["top1"] = json!(61.25);
+    all[last]["rate"] = json!(0.125);
     write_run(folder.path(), &text(&finished(all)), "scenes");
     let html = html_of(folder.path(), START);
     for part in [
@@ -100,6 +105,8 @@ fn figures_signs_and_scores_are_the_runs_own() {
         "the teacher is uniform",
         "a lower temperature",
         "<b>61.2 %</b>",
+        // A score with a unit of its own is no share.
+        "<b>0.125</b>",
     ] {
         assert!(html.contains(part), "{part} is missing");
     }

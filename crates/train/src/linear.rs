@@ -234,7 +234,8 @@ impl Task for LinearTask {
             )
             .bar_with("linear top-1", 1.0, 1, " %"),
             Figure::new(TOP5, "Linear top-5 accuracy", "The same with five guesses.").bar_with("top-5", 1.0, 1, " %"),
-            Figure::new(RATE, "Learning rate of the best head", "As papers name it, before it is scaled. At one end of the sweep: widen it."),
+            Figure::new(RATE, "Learning rate of the best head", "As papers name it, before it is scaled. At one end of the sweep: widen it.")
+                .bar_with("rate", 1.0, 4, ""),
         ];
         Declared {
             task: LINEAR_TASK,

@@ -25,7 +25,7 @@ const FARTHEST: f64 = 2.0;
 pub(super) fn open(spec: &Spec<'_>) -> Result<BoxedSet, DataError> {
     let MarkedSet { root, classes, train, held_out, mut understood } = marks::open(spec, Want::Boxes)?;
     if u32::try_from(classes.len()).is_err() || train.images.is_empty() {
-        return Err(spec.fails(format!("{}: expected images with objects, found none", train.name)));
+        return Err(spec.fails(format!("{}expected images with objects, found none", of(&train.name))));
     }
     let mut told = Told::default();
     let boxed = |part: &MarkedPart, told: &mut Told| of_part(&root, part, told);
@@ -36,7 +36,7 @@ pub(super) fn open(spec: &Spec<'_>) -> Result<BoxedSet, DataError> {
     if objects == 0 {
         let images = count(train.images.len(), "image", "images");
         let why = told.why();
-        return Err(spec.fails(format!("{}: no boxes: none of the {images} has an object{why}", train.name)));
+        return Err(spec.fails(format!("{}no boxes: none of the {images} has an object{why}", of(&train.name))));
     }
     let empty = train_part.objects.iter().filter(|objects| objects.is_empty()).count();
     understood.notes.push(format!(
@@ -123,6 +123,11 @@ struct OfImage {
     untold: usize,
     scaled: bool,
     other_size: bool,
+}
+
+/// A part's name before a reason, where it has one: the whole folder has none.
+fn of(part: &str) -> String {
+    if part.is_empty() { String::new() } else { format!("{part}: ") }
 }
 
 fn of_part(root: &Path, part: &MarkedPart, told: &mut Told) -> BoxedPart {
