@@ -1,20 +1,28 @@
 //! COCO's results: a list of boxes as JSON, by which programs exchange what detectors found.
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use ocelli::eval::detection::Detection;
 use serde_json::{Value, json};
 
-/// The last part of a path, without its ending.
+/// The last part of a path.
+fn file(name: &str) -> &str {
+    name.rsplit(['/', '\\']).next().unwrap_or(name)
+}
+
+/// The same without its ending.
 fn stem(name: &str) -> &str {
-    let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let file = file(name);
     file.rsplit_once('.').map_or(file, |(stem, _)| if stem.is_empty() { file } else { stem })
 }
 
 /// What stands for an image: the number in its file's name where that is one, else the name without its ending.
-pub fn image_id(name: &str) -> Value {
+fn image_id(name: &str) -> Value {
     let stem = stem(name);
     let is_number = !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_digit());
     match stem.parse::<u64>() {
@@ -23,18 +31,87 @@ pub fn image_id(name: &str) -> Value {
     }
 }
 
-/// A box as COCO's results have it; classes count from 1 there.
-pub fn row(image: &str, class: &str, detection: &Detection) -> Value {
-    let [x1, y1, x2, y2] = detection.xyxy;
-    // As decimals people write, not the double nearest to a single.
-    let decimal = |v: f32| v.to_string().parse::<f64>().unwrap_or_default();
-    json!({
-        "image_id": image_id(image),
-        "category_id": detection.class + 1,
-        "category_name": class,
-        "bbox": [decimal(x1), decimal(y1), decimal(x2 - x1), decimal(y2 - y1)],
-        "score": decimal(detection.score),
-    })
+/// What stands for images and classes in results that are written.
+pub struct Labels {
+    images: Vec<Value>,
+    categories: Vec<u64>,
+}
+
+impl Labels {
+    /// For images and classes of these names. Where COCO's instances are given they have its numbers: images by their files' names,
+    /// classes by theirs. Otherwise an image has the number in its file's name, or the name without its ending, images that would be
+    /// called the same have their whole names, and classes count from 1.
+    ///
+    /// # Errors
+    /// When the instances lack an image or a class, or two images would be called the same.
+    pub fn of(images: &[String], classes: &[String], instances: Option<&Path>) -> anyhow::Result<Self> {
+        let labels = match instances {
+            Some(path) => Self::of_instances(images, classes, path)?,
+            None => {
+                let mut ids: Vec<Value> = images.iter().map(|name| image_id(name)).collect();
+                let mut seen: HashMap<String, usize> = HashMap::new();
+                ids.iter().for_each(|id| *seen.entry(id.to_string()).or_default() += 1);
+                for (id, name) in ids.iter_mut().zip(images) {
+                    if seen.get(&id.to_string()).is_some_and(|times| *times > 1) {
+                        *id = name.as_str().into();
+                    }
+                }
+                Self { images: ids, categories: (1..=classes.len() as u64).collect() }
+            }
+        };
+        let mut seen = HashSet::new();
+        if let Some(at) = labels.images.iter().position(|id| !seen.insert(id.to_string())) {
+            let id = &labels.images[at];
+            bail!(
+                "expected images that results can tell apart, found two called {} ({} is one)",
+                short(id),
+                images[at]
+            );
+        }
+        Ok(labels)
+    }
+
+    fn of_instances(images: &[String], classes: &[String], path: &Path) -> anyhow::Result<Self> {
+        let ids = Ids::read(path)?;
+        let mut by_name: HashMap<&str, Option<u64>> = HashMap::new();
+        for (id, name) in &ids.images {
+            for key in HashSet::from([name.as_str(), file(name), stem(name)]) {
+                // What two images are called is the name of neither.
+                by_name.entry(key).and_modify(|known| *known = None).or_insert(Some(*id));
+            }
+        }
+        let image = |name: &String| {
+            let found = [name.as_str(), file(name), stem(name)].into_iter().find_map(|key| by_name.get(key));
+            let id = found.copied().flatten().map(Value::from);
+            id.with_context(|| {
+                format!("{}: expected exactly one image {name}, found none or several", path.display())
+            })
+        };
+        let category = |class: &String| {
+            let found = ids.categories.iter().find(|(_, name)| *name == class);
+            found.map(|(id, _)| *id).with_context(|| {
+                format!("{}: expected a category for the class \"{class}\", found none", path.display())
+            })
+        };
+        Ok(Self {
+            images: images.iter().map(image).collect::<anyhow::Result<_>>()?,
+            categories: classes.iter().map(category).collect::<anyhow::Result<_>>()?,
+        })
+    }
+
+    /// A box as COCO's results have it, of a class of this name.
+    pub fn row(&self, class: &str, detection: &Detection) -> Value {
+        let [x1, y1, x2, y2] = detection.xyxy;
+        // As decimals people write, not the double nearest to a single.
+        let decimal = |v: f32| v.to_string().parse::<f64>().unwrap_or_default();
+        json!({
+            "image_id": self.images[detection.image],
+            "category_id": self.categories[detection.class],
+            "category_name": class,
+            "bbox": [decimal(x1), decimal(y1), decimal(x2 - x1), decimal(y2 - y1)],
+            "score": decimal(detection.score),
+        })
+    }
 }
 
 /// What numbers in results stand for, where COCO's file of instances says so: images by name and categories by name.
@@ -91,7 +168,7 @@ impl Images {
                     .or_insert(Some(index));
             };
             add(name.clone());
-            add(name.rsplit(['/', '\\']).next().unwrap_or(name).to_owned());
+            add(file(name).to_owned());
             add(stem(name).to_owned());
             if let Value::Number(number) = image_id(name) {
                 add(number.to_string());
@@ -188,79 +265,5 @@ fn short(value: &Value) -> String {
     match text.char_indices().nth(60) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(all: &[&str]) -> Vec<String> {
-        all.iter().map(|n| (*n).to_owned()).collect()
-    }
-
-    #[test]
-    fn what_is_written_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("found.json");
-        let (images, classes) = (names(&["val/000000000139.jpg", "val/street.png"]), names(&["ant", "bee"]));
-        let found = [
-            Detection { image: 0, class: 1, score: 0.875, xyxy: [1.5, 2.0, 11.25, 20.0] },
-            Detection { image: 1, class: 0, score: 0.1, xyxy: [0.0, 0.0, 3.0, 4.0] },
-        ];
-        let rows: Vec<Value> = found.iter().map(|d| row(&images[d.image], &classes[d.class], d)).collect();
-        assert_eq!((&rows[0]["image_id"], &rows[1]["image_id"]), (&139.into(), &"street".into()));
-        assert_eq!(rows[0]["bbox"], json!([1.5, 2.0, 9.75, 18.0]));
-        std::fs::write(&path, Value::from(rows).to_string()).unwrap();
-        let (read, how) = read(&path, &images, &classes, &Ids::default()).unwrap();
-        assert_eq!((read.as_slice(), how), (&found[..], "categories by name"));
-    }
-
-    #[test]
-    fn numbers_mean_what_the_instances_say() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, instances) = (folder.path().join("found.json"), folder.path().join("instances.json"));
-        let (images, classes) = (names(&["a.jpg", "b.jpg"]), names(&["ant", "bee"]));
-        std::fs::write(&path, r#"[{"image_id": 7, "category_id": 90, "bbox": [0, 0, 1, 1], "score": 1}]"#)
-            .unwrap();
-        let told = r#"{"images": [{"id": 7, "file_name": "b.jpg"}], "categories": [{"id": 90, "name": "bee"}]}"#;
-        std::fs::write(&instances, told).unwrap();
-        let ids = Ids::read(&instances).unwrap();
-        let (found, _) = read(&path, &images, &classes, &ids).unwrap();
-        assert_eq!((found[0].image, found[0].class), (1, 1));
-        let message = read(&path, &images, &classes, &Ids::default()).unwrap_err().to_string();
-        assert!(message.contains("image_id 7") && message.contains("box 0"), "{message}");
-    }
-
-    #[test]
-    fn damaged_results_are_refused_in_words() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("found.json");
-        let (images, classes) = (names(&["1.jpg", "x/2.jpg", "y/2.jpg"]), names(&["ant"]));
-        let good = json!({"image_id": 1, "category_id": 1, "bbox": [0, 0, 2, 2], "score": 0.5});
-        let with = |key: &str, value: Value| {
-            let mut row = good.clone();
-            row[key] = value;
-            json!([good, row]).to_string()
-        };
-        for (text, words) in [
-            (String::new(), "expected JSON"),
-            ("{}".into(), "a list of boxes; found an object"),
-            (with("image_id", 9.into()), "box 1: image_id 9 is none of the 3 images"),
-            (with("image_id", 2.into()), "image_id 2"),
-            (with("image_id", json!(["x".repeat(500)])), "…"),
-            (with("category_id", 2.into()), "from 1 to 1, found 2"),
-            (with("category_id", 0.into()), "from 1 to 1"),
-            (with("category_name", "wasp".into()), "\"wasp\""),
-            (with("bbox", json!([0, 0, 1])), "four numbers"),
-            (with("bbox", json!([0, 0, -1, 1])), "0 or more"),
-            (with("bbox", json!([0, 0, 1e300, 1])), "four numbers"),
-            (with("score", Value::Null), "score"),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            let message = format!("{:#}", read(&path, &images, &classes, &Ids::default()).unwrap_err());
-            assert!(message.contains(words), "{message}");
-        }
-        assert!(Ids::read(&path).is_err());
     }
 }

@@ -11,7 +11,7 @@ use ocelli::transfer::detection::Detector;
 use serde_json::{Value, json};
 
 use super::DeviceArgs;
-use super::coco_results;
+use super::coco_results::Labels;
 use super::images::{self, Named};
 use super::outputs::{self, Stems};
 
@@ -21,7 +21,7 @@ const NAMED: usize = 12;
 /// Find objects in pictures and draw their boxes
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli detect street.jpg --weights runs/boxes\n  ocelli detect photos --weights runs/boxes --out found --score 0.3 --coco found.json\n  ocelli detect photos --weights model_final.pth --json\n\nA detector comes from `ocelli finetune detection`, or is a file in detectron2's names (Faster R-CNN R50-C4)."
+    after_help = "Examples:\n  ocelli detect street.jpg --weights runs/boxes\n  ocelli detect photos --weights runs/boxes --out found --score 0.3 --coco found.json\n  ocelli detect val2017 --weights model_final.pth --coco found.json --instances instances_val2017.json --no-pictures\n  ocelli detect photos --weights model_final.pth --json\n\nA detector comes from `ocelli finetune detection`, or is a file in detectron2's names (Faster R-CNN R50-C4). What such a file does not say is assumed: RGB pictures, ImageNet's normalisation unless it has pixel_mean and pixel_std, a block's stride in its 3×3 convolution (STRIDE_IN_1X1: False)."
 )]
 pub struct DetectArgs {
     /// Images, folders of images, or `scenes[:COUNT]`
@@ -33,12 +33,16 @@ pub struct DetectArgs {
     /// Folder for the pictures (replaces those that Ocelli drew, no other file)
     #[arg(long, default_value = "detections")]
     out: PathBuf,
-    /// Probability from which an object is shown
+    /// Probability from which an object is shown; below the detector's own threshold (roi.score) it takes the place of that
     #[arg(long, default_value_t = 0.5)]
     score: f32,
-    /// Write the boxes as COCO's results, all that the detector keeps, whatever --score says
+    /// Write the boxes as COCO's results, all from the detector's own threshold on (or --score, if that is lower). Categories are
+    /// numbered from 1 in the detector's order, and an image by the number in its file's name, else by its name
     #[arg(long, value_name = "FILE")]
     coco: Option<PathBuf>,
+    /// COCO's instances, whose numbers of images and categories --coco writes
+    #[arg(long, value_name = "FILE", requires = "coco")]
+    instances: Option<PathBuf>,
     /// Replace a file of results that is there
     #[arg(long)]
     overwrite: bool,
@@ -69,7 +73,13 @@ pub fn run(args: &DetectArgs) -> anyhow::Result<()> {
         pictures.iter().try_for_each(|path| outputs::check_picture(path))?;
     }
     let device = args.device.open()?;
-    let detector = Detector::open(&args.weights, &device.device)?;
+    let mut detector = Detector::open(&args.weights, &device.device)?;
+    detector.find_from(args.score);
+    let names: Vec<String> = (0..inputs.len()).map(|i| inputs.name(i)).collect();
+    let labels = match &args.coco {
+        Some(_) => Some(Labels::of(&names, &detector.classes, args.instances.as_deref())?),
+        None => None,
+    };
     if !args.json {
         inputs.lines().iter().for_each(|line| println!("{line}"));
         println!("{} on {}", detector.description, device.name);
@@ -77,7 +87,7 @@ pub fn run(args: &DetectArgs) -> anyhow::Result<()> {
     let bar = if args.json { indicatif::ProgressBar::hidden() } else { images::bar(inputs.len()) };
     let (mut told, mut results, mut notes, mut objects) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for (index, path) in pictures.iter().enumerate() {
-        let name = inputs.name(index);
+        let name = &names[index];
         let input = match inputs.input(index) {
             Ok(input) => input,
             Err(error) => {
@@ -97,8 +107,8 @@ pub fn run(args: &DetectArgs) -> anyhow::Result<()> {
             .iter()
             .map(|d| Detection { image: index, class: d.class, score: d.score, xyxy: d.xyxy })
             .collect();
-        if args.coco.is_some() {
-            results.extend(found.iter().map(|d| coco_results::row(&name, class(&detector, d), d)));
+        if let Some(labels) = &labels {
+            results.extend(found.iter().map(|d| labels.row(class(&detector, d), d)));
         }
         let shown: Vec<&Detection> = found.iter().filter(|d| d.score >= args.score).collect();
         objects += shown.len();

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
-use ocelli::data::LoaderConfig;
 use ocelli::data::annotated::BoxedPart;
 use ocelli::data::files::{BoxedSet, open_boxed};
+use ocelli::data::{DataError, LoaderConfig};
 use ocelli::eval::detection::{Detection, DetectionSummary, Interpolation, Truth, summary};
 use ocelli::transfer::detection::Detector;
 use ocelli::transfer::detection::evaluation::{Findings, SHOWN_SCORE, look};
 use serde_json::json;
 
 use super::DeviceArgs;
-use super::coco_results::{self, Ids};
+use super::coco_results::{self, Ids, Labels};
 use super::images;
 use super::outputs;
 use super::run::tell;
@@ -27,7 +27,7 @@ const NAME: usize = 24;
 /// .5:.05:.95, as MoCo and DenseCL report it. COCO: 101 points. The two are not comparable.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli eval detection --weights runs/boxes --data VOCdevkit:test\n  ocelli eval detection --detections results.json --data coco --instances coco/annotations/instances_val2017.json\n  ocelli eval detection --weights runs/boxes --data scenes --json\n\nWhat is held out is evaluated (val, else test; FOLDER:test says which), or everything where nothing is."
+    after_help = "Examples:\n  ocelli eval detection --weights runs/boxes --data VOCdevkit:test\n  ocelli eval detection --detections results.json --data coco --instances coco/annotations/instances_val2017.json\n  ocelli eval detection --weights runs/boxes --data scenes --json\n\nWhat is held out is evaluated, or everything where nothing is: val, else test, of PASCAL VOC test where there is a list of it, else val; FOLDER:test or FOLDER:val says which. What a file in detectron2's names does not say is assumed: RGB pictures, ImageNet's normalisation unless it has pixel_mean and pixel_std, a block's stride in its 3×3 convolution (STRIDE_IN_1X1: False)."
 )]
 pub struct EvalDetectionArgs {
     /// Images with boxes: a folder of VOC, COCO or YOLO, or `scenes[:COUNT[:SIZE]]`
@@ -37,16 +37,17 @@ pub struct EvalDetectionArgs {
     #[arg(long, required_unless_present = "detections", conflicts_with = "detections")]
     weights: Option<PathBuf>,
     /// COCO's results: a JSON list of boxes with image_id, category_id, bbox and score
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "results")]
     detections: Option<PathBuf>,
-    /// COCO's instances, which say what the numbers of images and categories in --detections stand for
-    #[arg(long, value_name = "FILE", requires = "detections")]
+    /// COCO's instances, which say what the numbers of images and categories in --detections stand for, and which --coco writes
+    #[arg(long, value_name = "FILE", requires = "results")]
     instances: Option<PathBuf>,
     /// How VOC's precision is interpolated (default: as the detector's run does, else 11-point)
     #[arg(long, value_enum)]
     interpolation: Option<Interpolated>,
-    /// Write what was found as COCO's results
-    #[arg(long, value_name = "FILE", conflicts_with = "detections")]
+    /// Write what was found as COCO's results. Without --instances categories are numbered from 1 in the data's order, and an image
+    /// by the number in its file's name, else by its name
+    #[arg(long, value_name = "FILE", group = "results", conflicts_with = "detections")]
     coco: Option<PathBuf>,
     /// Replace a file of results that is there
     #[arg(long)]
@@ -96,14 +97,19 @@ pub fn run(args: &EvalDetectionArgs) -> anyhow::Result<()> {
         part.source.len(),
         understood.lines().join("; ")
     );
+    let names: Vec<String> = (0..part.source.len()).map(|i| part.source.name(i)).collect();
+    let labels = match &args.coco {
+        Some(_) => Some(Labels::of(&names, &classes, args.instances.as_deref())?),
+        None => None,
+    };
     let mut found = match &args.detections {
-        Some(_) => of_results(args, &part, &classes)?,
+        Some(_) => of_results(args, (&part, &names), &classes)?,
         None => of_detector(args, &part, &classes)?,
     };
     notes.append(&mut found.notes);
     let Findings { detections, truths, images } = &found.findings;
-    if let Some(path) = &args.coco {
-        let row = |d: &Detection| coco_results::row(&part.source.name(d.image), &classes[d.class], d);
+    if let Some((path, labels)) = args.coco.as_ref().zip(labels) {
+        let row = |d: &Detection| labels.row(&classes[d.class], d);
         let rows: Vec<serde_json::Value> = detections.iter().map(row).collect();
         outputs::write(path, format!("{}\n", serde_json::Value::from(rows)).as_bytes())?;
     }
@@ -132,16 +138,15 @@ fn of_detector(args: &EvalDetectionArgs, part: &BoxedPart, classes: &[String]) -
     let mut notes = Vec::new();
     let to = same_classes(&detector.classes, classes, &mut notes)?;
     let bar = if args.json { indicatif::ProgressBar::hidden() } else { images::bar(part.source.len()) };
-    let loader = LoaderConfig { threads: detector.config.loader.threads, ..LoaderConfig::default() };
+    let loading = &detector.config.loader;
+    let (threads, max_bad_fraction) = (loading.threads, loading.max_bad_fraction);
+    let loader = LoaderConfig { threads, max_bad_fraction, ..LoaderConfig::default() };
     let mut findings =
         look(detector.net(), detector.stages(), (part, detector.test()), loader, &device.device, &mut |done| {
             bar.set_position(done as u64);
         })?;
     bar.finish_and_clear();
-    let unread = part.source.len() - findings.images.len();
-    if unread > 0 {
-        notes.push(format!("warning: {unread} images could not be read and are left out"));
-    }
+    notes.extend(left_out(part.source.len() - findings.images.len()));
     findings.detections =
         findings.detections.iter().filter_map(|d| Some(Detection { class: to[d.class]?, ..*d })).collect();
     let interpolation = match args.interpolation {
@@ -171,7 +176,7 @@ fn same_classes(own: &[String], data: &[String], notes: &mut Vec<String>) -> any
     );
     if shared < data.len() {
         notes.push(format!(
-            "{} classes of the data are none of the detector's: they are found nowhere",
+            "the detector does not know {} of the data's classes; their objects count as missed",
             data.len() - shared
         ));
     }
@@ -184,12 +189,42 @@ fn same_classes(own: &[String], data: &[String], notes: &mut Vec<String>) -> any
     Ok(to)
 }
 
+/// What is said of images that cannot be read, if there are any.
+fn left_out(images: usize) -> Option<String> {
+    (images > 0).then(|| format!("warning: images left out because they or their labels cannot be read: {images}"))
+}
+
+/// The images whose labels could be read. Where they could not there are no objects, and [`Source::load`] tells.
+///
+/// [`Source::load`]: ocelli::data::Source::load
+fn readable(part: &BoxedPart, names: &[String]) -> anyhow::Result<Vec<bool>> {
+    let (mut readable, mut bad) = (Vec::with_capacity(names.len()), Vec::new());
+    for (image, objects) in part.objects.iter().enumerate() {
+        let error = if objects.is_empty() { part.source.load(image).err() } else { None };
+        readable.push(error.is_none());
+        bad.extend(error.map(|error| format!("  {}: {error}", names[image])));
+    }
+    // The limit of a detector's own evaluation.
+    let most = f64::from(LoaderConfig::default().max_bad_fraction) * names.len() as f64;
+    let (allowed, total) = (most.floor() as usize, names.len());
+    if bad.len() > allowed {
+        let listing = bad[..bad.len().min(10)].join("\n");
+        bail!(DataError::TooManyBad { bad: bad.len(), total, allowed, listing });
+    }
+    Ok(readable)
+}
+
 /// Another program's.
-fn of_results(args: &EvalDetectionArgs, part: &BoxedPart, classes: &[String]) -> anyhow::Result<Found> {
+fn of_results(
+    args: &EvalDetectionArgs,
+    (part, names): (&BoxedPart, &[String]),
+    classes: &[String],
+) -> anyhow::Result<Found> {
     let Some(path) = &args.detections else { bail!("--detections: expected a file of COCO's results") };
     let ids = args.instances.as_deref().map(Ids::read).transpose()?.unwrap_or_default();
-    let names: Vec<String> = (0..part.source.len()).map(|i| part.source.name(i)).collect();
-    let (detections, understood) = coco_results::read(path, &names, classes, &ids)?;
+    let (mut detections, understood) = coco_results::read(path, names, classes, &ids)?;
+    let readable = readable(part, names)?;
+    detections.retain(|d| readable[d.image]);
     let truth = |(image, objects): (usize, &Vec<ocelli::data::annotated::ObjectBox>)| {
         let truth = move |o: &ocelli::data::annotated::ObjectBox| Truth {
             image,
@@ -202,9 +237,11 @@ fn of_results(args: &EvalDetectionArgs, part: &BoxedPart, classes: &[String]) ->
     };
     let truths = part.objects.iter().enumerate().flat_map(truth).collect();
     let what = format!("{} boxes of {}; {understood}", detections.len(), path.display());
-    let findings = Findings { detections, truths, images: (0..names.len()).collect() };
+    let images: Vec<usize> = (0..names.len()).filter(|image| readable[*image]).collect();
+    let notes = left_out(names.len() - images.len()).into_iter().collect();
+    let findings = Findings { detections, truths, images };
     let interpolation = args.interpolation.map_or(Interpolation::ElevenPoint, Interpolation::from);
-    Ok(Found { findings, interpolation, notes: Vec::new(), what })
+    Ok(Found { findings, interpolation, notes, what })
 }
 
 impl From<Interpolated> for Interpolation {

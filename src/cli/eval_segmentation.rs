@@ -21,10 +21,11 @@ const WORST: usize = 5;
 
 /// Intersection over union of each class of pixels, and its mean
 ///
-/// One confusion matrix is summed over all held-out images; pixels without a label are left out, and so are classes that never occur.
+/// One confusion matrix is summed over all held-out images; pixels without a label are left out, and so are classes that never
+/// occur. More unreadable images than the network's run tolerated (loader.max_bad_fraction) are an error.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli eval segmentation --weights runs/pixels --data camvid:test\n  ocelli eval segmentation --weights runs/pixels --data scenes --json\n\nWhat is held out is evaluated (val, else test; FOLDER:test says which), or everything where nothing is."
+    after_help = "Examples:\n  ocelli eval segmentation --weights runs/pixels --data camvid:test\n  ocelli eval segmentation --weights runs/pixels --data scenes --json\n\nThe held-out part is evaluated (val, else test; FOLDER:test names one), or all images where no part is held out."
 )]
 pub struct EvalSegmentationArgs {
     /// Images with a class for every pixel: a folder of VOC, Cityscapes, CamVid or COCO, any folder of images and index or colour
@@ -69,12 +70,18 @@ pub fn run(args: &EvalSegmentationArgs) -> anyhow::Result<()> {
         let mut document = table;
         document["weights"] = args.weights.display().to_string().into();
         document["data"] = json!(understood);
+        if !found.skipped.is_empty() {
+            notes.push(format!("the figures are of {}", found.scored()));
+        }
         document["notes"] = json!(notes);
         println!("{document}");
         return Ok(());
     }
     for bad in &found.skipped {
         println!("warning: skipped {}: {}", bad.name, bad.reason);
+    }
+    if !found.skipped.is_empty() {
+        println!("warning: the figures are of {}", found.scored());
     }
     show(&table);
     Ok(())

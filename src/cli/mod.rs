@@ -102,7 +102,7 @@ enum Command {
     Classify(classify::ClassifyArgs),
     /// Find objects in pictures and draw their boxes
     Detect(detect::DetectArgs),
-    /// Say what every pixel of pictures is: colours with a legend, index PNGs
+    /// Assign a class to every pixel of a picture: colours with a legend, and an index PNG
     Segment(segment::SegmentArgs),
     /// Write the features of images to a file
     Embed(embed::EmbedArgs),

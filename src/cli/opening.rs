@@ -57,10 +57,27 @@ pub struct BackboneArgs {
     normalise: NormaliseArgs,
     /// Heads of a Vision Transformer, where the weights do not tell
     #[arg(long)]
-    heads: Option<usize>,
+    pub heads: Option<usize>,
 }
 
 impl BackboneArgs {
+    /// The flags that are given, in words.
+    pub fn named(&self) -> Vec<&'static str> {
+        let Self { normalise: NormaliseArgs { normalise, mean, std }, heads } = self;
+        let flags = [
+            ("--normalise", normalise.is_some()),
+            ("--mean", mean.is_some()),
+            ("--std", std.is_some()),
+            ("--heads", heads.is_some()),
+        ];
+        flags.into_iter().filter(|(_, is_there)| *is_there).map(|(flag, _)| flag).collect()
+    }
+
+    /// The normalisation that the flags say.
+    pub fn statistics(&self) -> anyhow::Result<Option<Statistics>> {
+        Ok(self.normalise.given()?.statistics.map(|told| told.value))
+    }
+
     /// Opens it, with the normalisation that the flags name, else the weights.
     pub fn open(&self, path: &Path, device: &Device) -> anyhow::Result<Loaded> {
         let given = self.normalise.given()?;

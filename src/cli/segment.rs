@@ -20,10 +20,10 @@ const NAMED: usize = 6;
 /// Colour of pixels without a class in an index PNG: PASCAL VOC's.
 const VOID: Rgb = [224, 224, 192];
 
-/// Say what every pixel of pictures is: classes as colours with a legend, and as an index PNG
+/// Assign a class to every pixel of a picture: colours with a legend, and an index PNG
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli segment street.jpg --weights runs/pixels\n  ocelli segment photos --weights runs/pixels --out coloured --alpha 0.4\n  ocelli segment photos --weights runs/pixels --json\n\nA network comes from `ocelli finetune segmentation`. Of street.jpg there is street.png, the picture with its classes, and street-index.png, a palette PNG whose pixels are the classes' numbers."
+    after_help = "Examples:\n  ocelli segment street.jpg --weights runs/pixels\n  ocelli segment photos --weights runs/pixels --out coloured --alpha 0.4\n  ocelli segment photos --weights runs/pixels --json\n\nNetworks come from `ocelli finetune segmentation`. For street.jpg it writes street.png, the picture with its classes as colours and a legend, and street-index.png, a palette PNG whose pixels are the classes' numbers."
 )]
 pub struct SegmentArgs {
     /// Images, folders of images, or `scenes[:COUNT]`
@@ -32,10 +32,10 @@ pub struct SegmentArgs {
     /// The network: a run folder of `ocelli finetune segmentation`, or its segmenter.safetensors
     #[arg(long)]
     weights: PathBuf,
-    /// Folder for the pictures (replaces those that Ocelli drew, no other file)
+    /// Folder for the pictures (pictures that Ocelli drew are replaced, other files never)
     #[arg(long, default_value = "segmentations")]
     out: PathBuf,
-    /// How much of the colour covers the picture, 0 to 1
+    /// Opacity of the classes' colours over the picture, 0 to 1
     #[arg(long, default_value_t = 0.55)]
     alpha: f32,
     /// Print JSON
@@ -65,7 +65,7 @@ pub fn run(args: &SegmentArgs) -> anyhow::Result<()> {
         let accuracy = segmenter.accuracy().map(|a| format!("; {a}")).unwrap_or_default();
         println!("{} with {} classes on {}{accuracy}", segmenter.config().arch, classes.len(), device.name);
     }
-    // What is everything else than the classes one looks for is not painted over, and nor is what would only be darkened.
+    // The background is not painted over: black would only darken it.
     let background = classes.iter().position(|name| name.eq_ignore_ascii_case("background"));
     let background = background.or_else(|| palette.iter().position(|colour| *colour == [0; 3]));
     let background = background.and_then(|class| u8::try_from(class).ok());

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use ocelli::models::weights::{StateDict, read_safetensors};
+use ocelli::models::weights::{ModuleState as _, StateDict, read_safetensors, write_safetensors};
+use ocelli::models::{BackboneConfig, Init, ResNetArch};
 use serde_json::Value;
 
 use super::command::{ocelli, refused, stdout};
@@ -121,6 +122,17 @@ fn from_weights_to_boxes() {
     let text = stdout(&ocelli(&["detect", "scenes:2", "--weights", run, "--out", out, "--device", "cpu"]));
     assert!(text.contains("objects in 2 images"), "{text}");
 
+    // A run keeps what it began with.
+    let resume = ["finetune", "detection", "--resume", "--device", "cpu", "--out", run];
+    for (flags, word) in [
+        (&["--normalise", "half"][..], "--normalise"),
+        (&["--mean", "0,0,0", "--std", "1,1,1"], "--mean"),
+        (&["--set", "eval.max_images=3"], "eval.max_images"),
+        (&["--data", "scenes:13:64"], "other data"),
+    ] {
+        refused(&[&resume[..], flags].concat(), &[word]);
+    }
+
     // What a detector finds, and the same out of its results.
     let data = ["eval", "detection", "--data", "scenes:12:64", "--json"];
     let of_weights =
@@ -149,7 +161,7 @@ fn from_weights_to_classes_of_pixels() {
     let classes = table["classes"].as_array().unwrap().len();
     assert!(classes > 1 && table["confusion"].as_array().unwrap().len() == classes, "{table}");
     let page = fs::read_to_string(at("whole/report.html")).unwrap();
-    for words in ["Which class every pixel is of", "What is taken for what", "Pixel by pixel"] {
+    for words in ["Classes of the pixels", "What is taken for what", "Pixel by pixel"] {
         assert!(page.contains(words), "{words}");
     }
 
@@ -187,6 +199,105 @@ fn from_weights_to_classes_of_pixels() {
     // The same images as in the run's last evaluation, if that was its best.
     assert!((0.0..=100.0).contains(&told["miou"].as_f64().unwrap()) && told["pictures"] == 4, "{told}");
     assert!(stdout(&ocelli(&eval)).contains("mIoU"));
+}
+
+/// What people say lies over what the weights say, and the plan says what is so.
+#[test]
+fn a_normalisation_of_ones_own_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let plan = |extra: &[&str]| -> Value {
+        let text =
+            stdout(&finetune("detection", DETECTION, &at("run"), &[&["--dry-run", "--json"], extra].concat()));
+        serde_json::from_str(&text).unwrap()
+    };
+    let std = |plan: &Value| plan["config"]["views"]["std"][0].as_f64().unwrap() as f32;
+    assert_eq!(std(&plan(&[])), 0.229);
+    fs::write(at("own.toml"), "[views]\nstd = [0.25, 0.25, 0.25]\n").unwrap();
+    let file = ["--config", &at("own.toml").display().to_string()].map(str::to_owned);
+    let file: Vec<&str> = file.iter().map(String::as_str).collect();
+    let own = plan(&file);
+    assert_eq!((std(&own), &own["config"]["weights_crc32"]), (0.25, &"".into()));
+    let flag = [&file[..], &["--normalise", "half"]].concat();
+    assert_eq!(std(&plan(&flag)), 0.5);
+    assert_eq!(std(&plan(&[&flag[..], &["--set", "views.std=[1.0,1.0,1.0]"]].concat())), 1.0);
+    // Spans are equal: 2 of 2 steps, not 3 and 1.
+    let spans = plan(&["--set", "eval.every_iterations=3"]);
+    assert!(spans["evaluated"].as_str().unwrap().starts_with("every 2 steps on 4 held-out images"), "{spans}");
+    assert!(spans["memory"].as_str().unwrap().contains("regions"), "{spans}");
+    assert!(!at("run").exists());
+}
+
+/// Images whose labels cannot be read are no images without objects.
+#[test]
+fn unreadable_labels_are_left_out_of_results_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("set/labels")).unwrap();
+    fs::write(at("set/data.yaml"), "names: [ant, bee]\n").unwrap();
+    for i in 0..100 {
+        picture(&at(&format!("set/images/{i}.png")), 16, i);
+        fs::write(at(&format!("set/labels/{i}.txt")), "0 0.5 0.5 0.5 0.5\n").unwrap();
+    }
+    fs::write(at("set/labels/7.txt"), "ant somewhere\n").unwrap();
+    let row =
+        |image: usize| format!(r#"{{"image_id": {image}, "category_id": 1, "bbox": [4, 4, 8, 8], "score": 1}}"#);
+    fs::write(at("found.json"), format!("[{}, {}]", row(3), row(7))).unwrap();
+    let (set, found) = (at("set").display().to_string(), at("found.json").display().to_string());
+    let eval = ["eval", "detection", "--data", &set, "--detections", &found, "--json"];
+    let told = json(&eval);
+    assert_eq!(told["images"], 99, "{told}");
+    assert!(told["notes"].to_string().contains("they or their labels cannot be read: 1"), "{told}");
+    assert_eq!(told["voc"]["per_class"][0]["detections"], 1, "{told}");
+    fs::write(at("set/labels/8.txt"), "ant somewhere\n").unwrap();
+    refused(&eval, &["2 of 100", "8.txt"]);
+    refused(&["eval", "detection", "--data", &set, "--weights", "x", "--instances", &found], &["--coco"]);
+}
+
+/// The backbone's file is needed to begin with, and not to go on from a checkpoint.
+#[test]
+fn a_segmentation_goes_on_without_its_backbones_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let file = at("backbone.safetensors");
+    let write = |seed: u64| {
+        let device = burn::tensor::Device::flex();
+        let arch: ResNetArch = "resnet-18c8".parse().unwrap();
+        let net = BackboneConfig::ResNet(arch.into()).init(&mut Init::new(seed, &device)).unwrap();
+        let mut state = StateDict::default();
+        state.add_module("", &net).unwrap();
+        fs::write(&file, write_safetensors(&state).unwrap()).unwrap();
+    };
+    write(1);
+    let run = at("run");
+    let flags = SEGMENTATION.replace("random:resnet-18c8", file.to_str().unwrap());
+    let busy: Vec<&str> = BUSY.split_whitespace().collect();
+    stdout(&finetune("segmentation", &flags, &run, &busy));
+    let weights = || -> Value {
+        let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
+        manifest["understood"]["weights"].clone()
+    };
+    let begun = weights();
+    assert!(begun["description"].as_str().unwrap().contains("backbone.safetensors"), "{begun}");
+    let checkpoints = || fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().path());
+    let last = run.join("checkpoints/epoch-0002.safetensors");
+    let whole = read(&last);
+    fs::remove_file(&last).unwrap();
+    fs::remove_file(&file).unwrap();
+    let resume = ["finetune", "segmentation", "--resume", "--device", "cpu", "--out", run.to_str().unwrap()];
+    stdout(&ocelli(&resume));
+    assert_eq!(read(&last).tensors, whole.tensors, "bit for bit");
+    assert_eq!(weights(), begun);
+    // Damaged checkpoints are none, and another backbone is not the one it began with.
+    checkpoints().for_each(|path| fs::write(path, "no checkpoint").unwrap());
+    refused(&resume, &["backbone.safetensors", "cannot be opened", "CRC-32", "--weights"]);
+    checkpoints().for_each(|path| fs::remove_file(path).unwrap());
+    refused(&resume, &["backbone.safetensors", "cannot be opened", "CRC-32", "--weights"]);
+    write(2);
+    refused(&resume, &["backbone.safetensors", "found resnet-18c8 with CRC-32"]);
+    write(1);
+    stdout(&ocelli(&resume));
+    assert_eq!(read(&last).tensors, whole.tensors, "begun anew");
 }
 
 #[test]
@@ -279,11 +390,25 @@ fn what_cannot_be_learnt_from_is_refused_in_words() {
     with("detection", DETECTION, scenes, &["--set", "roi.cell=4"], &["roi.cell"]);
     with("detection", DETECTION, scenes, &["--set", "roi.cells=0"], &["roi.cells", "1 to 64"]);
     with("detection", DETECTION, scenes, &["--set", "iterations=0"], &["iterations"]);
+    for (set, words) in [
+        ("task=x", ["task", "detection"]),
+        ("method=x", ["method", "faster-rcnn"]),
+        ("loader.views=gpu", ["loader.views", "auto or cpu"]),
+        ("log.checkpoint_every_minutes=1e300", ["log.checkpoint_every_minutes", "a number from 0"]),
+        ("arch=resnet-50", ["arch: expected resnet-18c8", "found resnet-50"]),
+        ("stem=cifar", ["stem: expected", "cifar"]),
+    ] {
+        with("detection", DETECTION, scenes, &["--set", set], &words);
+    }
+    with("detection", DETECTION, scenes, &["--heads", "3"], &["--heads", "ResNet"]);
     with("detection", &DETECTION.replace("small", "tiny"), scenes, &[], &["tiny", "voc-24k"]);
     with("detection", &DETECTION.replace("resnet-18c8", "vit-32x1x2/8"), scenes, &[], &["expected a ResNet"]);
     with("detection", &DETECTION.replace("random:resnet-18c8", "nowhere.pth"), scenes, &[], &["nowhere.pth"]);
     with("segmentation", SEGMENTATION, scenes, &["--set", "head=linear"], &["head", "fcn"]);
     with("segmentation", SEGMENTATION, scenes, &["--set", "evaluate_every=3"], &["evaluate_every"]);
+    with("segmentation", SEGMENTATION, scenes, &["--set", "arch=resnet-50"], &["arch", "resnet-18c8"]);
+    let minutes = "log.checkpoint_every_minutes";
+    with("segmentation", SEGMENTATION, scenes, &["--set", &format!("{minutes}=1e300")], &[minutes]);
     with("segmentation", &SEGMENTATION.replace("laptop", "phone"), scenes, &[], &["phone", "voc-20k"]);
     assert!(!out.exists(), "nothing was begun");
 

@@ -171,7 +171,9 @@ fn text_files(often: (usize, u64)) {
         set.shows() & set.has_boxes()
     });
     let set = Set::new("data.yaml", &pictures, &files);
-    let corpus = [yaml.as_bytes().to_vec(), yaml.replace("\n  0: cat\n  1: dog", " [cat, dog]").into_bytes()];
+    let pose = format!("{yaml}kpt_shape: [1, 2]\n");
+    let corpus =
+        [yaml.as_bytes().to_vec(), pose.into(), yaml.replace("\n  0: cat\n  1: dog", " [cat, dog]").into_bytes()];
     let letters = b"[]{}:-,&*?|>!#'\"% \n0123456789";
     fuzz("YAML files", &corpus, letters, often, &|_| None, &|bytes| {
         set.write(bytes);
@@ -211,6 +213,10 @@ fn maps(often: (usize, u64)) {
     let coloured = bytes(&set.at("masks/1.png"));
     corpus.push(paletted(&[0, 1, 2, 255]));
     corpus.push(paletted(&[2, 0]));
+    RgbImage::from_fn(SIDES.0, SIDES.1, |x, _| image::Rgb([(x % 3) as u8; 3]))
+        .save(set.at("masks/1.png"))
+        .unwrap();
+    corpus.push(bytes(&set.at("masks/1.png")));
     fuzz(
         "label maps",
         &corpus,

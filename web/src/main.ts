@@ -74,19 +74,21 @@ function offer(choice: string): void {
 }
 
 /** Loads weights that came another way than by the list of networks; the list then says so. */
-async function useFile(file: Blob): Promise<void> {
+async function useFile(file: Blob): Promise<OcelliModel | undefined> {
   weights = file;
   offer((element<HTMLSelectElement>('model').value = 'file'));
-  await loadModel();
+  return loadModel();
 }
 
-async function loadModel(): Promise<void> {
-  if (!ocelli) return;
+/** Loads the chosen network, looks with it, and returns it; by then it may have given way to another. */
+async function loadModel(): Promise<OcelliModel | undefined> {
+  if (!ocelli) return undefined;
   const bar = element<HTMLProgressElement>('progress');
   const began = performance.now();
+  let loaded: OcelliModel;
   say('Loading the network…');
   try {
-    const loaded = await ocelli.load(weights, {
+    loaded = await ocelli.load(weights, {
       onProgress: ({ loaded: n, total }) => {
         bar.hidden = false;
         if (total) bar.value = n / total;
@@ -99,13 +101,14 @@ async function loadModel(): Promise<void> {
   } finally {
     bar.hidden = true;
   }
-  const { info } = model;
+  const { info } = loaded;
   facts({ Network: `${info.arch}, ${(info.parameters / 1e6).toFixed(1)} M values (${info.format})`, Loaded: ms(performance.now() - began) });
   const layer = element<HTMLInputElement>('layer');
   layer.max = layer.value = String(info.depth);
   head = -1;
   times.length = 0;
   await lookAgain();
+  return loaded;
 }
 
 /** Once through the network, then whatever is shown. */

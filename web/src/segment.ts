@@ -28,7 +28,7 @@ export class Segment implements Panel {
   private readonly context = document.createElement('canvas').getContext('2d', { willReadFrequently: true })!;
 
   /** `use` makes the network in a file the page's. */
-  constructor(private readonly shown: Shown, private readonly use: (file: Blob) => Promise<void>) {
+  constructor(private readonly shown: Shown, private readonly use: (file: Blob) => Promise<OcelliModel | undefined>) {
     on(element('segmenter'), 'change', (event) => {
       const input = event.target as HTMLInputElement;
       const file = input.files?.[0];
@@ -51,8 +51,8 @@ export class Segment implements Panel {
     const head = SegmentationHead.read(await file.arrayBuffer());
     this.loaded = undefined;
     this.hide('Loading the network…');
-    if (head.hasBackbone) await this.use(file);
-    const model = this.shown.model();
+    // The file's own network, whatever the page has moved on to by the time it is loaded.
+    const model = head.hasBackbone ? await this.use(file) : this.shown.model();
     if (!model) throw new OcelliError('device', 'no network is loaded');
     this.loaded = { head, name: file.name, fingerprint: model.info.fingerprint };
     this.segmenting.changed();

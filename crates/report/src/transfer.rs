@@ -36,7 +36,7 @@ pub fn sections(run: &Run) -> String {
         (
             "segmentations.png",
             "Pixel by pixel",
-            "Some images, the classes of their pixels, and what was made of them.",
+            "Some held-out images, the classes of their pixels as they are labelled, and as the network assigns them.",
         ),
     ] {
         if let Some(png) = Png::read(&run.dir.join("pictures").join(file)) {
@@ -168,9 +168,13 @@ fn segmentation(told: &Value) -> String {
     // This file has per cent.
     let percent = |value: &Value| value.as_f64().map_or("–".to_owned(), |v| format!("{v:.1}"));
     let mut html = format!(
-        "<section><h2>Which class every pixel is of</h2><p class=\"lead\">{}, all pixels with a label: mIoU {} \
+        "<section><h2>Classes of the pixels</h2><p class=\"lead\">{}{}, all pixels with a label: mIoU {} \
          %, mean accuracy of the classes {} %, accuracy of the pixels {} %.</p>",
         images(&told["pictures"]),
+        match told["skipped"].as_array().map_or(0, Vec::len) {
+            0 => String::new(),
+            n => format!(" ({n} more could not be read)"),
+        },
         percent(&told["miou"]),
         percent(&told["mean_accuracy"]),
         percent(&told["pixel_accuracy"])
@@ -189,7 +193,7 @@ fn segmentation(told: &Value) -> String {
         &rows(&told["confusion"], classes.len()),
         &name,
         None,
-        "What pixels of a class (rows) were taken for (columns): per cent of the row.",
+        "The class that pixels have (rows) and the one that they were assigned (columns): per cent of the row.",
     );
     for (key, title) in [("worst", "Worst pictures"), ("best", "Best pictures")] {
         let listed = told[key].as_array().map(Vec::as_slice).unwrap_or_default();

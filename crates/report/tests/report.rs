@@ -319,6 +319,7 @@ fn boxes_and_classes_of_pixels_are_told_class_by_class() {
             {"name": "road", "colour": null, "iou": null, "pixels_labelled": 40, "pixels_predicted": 50},
         ],
         "confusion": [[30, 10], [0, 40]],
+        "skipped": [{"name": "b.png", "reason": "no picture"}],
         "worst": [{"name": "<a>.png", "miou": 12.5}], "best": [],
     });
     fs::write(folder.path().join("segmentation.json"), segmentation.to_string()).unwrap();
@@ -347,6 +348,7 @@ fn boxes_and_classes_of_pixels_are_told_class_by_class() {
         "--share:75%",
         "<th>nothing</th>",
         "<td>7</td>",
+        "5 held-out images (1 more could not be read), all pixels",
         "mIoU 50.0 %",
         "<th>sky</th><td>50.2</td>",
         "width:50.2%",

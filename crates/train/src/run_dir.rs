@@ -147,7 +147,8 @@ impl RunDir {
 
     /// Writes `config.toml` (every value resolved) and `manifest.json`. `understood` says what was made of data and
     /// weights: layout, classes, normalisation, what was left out. Of a run that goes on, the manifest keeps when, with what
-    /// and by which command it began, and lists the later parts; device, data and `understood` are those of the last part.
+    /// and by which command it began, and lists the later parts; device, data and `understood` are those of the last part, where
+    /// `weights` of null stand for those it began with.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -156,7 +157,7 @@ impl RunDir {
         config: &impl Serialize,
         device: &str,
         data: &str,
-        understood: serde_json::Value,
+        mut understood: serde_json::Value,
     ) -> Result<(), TrainError> {
         let toml = toml::to_string_pretty(config).map_err(|e| TrainError::File {
             path: self.root.join(CONFIG),
@@ -182,6 +183,12 @@ impl RunDir {
                 resumed: Vec::new(),
             },
         };
+        // A run that goes on may open no weights: what is known of those that it began with stays.
+        if let (Some(begun), Some(now)) = (manifest.understood.get("weights"), understood.get_mut("weights"))
+            && now.is_null()
+        {
+            *now = begun.clone();
+        }
         (manifest.device, manifest.data, manifest.understood) = (device.into(), data.into(), understood);
         let json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
         write_atomically(&self.root.join(MANIFEST), &json)?;
@@ -359,6 +366,19 @@ mod tests {
         assert!(message.contains("another process"), "{message}");
         drop(first);
         RunDir::create(folder.path(), true).unwrap();
+    }
+
+    /// A part of a run that opened no weights does not make them unknown.
+    #[test]
+    fn the_manifest_keeps_the_weights_it_began_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let understood = |weights: serde_json::Value| serde_json::json!({ "train": 3, "weights": weights });
+        for (weights, expected) in [("a".into(), "a"), (serde_json::Value::Null, "a"), ("b".into(), "b")] {
+            let dir = RunDir::reopen(folder.path()).or_else(|_| RunDir::create(folder.path(), false)).unwrap();
+            dir.write_description(&RunConfig::default(), "cpu", "photos", understood(weights)).unwrap();
+            let told = manifest_in(folder.path()).unwrap().understood;
+            assert_eq!((&told["weights"], &told["train"]), (&expected.into(), &3.into()));
+        }
     }
 
     /// The first start stays what it was; later ones are listed.

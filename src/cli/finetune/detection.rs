@@ -1,10 +1,11 @@
 //! `ocelli finetune detection`.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use ocelli::data::files::{BoxedSet, open_boxed};
+use ocelli::models::weights::preprocessing::Statistics;
 use ocelli::models::{BackboneArch, BackboneConfig};
-use ocelli::train::{Loaded, Trainer, weights_crc32};
+use ocelli::train::{Loaded, Trainer, resolve_weights, weights_crc32};
 use ocelli::transfer::detection::{DETECTION_FILE, DETECTOR_FILE, DetectionConfig, DetectionData, DetectionTask};
 use serde_json::{Value, json};
 
@@ -12,14 +13,15 @@ use super::flags::TransferArgs;
 use super::plan;
 use crate::cli::opening;
 use crate::cli::progress::Progress;
-use crate::cli::run::{Job, Trains, tell};
+use crate::cli::run::{Job, Trains, quoted, tell};
 
 /// Flags of `ocelli finetune detection`.
 #[derive(Args)]
 #[command(
     mut_arg("data", |arg| arg.help("Images with boxes: a folder of VOC, COCO or YOLO, or `scenes[:COUNT[:SIZE]]` for the built-in ones. With --resume the run's own, unless it has moved")),
+    mut_arg("heads", |arg| arg.hide(true)),
     mut_arg("preset", |arg| arg.help("Recipe by name: voc-24k (the default, as published), small, overfit")),
-    after_help = "Examples:\n  ocelli finetune detection --weights runs/dense --data scenes:400 --preset small --out runs/boxes\n  ocelli finetune detection --weights densecl_r50.pth --data VOCdevkit:test --preset voc-24k --out runs/voc\n  ocelli finetune detection --weights random:resnet-18 --data coco128 --preset small --iterations 500 --out runs/scratch\n  ocelli finetune detection --resume --out runs/voc\n\nValues come from --preset (voc-24k), then --config, then the other flags and --set, such as --set anchors.sizes_px=[8,16,32,64,128]. Then: ocelli detect IMAGE --weights OUT, ocelli eval detection --weights OUT --data DATA."
+    after_help = "Examples:\n  ocelli finetune detection --weights runs/dense --data scenes:400 --preset small --out runs/boxes\n  ocelli finetune detection --weights densecl_r50.pth --data VOCdevkit:test --preset voc-24k --out runs/voc\n  ocelli finetune detection --weights random:resnet-18 --data coco128 --preset small --iterations 500 --out runs/scratch\n  ocelli finetune detection --resume --out runs/voc\n\nHeld out is val, else test, of PASCAL VOC test where there is a list of it, else val; :test or :val behind the name of the data says which, and of data without either every tenth image is held out. Values come from --preset (voc-24k), then the weights (architecture, normalisation), then --config, then the other flags and --set, such as --set anchors.sizes_px=[8,16,32,64,128]. Then: ocelli detect IMAGE --weights OUT, ocelli eval detection --weights OUT --data DATA."
 )]
 pub struct DetectionArgs {
     #[command(flatten)]
@@ -29,6 +31,10 @@ pub struct DetectionArgs {
 pub fn run(args: &DetectionArgs) -> anyhow::Result<()> {
     let args = &args.all;
     let (talks, out) = (args.run.talks(), args.run.out());
+    ensure!(
+        args.backbone.heads.is_none(),
+        "--heads: expected no heads, a Vision Transformer's, for a detector stands on a ResNet"
+    );
     let mut progress = Progress::new(!talks);
     let stored = args.stored()?.map(|(text, name)| DetectionConfig::parse(&text, &name)).transpose()?;
     let named = args.data()?;
@@ -40,15 +46,31 @@ pub fn run(args: &DetectionArgs) -> anyhow::Result<()> {
     let data = DetectionData::of(&train, val.as_ref(), &classes).with_context(|| format!("{named} ({found})"))?;
     let device = args.run.device.open()?;
     let loaded = args.open(&device)?;
-    if let (true, Some(loaded)) = (talks, &loaded) {
-        println!("{}\nnormalisation: {}", loaded.description, loaded.statistics);
-    }
     let config = configuration(args, stored, loaded.as_ref())?;
-    let task = DetectionTask::new(&config, &device.device, loaded.as_ref(), &data)?;
+    if let (true, Some(loaded)) = (talks, &loaded) {
+        let used = Statistics { mean: config.views.mean, std: config.views.std };
+        let told = if used == loaded.statistics.value {
+            loaded.statistics.to_string()
+        } else {
+            format!("{used} (--config or --set)")
+        };
+        println!("{}\nnormalisation: {told}", loaded.description);
+    }
+    let mut task = DetectionTask::new(&config, &device.device, loaded.as_ref(), &data)?;
+    if args.run.resume && resolve_weights(&out).is_err() {
+        // Before the folder is touched.
+        task.begin_again().with_context(|| {
+            format!(
+                "{}: the run has no checkpoint to go on from, and not the weights it began from",
+                out.display()
+            )
+        })?;
+    }
+    let held_out = task.data().val.source.len();
     let understood = json!({
         "data": understood,
         "train": data.train.source.len(),
-        "held_out": data.val.source.len(),
+        "held_out": held_out,
         "classes": data.classes,
         "notes": data.notes,
         "weights": loaded.as_ref().map_or(Value::Null, |l| opening::fields(l, &l.size)),
@@ -61,13 +83,20 @@ pub fn run(args: &DetectionArgs) -> anyhow::Result<()> {
         understood,
         json: args.run.json,
     };
+    let needs = task.needs();
     let trainer = Trainer::of(task);
     if args.run.dry_run {
-        return plan::show(&job, trainer, plan_of(&config, &data), None);
+        return plan::show(&job, trainer, plan_of(&config, &data.classes, held_out), Some(needs));
     }
     args.run.tell_device(&device);
     let (trainer, summary) = job.train(trainer, &out, args.run.start(), &mut progress)?;
     if talks {
+        let scored = trainer.task().summary().map_or(held_out, |summary| summary.images);
+        if scored < held_out {
+            println!(
+                "warning: the figures are of {scored} of {held_out} held-out images; the others cannot be read"
+            );
+        }
         if let Some(best) = &summary.best {
             let steps = (best.epoch + 1) * trainer.steps_per_epoch();
             let (file, table) = (out.join(DETECTOR_FILE), out.join(DETECTION_FILE));
@@ -95,21 +124,44 @@ fn configuration(
     let Some(loaded) = loaded else { bail!("--weights: expected the backbone to start from") };
     let file = args.run.file()?;
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    let base = DetectionConfig::resolve(args.run.preset.as_deref(), file, &[])?;
-    let mut config = base.with(&args.values(fitted(args, &base)))?;
+    let preset = DetectionConfig::resolve(args.run.preset.as_deref(), None, &[])?;
     let (BackboneConfig::ResNet(shape), Ok(BackboneArch::ResNet(arch))) =
         (&loaded.config, loaded.arch().parse::<BackboneArch>())
     else {
-        bail!(
-            "--weights: expected a ResNet, on whose fourth stage the detector stands; found {}",
+        bail!("--weights: expected a ResNet: the detector uses its fourth stage; found {}", loaded.description);
+    };
+    // What the weights say lies over the preset and below what a person says.
+    let statistics = &loaded.statistics.value;
+    let its_own = vec![quoted("arch", &arch.to_string()), format!("stem={}", json!(shape.stem))];
+    let weights = [its_own, normalisation(statistics)].concat();
+    let mut base = preset.with(&weights)?;
+    if let Some(file) = file {
+        base = base.with_file(file)?;
+    }
+    let flags = args.backbone.statistics()?.as_ref().map(normalisation).unwrap_or_default();
+    let mut config = base.with(&args.values([flags, fitted(args, &base)].concat()))?;
+    for (key, own, now) in [
+        ("arch", arch.to_string(), config.arch.to_string()),
+        ("stem", json!(shape.stem).to_string(), json!(config.stem).to_string()),
+    ] {
+        ensure!(
+            own == now,
+            "{key}: expected {own}, which the weights have ({}), found {now} in --config or --set",
             loaded.description
         );
-    };
-    (config.arch, config.stem) = (arch, shape.stem);
-    (config.weights, config.weights_crc32) = (args.weights_name(), weights_crc32(&loaded.encoder)?);
-    (config.views.mean, config.views.std) = (loaded.statistics.value.mean, loaded.statistics.value.std);
+    }
+    config.weights = args.weights_name();
+    // Drawn weights are the run's seed's, not these.
+    let is_drawn = config.weights.starts_with("random:");
+    config.weights_crc32 = if is_drawn { String::new() } else { weights_crc32(&loaded.encoder)? };
     config.check()?;
     Ok(config)
+}
+
+/// A normalisation as values of the configuration.
+fn normalisation(statistics: &Statistics) -> Vec<String> {
+    let of = |key: &str, values: [f32; 3]| format!("views.{key}={values:?}");
+    vec![of("mean", statistics.mean), of("std", statistics.std)]
 }
 
 /// With another number of steps, what the recipe does after so many of them is moved along.
@@ -132,7 +184,7 @@ fn fitted(args: &TransferArgs, base: &DetectionConfig) -> Vec<String> {
 }
 
 /// What the plan says of it.
-fn plan_of(config: &DetectionConfig, data: &DetectionData) -> Vec<(&'static str, String)> {
+fn plan_of(config: &DetectionConfig, classes: &[String], held_out: usize) -> Vec<(&'static str, String)> {
     let parts = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
     let short = &config.views.short_px;
     let sizes = match (short.iter().min(), short.iter().max()) {
@@ -146,17 +198,16 @@ fn plan_of(config: &DetectionConfig, data: &DetectionData) -> Vec<(&'static str,
     };
     let evaluated = match config.eval.every_iterations {
         0 => "never".to_owned(),
-        every => {
-            let (all, most) = (data.val.source.len(), config.eval.max_images);
-            let images = if most == 0 { all } else { all.min(most) };
+        _ => {
+            let (_, every) = config.spans();
             format!(
-                "every {every} steps on {images} held-out images of short side {} px{statistics}",
+                "every {every} steps on {held_out} held-out images of short side {} px{statistics}",
                 config.eval.short_px
             )
         }
     };
     vec![
-        ("classes", format!("{}: {}", data.classes.len(), data.classes.join(", "))),
+        ("classes", format!("{}: {}", classes.len(), classes.join(", "))),
         ("views", format!("whole images, short side {sizes} px, long side at most {} px", config.views.max_px)),
         ("steps", format!("{} of {} images{parts}", config.steps(), config.batch_size)),
         ("evaluated", evaluated),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use ocelli::train::device::Chosen;
 use ocelli::train::{Loaded, RunDir};
@@ -38,6 +38,9 @@ impl TransferArgs {
         for (flag, is_there) in [("--preset", self.run.preset.is_some()), ("--config", self.run.config.is_some())]
         {
             ensure!(!is_there, "{flag}: a run that goes on keeps its own");
+        }
+        if let Some(flag) = self.backbone.named().first() {
+            bail!("{flag}: a run that goes on keeps its own");
         }
         let (path, text) = RunDir::stored_config(&self.run.out())?;
         Ok(Some((text, path)))

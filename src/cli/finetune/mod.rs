@@ -22,7 +22,7 @@ pub enum FinetuneCommand {
     /// Faster R-CNN on a ResNet's fourth stage (C4), every layer trained from pre-trained weights, as MoCo and DenseCL are
     /// judged. The best detector is kept in the run's folder as detector.safetensors, what it came to as detection.json.
     Detection(detection::DetectionArgs),
-    /// Train a network that tells the class of every pixel
+    /// Train a network that assigns a class to every pixel
     ///
     /// FCN on a dilated ResNet with its auxiliary head, as DenseCL is judged, or a linear or small convolutional head on a Vision
     /// Transformer's patches. The best network is kept in the run's folder as segmenter.safetensors, what it came to as

@@ -5,12 +5,13 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use ocelli::data::files::{MaskedSet, open_masked};
+use ocelli::models::BackboneArch;
 use ocelli::train::device::Chosen;
-use ocelli::train::{Loaded, Trainer};
+use ocelli::train::{Loaded, Trainer, resolve_weights, weights_crc32};
 use ocelli::transfer::segmentation::{
     SEGMENTATION_FILE, SEGMENTER_FILE, SegmentationConfig, SegmentationTask, SegmentedData,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::flags::TransferArgs;
 use super::plan;
@@ -19,14 +20,14 @@ use crate::cli::progress::Progress;
 use crate::cli::run::{Job, Trains, tell};
 
 /// Spans of a run after which it is evaluated, at most, where --iterations says how long it is.
-const SPANS: usize = 10;
+const MOST_SPANS: usize = 1000;
 
 /// Flags of `ocelli finetune segmentation`.
 #[derive(Args)]
 #[command(
     mut_arg("data", |arg| arg.help("Images with a class for every pixel: a folder of VOC, Cityscapes, CamVid or COCO, any folder of images and index or colour PNGs, or `scenes[:COUNT[:SIZE]]`. With --resume the run's own, unless it has moved")),
-    mut_arg("preset", |arg| arg.help("Recipe by name: voc-20k (the default, as published), cityscapes-40k, laptop, vit-linear, vit-conv")),
-    after_help = "Examples:\n  ocelli finetune segmentation --weights runs/dense --data camvid --preset laptop --out runs/pixels\n  ocelli finetune segmentation --weights densecl_r50.pth --data VOCdevkit/VOC2012 --out runs/voc\n  ocelli finetune segmentation --weights dino_deitsmall16_pretrain.pth --data camvid --preset vit-linear --out runs/linear\n  ocelli finetune segmentation --resume --out runs/voc\n\nValues come from --preset (voc-20k), then --config, then the other flags and --set, such as --set views.crop_px=[160,160]. Then: ocelli segment IMAGE --weights OUT, ocelli eval segmentation --weights OUT --data DATA."
+    mut_arg("preset", |arg| arg.help("Recipe by name: voc-20k (the default) and cityscapes-40k, as published; laptop; vit-linear and vit-conv for Vision Transformers")),
+    after_help = "Examples:\n  ocelli finetune segmentation --weights runs/dense --data camvid --preset laptop --out runs/pixels\n  ocelli finetune segmentation --weights densecl_r50.pth --data VOCdevkit/VOC2012 --out runs/voc\n  ocelli finetune segmentation --weights dino_deitsmall16_pretrain.pth --data camvid --preset vit-linear --out runs/linear\n  ocelli finetune segmentation --resume --out runs/voc\n\nValues come from --preset (voc-20k) and the weights (architecture, normalisation), then --config, then the other flags and --set, such as --set views.crop_px=[160,160]. Published recipes evaluate once, at the end; of several evaluations (--set evaluate_every=2000) the best network is kept, which flatters. Then: ocelli segment IMAGE --weights OUT, ocelli eval segmentation --weights OUT --data DATA."
 )]
 pub struct SegmentationArgs {
     #[command(flatten)]
@@ -51,20 +52,26 @@ pub fn run(args: &SegmentationArgs) -> anyhow::Result<()> {
     );
     let data = SegmentedData::of(&set).with_context(|| format!("{named} ({found})"))?;
     let device = args.run.device.open()?;
-    let loaded = weights(args, stored.as_ref(), &device)?;
-    if talks && stored.is_none() {
+    let (loaded, unusable) = weights(args, stored.as_ref(), &device)?;
+    let is_new = stored.is_none();
+    if talks && is_new {
         println!("{}\nnormalisation: {}", loaded.description, loaded.statistics);
     }
     let config = configuration(args, stored, &loaded)?;
     let task = SegmentationTask::new(&config, &device.device, &loaded, &data)
         .with_context(|| format!("{named} with {}", loaded.description))?;
+    let task = match unusable {
+        Some(reason) => task.without_weights(reason),
+        None => task,
+    };
     let understood = json!({
         "data": set.understood,
         "train": data.train.source.len(),
         "held_out": task.held_out(),
         "classes": data.classes,
         "notes": data.notes,
-        "weights": opening::fields(&loaded, &loaded.size),
+        // Those of a run that goes on are known.
+        "weights": if is_new { opening::fields(&loaded, &loaded.size) } else { Value::Null },
     });
     let job = Job {
         trains: Trains::Segmentation,
@@ -81,6 +88,11 @@ pub fn run(args: &SegmentationArgs) -> anyhow::Result<()> {
     args.run.tell_device(&device);
     let (trainer, summary) = job.train(Trainer::of(task), &out, args.run.start(), &mut progress)?;
     if talks {
+        if let Some(found) = trainer.task().found()
+            && let Some(bad) = found.skipped.first()
+        {
+            println!("warning: the figures are of {}; the first: {}: {}", found.scored(), bad.name, bad.reason);
+        }
         if let Some(best) = &summary.best {
             let steps = (best.epoch + 1) * trainer.steps_per_epoch();
             let (file, table) = (out.join(SEGMENTER_FILE), out.join(SEGMENTATION_FILE));
@@ -94,16 +106,39 @@ pub fn run(args: &SegmentationArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The backbone: the one that is named, or of a run that goes on its own. That one's values come from the checkpoint, so where
-/// its file is gone a drawn one of its shape does.
-fn weights(args: &TransferArgs, stored: Option<&SegmentationConfig>, device: &Chosen) -> anyhow::Result<Loaded> {
+/// The backbone: the one that is named, or the one that the run to go on with began with. That one's values come from the
+/// checkpoint, so where its file is gone or another one a drawn backbone of its shape does; with it comes the reason, for a run
+/// that turns out to have no whole checkpoint.
+fn weights(
+    args: &TransferArgs,
+    stored: Option<&SegmentationConfig>,
+    device: &Chosen,
+) -> anyhow::Result<(Loaded, Option<String>)> {
     if let Some(loaded) = args.open(device)? {
-        return Ok(loaded);
+        return Ok((loaded, None));
     }
     let Some(stored) = stored else { bail!("--weights: expected the backbone to start from") };
-    let drawn = format!("random:{}", stored.arch);
-    let own = args.backbone.open(Path::new(&stored.weights), &device.device);
-    own.or_else(|_| args.backbone.open(Path::new(&drawn), &device.device))
+    let open = |name: &str| args.backbone.open(Path::new(name), &device.device);
+    let (arch, crc) = (stored.arch.to_string(), &stored.weights_crc32);
+    let found = match open(&stored.weights) {
+        // They are drawn from the run's seed.
+        Ok(loaded) if stored.weights.starts_with("random:") => return Ok((loaded, None)),
+        Ok(loaded) => {
+            let found = weights_crc32(&loaded.encoder)?;
+            if found == *crc && loaded.arch().parse::<BackboneArch>()? == stored.arch {
+                return Ok((loaded, None));
+            }
+            format!("found {} with CRC-32 {found}", loaded.arch())
+        }
+        Err(error) => format!("they cannot be opened ({error:#})"),
+    };
+    let reason = format!(
+        "expected the weights that the run began with, {arch} with CRC-32 {crc}, for it has no checkpoint to go on from; \
+         {found}. Put them back, or begin a new run with --weights and --overwrite"
+    );
+    let out = args.run.out();
+    ensure!(resolve_weights(&out).is_ok(), "{}: {}: {reason}", out.display(), stored.weights);
+    Ok((open(&format!("random:{arch}"))?, Some(reason)))
 }
 
 /// Every value resolved: a new network's, for these weights, or that of the run that goes on.
@@ -113,21 +148,24 @@ fn configuration(
     loaded: &Loaded,
 ) -> anyhow::Result<SegmentationConfig> {
     if let Some(stored) = stored {
-        return Ok(stored.with(&args.values(Vec::new()))?);
+        return Ok(stored.with(None, &args.values(Vec::new()))?);
     }
     let file = args.run.file()?;
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    let sets = args.values(fitted(args.iterations));
-    let config = SegmentationConfig::resolve(args.run.preset.as_deref(), file, &sets)?;
-    let config = config.for_weights(loaded, &args.weights_name())?;
-    config.check()?;
-    Ok(config)
+    let (preset, weights) = (args.run.preset.as_deref(), args.weights_name());
+    let recipe = SegmentationConfig::resolve(preset, None, &[])?;
+    // A file that is only whole with the flags leaves the recipe's.
+    let evaluations = recipe.with(file, &[]).unwrap_or(recipe).epochs();
+    let sets = args.values(fitted(args.iterations, evaluations));
+    Ok(SegmentationConfig::resolve_for((loaded, &weights), preset, file, &sets)?)
 }
 
-/// With a number of steps of one's own, evaluations come after equal spans of it.
-fn fitted(iterations: Option<usize>) -> Vec<String> {
+/// With a number of steps of one's own, evaluations come after equal spans of it: as many as otherwise, or the next smaller
+/// number that divides it.
+fn fitted(iterations: Option<usize>, evaluations: usize) -> Vec<String> {
     let every = iterations.filter(|n| *n > 0).map(|n| {
-        let spans = (1..=SPANS).rev().find(|spans| n.is_multiple_of(*spans)).unwrap_or(1);
+        let most = evaluations.clamp(1, MOST_SPANS);
+        let spans = (1..=most).rev().find(|spans| n.is_multiple_of(*spans)).unwrap_or(1);
         format!("evaluate_every={}", n / spans)
     });
     every.into_iter().collect()
@@ -143,6 +181,7 @@ fn plan_of(config: &SegmentationConfig, data: &SegmentedData, held_out: usize) -
     };
     let evaluated = match held_out {
         0 => "never: no part is held out".to_owned(),
+        n if config.epochs() == 1 => format!("once, at the end, on {n} held-out images, {windows}"),
         n => format!("every {} steps on {n} held-out images, {windows}", config.evaluate_every),
     };
     vec![
@@ -159,7 +198,7 @@ mod tests {
 
     #[test]
     fn evaluations_come_after_equal_spans() {
-        let of = |n| fitted(Some(n)).remove(0);
+        let of = |n| fitted(Some(n), 10).remove(0);
         assert_eq!(
             (of(2000), of(7), of(12), of(13)),
             (
@@ -169,6 +208,7 @@ mod tests {
                 "evaluate_every=13".into()
             )
         );
-        assert!(fitted(None).is_empty() && fitted(Some(0)).is_empty());
+        assert_eq!(fitted(Some(2000), 1), ["evaluate_every=2000"], "a recipe that is evaluated once stays one");
+        assert!(fitted(None, 10).is_empty() && fitted(Some(0), 10).is_empty());
     }
 }

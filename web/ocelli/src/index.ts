@@ -39,7 +39,7 @@ export class Ocelli {
   private next = 1;
   private closed: OcelliError | undefined;
   /** The segmentation head that the worker has. */
-  private handed: SegmentationHead | undefined;
+  private handed: { head: SegmentationHead; key: number } | undefined;
   /** Called once when the device is lost or the module failed: open another. */
   onLost: ((error: OcelliError) => void) | undefined;
 
@@ -138,11 +138,17 @@ export class Ocelli {
     });
   }
 
-  /** A head's numbers for the next call; nothing where the worker has them already. @internal */
-  hand(head: SegmentationHead): HandedHead {
-    if (this.handed === head) return undefined;
-    this.handed = head;
-    return head.layers;
+  /** A call with a head, whose numbers go along unless the worker has them already. @internal */
+  async withHead<T>(head: SegmentationHead, call: (handed: HandedHead) => Promise<T>): Promise<T> {
+    const known = this.handed?.head === head ? this.handed : undefined;
+    const handed = (this.handed = known ?? { head, key: this.next++ });
+    try {
+      return await call({ key: handed.key, layers: known ? undefined : head.layers });
+    } catch (error) {
+      // The worker may not have taken it.
+      if (this.handed === handed) this.handed = undefined;
+      throw error;
+    }
   }
 
   private receive(reply: Reply): void {
@@ -343,7 +349,9 @@ export class OcelliModel {
     const { mean, std } = head.statistics ?? this.info;
     const fitting = { scale: head.fitting(options.size), patch: this.info.patch, mean, std };
     const { data, transfer } = await handOver(image);
-    return this.ocelli.call('segment', [this.id, this.ocelli.hand(head), data, fitting, head.aligned], { transfer });
+    return this.ocelli.withHead(head, (handed) =>
+      this.ocelli.call('segment', [this.id, handed, data, fitting, head.aligned], { transfer }),
+    );
   }
 
   /** The class token's feature of the whole picture, `[dim]`; [features] sees pictures as evaluations do. */
@@ -483,7 +491,9 @@ export class OcelliView {
       const expected = `expected 1 to ${MOST_LABELLED_PX} whole pixels`;
       throw new OcelliError('argument', `size: ${expected}, found ${width} × ${height}`);
     }
-    return this.ocelli.call('segmentView', [this.at.view, this.ocelli.hand(head), width, height, head.aligned]);
+    return this.ocelli.withHead(head, (handed) =>
+      this.ocelli.call('segmentView', [this.at.view, handed, width, height, head.aligned]),
+    );
   }
 
   match(other: OcelliView): Promise<Match> {

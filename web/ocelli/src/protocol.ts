@@ -85,8 +85,11 @@ export interface Segmentation {
   labels: Uint8Array;
 }
 
-/** A head as the worker gets it: nothing where it has it already. */
-export type HandedHead = PatchLayers | undefined;
+/** A head as the worker gets it: its key alone where the numbers are there already. */
+export interface HandedHead {
+  key: number;
+  layers: PatchLayers | undefined;
+}
 
 /** What a run of training began with. */
 export type SessionStart = 'nothing' | 'backbone' | 'checkpoint';

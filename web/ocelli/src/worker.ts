@@ -36,7 +36,7 @@ const views = new Map<number, TracedPicture>();
 const sessions = new Map<number, Session>();
 const overlays = new Map<number, Overlay>();
 /** The segmentation head that was handed over last. */
-let head: PatchHead | undefined;
+let head: { key: number; patch: PatchHead } | undefined;
 /** Milliseconds the current call spent on pixels. */
 let pixelsMs = 0;
 const cancelled = new Set<number>();
@@ -186,10 +186,10 @@ function viewOf(look: TracedPicture): ViewInfo {
 const bytesOf = (data: ImageData) => new Uint8Array(data.data.buffer, data.data.byteOffset, data.data.byteLength);
 
 /** The head that is handed over, else the one that is here. */
-function headOf(layers: HandedHead): PatchHead {
-  if (layers) head = new PatchHead(layers);
-  if (!head) throw new Refusal('argument', 'no segmentation head was handed over');
-  return head;
+function headOf({ key, layers }: HandedHead): PatchHead {
+  if (layers) head = { key, patch: new PatchHead(layers) };
+  if (head?.key !== key) throw new Refusal('argument', 'the segmentation head did not arrive; segment once more');
+  return head.patch;
 }
 
 /** A class for every pixel along two axes, by a head on the patches of a picture. */
@@ -231,8 +231,8 @@ const handlers: Handlers = {
     }
     return get(models, model, 'model').features(bytesOf(data), data.width, data.height, kind, resize, crop, three(mean), three(std));
   },
-  async segment(_, model, layers, source, fitting, aligned) {
-    const [own, network] = [headOf(layers), get(models, model, 'model')];
+  async segment(_, model, handed, source, fitting, aligned) {
+    const [own, network] = [headOf(handed), get(models, model, 'model')];
     const data = pixels(source);
     const { values, shown, size } = fitted(data, fitting);
     const look = network.lookAt(values, 1, size[0], size[1]);
@@ -245,8 +245,8 @@ const handlers: Handlers = {
       look.free();
     }
   },
-  segmentView(_, view, layers, width, height, aligned) {
-    const [own, look] = [headOf(layers), get(views, view, 'view')];
+  segmentView(_, view, handed, width, height, aligned) {
+    const [own, look] = [headOf(handed), get(views, view, 'view')];
     return labelled(own, look, (rows, columns) => [
       { cells: rows, network: look.height, picture: height }, { cells: columns, network: look.width, picture: width },
     ], aligned);

@@ -8,7 +8,7 @@ use crate::{DataError, Image, Rng, Source, Split, hash_words};
 
 const MANY_STREAM: u64 = 0x4D41_4E59;
 
-/// Of an object that is seen less than this part others hide the rest: it is difficult.
+/// An object of which less than this share is visible is difficult.
 const DIFFICULT_BELOW: f32 = 0.3;
 
 /// Scenes with several objects.

@@ -15,7 +15,7 @@ use super::rounds::{BatchIter, LoaderConfig, Rounds};
 use super::samples::{BadFile, Stored};
 use crate::{DataError, Rng, Scratch};
 
-pub use kinds::{DetectionTest, SegmentationTestBatch};
+pub use kinds::DetectionTest;
 
 /// What a loader makes of the samples of a data set.
 pub trait Draws: Send + Sync + 'static {

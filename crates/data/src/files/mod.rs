@@ -22,7 +22,7 @@ mod whole;
 
 pub use all::AllImages;
 pub use annotated::{BoxedSet, MaskedSet, open_boxed, open_masked};
-pub use annotated_loader::{AnnotatedLoader, DetectionTest, Draws, SegmentationTestBatch};
+pub use annotated_loader::{AnnotatedLoader, DetectionTest, Draws};
 pub use cifar::CifarSource;
 pub use decode::{DecodeLimits, decode_bytes, decode_file};
 pub use eval_batches::{EvalBatch, EvalBatches, EvalConfig, MapImages, images_ahead, map_images};
@@ -31,6 +31,6 @@ pub use loader::{DrawnView, EpochIter, Loader, ViewBatch, ViewGroup};
 pub use multi_label::{MultiLabelPart, MultiLabelSet, Presence, open_multi_label};
 pub use open::{DataSet, open_data, open_source, open_split};
 pub use rounds::{BatchIter, LoaderConfig};
-pub use samples::{BadFile, Stored};
+pub use samples::{BadFile, Stored, bad_limit};
 pub use understood::{LeftOut, PartInfo, Understood};
 pub use whole::{TEMPORARY, temporary_in, write_whole};

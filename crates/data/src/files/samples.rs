@@ -74,6 +74,11 @@ pub(super) struct Samples<D: Stored> {
     max_bad: usize,
 }
 
+/// How many of so many images may be unreadable. In single precision, in which a hundredth of 100 is 1.
+pub fn bad_limit(max_bad_fraction: f32, images: usize) -> usize {
+    (max_bad_fraction * images as f32).floor() as usize
+}
+
 impl<D: Stored> Samples<D> {
     pub fn new(data: D, cache_bytes: usize, max_bad_fraction: f32) -> Self {
         let len = data.count();
@@ -82,7 +87,7 @@ impl<D: Stored> Samples<D> {
             cached_bytes: AtomicUsize::new(0),
             cache_bytes,
             bad: Mutex::new(BTreeMap::new()),
-            max_bad: (f64::from(max_bad_fraction) * len as f64).floor() as usize,
+            max_bad: bad_limit(max_bad_fraction, len),
             data,
         }
     }

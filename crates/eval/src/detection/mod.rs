@@ -57,8 +57,8 @@ pub struct Truth {
     pub area: Option<f32>,
 }
 
-/// IoU thresholds .5, .55, … .95 of VOC's mean and of COCO's AP, computed as `linspace(.5, .95, 10)` is, so that an overlap at a
-/// threshold falls on the same side.
+/// IoU thresholds .5, .55, … .95 of COCO's AP, computed as `linspace(.5, .95, 10)` is, so that an overlap at a threshold falls on
+/// the same side.
 pub fn iou_thresholds() -> [f64; 10] {
     let step = (0.95 - 0.5) / 9.0;
     std::array::from_fn(|i| if i == 9 { 0.95 } else { 0.5 + i as f64 * step })

@@ -30,6 +30,15 @@ fn thresholds_are_those_of_linspace() {
 }
 
 #[test]
+fn an_overlap_at_vocs_threshold_is_no_match() {
+    // Nine of ten columns: an overlap of .9, right at the thresholds below it and wrong at it and above.
+    let scores =
+        voc_scores(&[found(0, 0, 0.9, [0.0, 0.0, 8.0, 9.0])], &[object(0, 0, A)], 1, Interpolation::ElevenPoint);
+    let ap = scores.unwrap().per_class[0].ap.unwrap();
+    assert!((ap - 0.8).abs() < 1e-12, "{ap}");
+}
+
+#[test]
 fn voc_counts_a_second_find_as_wrong_and_a_difficult_one_not_at_all() {
     let truths = [object(3, 0, A), Truth { is_difficult_or_crowd: true, ..object(3, 0, B) }, object(9, 0, A)];
     let detections =

@@ -7,8 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::groups::Groups;
-use super::{Detection, Truth, check, iou_thresholds, mean, overlap};
+use super::{Detection, Truth, check, mean, overlap};
 use crate::EvalError;
+
+/// IoU thresholds of the mean AP: whole hundredths, as the protocol divides them. An overlap at one is no match.
+const THRESHOLDS: [f64; 10] = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];
 
 /// How precision is taken between the points of the curve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +150,7 @@ pub fn voc_scores(
     let per_class: Vec<VocClass> = (0..classes)
         .map(|class| {
             let matched = Matched::of(class, detections, truths, &groups);
-            let aps = iou_thresholds().map(|t| matched.curve(t).average_precision(interpolation));
+            let aps = THRESHOLDS.map(|t| matched.curve(t).average_precision(interpolation));
             VocClass {
                 ap: mean(aps),
                 ap50: aps[0],

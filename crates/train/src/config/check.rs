@@ -3,10 +3,36 @@
 use ocelli_methods::ViewSettings;
 use ocelli_models::BackboneArch;
 
-use super::{ConfigError, RunConfig};
+use super::{ConfigError, LogConfig, RunConfig};
+
+/// Far beyond any run, and a length of time that a clock can count.
+const MOST_MINUTES: f64 = 1e9;
 
 fn fail<T>(key: &'static str, expected: &str, found: &dyn ToString) -> Result<T, ConfigError> {
     Err(ConfigError::Value { key, expected: expected.into(), found: found.to_string() })
+}
+
+impl LogConfig {
+    /// Checks what is written and how often.
+    ///
+    /// # Errors
+    /// The first value out of range, with its key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (key, value) in [
+            ("log.every_steps", self.every_steps),
+            ("log.keep_checkpoints", self.keep_checkpoints),
+            ("log.checkpoint_every_epochs", self.checkpoint_every_epochs),
+        ] {
+            if value == 0 {
+                return fail(key, "at least 1", &value);
+            }
+        }
+        let minutes = self.checkpoint_every_minutes;
+        if !(0.0..=MOST_MINUTES).contains(&minutes) {
+            return fail("log.checkpoint_every_minutes", &format!("a number from 0 to {MOST_MINUTES}"), &minutes);
+        }
+        Ok(())
+    }
 }
 
 impl RunConfig {
@@ -16,6 +42,7 @@ impl RunConfig {
     /// The first value out of range, with its key.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_counts()?;
+        self.log.check()?;
         self.check_views()?;
         self.check_numbers()?;
         Ok(self.recipe().check(&self.facts(&self.backbone(), None, None))?)
@@ -28,9 +55,6 @@ impl RunConfig {
             ("accumulate", self.accumulate),
             ("views.global_size_px", self.views.global_size_px),
             ("views.local_size_px", self.views.local_size_px),
-            ("log.every_steps", self.log.every_steps),
-            ("log.keep_checkpoints", self.log.keep_checkpoints),
-            ("log.checkpoint_every_epochs", self.log.checkpoint_every_epochs),
             ("eval.batch_size", self.eval.batch_size),
             ("loader.prefetch", self.loader.prefetch),
             ("resnet.norm_groups", self.resnet.norm_groups),
@@ -111,7 +135,6 @@ impl RunConfig {
     fn check_numbers(&self) -> Result<(), ConfigError> {
         self.optim.check()?;
         for (key, value) in [
-            ("log.checkpoint_every_minutes", self.log.checkpoint_every_minutes),
             ("watch.patience_epochs", self.watch.patience_epochs),
             ("views.blur_sigma_max", f64::from(self.views.blur_sigma_max)),
         ] {
@@ -126,5 +149,24 @@ impl RunConfig {
             return fail("drop_path", "at least 0 and below 1", &self.drop_path);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_checked() {
+        LogConfig::default().check().unwrap();
+        for minutes in [1e300, f64::INFINITY, f64::NAN, -1.0] {
+            let log = LogConfig { checkpoint_every_minutes: minutes, ..LogConfig::default() };
+            let message = log.check().unwrap_err().to_string();
+            assert!(message.starts_with("log.checkpoint_every_minutes: expected"), "{message}");
+        }
+        let most = std::time::Duration::try_from_secs_f64(60.0 * MOST_MINUTES);
+        assert!(most.is_ok(), "a clock can count it");
+        let log = LogConfig { every_steps: 0, ..LogConfig::default() };
+        assert!(log.check().unwrap_err().to_string().starts_with("log.every_steps: expected at least 1"));
     }
 }

@@ -53,7 +53,7 @@ pub struct DetectionConfig {
     pub stem: Stem,
     /// Its weights, as they were named; `random:…` draws them.
     pub weights: String,
-    /// CRC-32 of their values.
+    /// CRC-32 of their values; empty where they are drawn, which seed and architecture decide.
     pub weights_crc32: String,
     /// Seed of first weights, order, views and samples.
     pub seed: u64,
@@ -233,7 +233,8 @@ pub struct DetectionEval {
     pub short_px: usize,
     /// Test images, at most; 0 is all.
     pub max_images: usize,
-    /// Batches by whose statistics the network is evaluated and kept (200); 0 takes the running averages.
+    /// Batches of `batch_size` images by whose statistics the network is evaluated and kept (200), each in its `accumulate` parts; 0
+    /// takes the running averages.
     pub precise_bn_batches: usize,
     /// How they become one: `population` or `batch_mean`.
     pub norm_statistics: NormStatistics,

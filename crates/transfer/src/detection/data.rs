@@ -81,6 +81,20 @@ impl DetectionData {
         }
         Ok(Self { train, val, classes: classes.to_vec(), notes })
     }
+
+    /// A number by which images of both parts and classes are known again.
+    pub(super) fn names_crc32(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut add = |what: &str, names: &mut dyn Iterator<Item = String>| {
+            hasher.update(format!("{what}:\n").as_bytes());
+            names.for_each(|name| hasher.update(format!("{name}\n").as_bytes()));
+        };
+        for (what, part) in [("train", &self.train), ("val", &self.val)] {
+            add(what, &mut (0..part.source.len()).map(|i| part.source.name(i)));
+        }
+        add("classes", &mut self.classes.iter().cloned());
+        hasher.finalize()
+    }
 }
 
 /// The first few names.

@@ -37,7 +37,8 @@ pub fn look<N: C4>(
     device: &Device,
     tell: &mut dyn FnMut(usize),
 ) -> Result<Findings, TrainError> {
-    let config = LoaderConfig { batch_size: 1, shuffle: false, drop_last: false, ..config };
+    // Each image is seen once: none is kept for later.
+    let config = LoaderConfig { batch_size: 1, shuffle: false, drop_last: false, cache_bytes: 0, ..config };
     let loader = AnnotatedLoader::new(part.clone(), test.clone(), config)?;
     let mut found = Findings::default();
     for batch in loader.epoch(0, 0) {

@@ -11,6 +11,7 @@ pub mod config;
 mod data;
 pub mod evaluation;
 mod load;
+mod memory;
 pub mod names;
 pub mod network;
 pub mod nms;

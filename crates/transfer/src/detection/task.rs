@@ -1,5 +1,6 @@
 //! Fine-tuning a detector, as a task of the training loop.
 
+mod backbone;
 mod figures;
 #[cfg(test)]
 mod tests;
@@ -12,29 +13,32 @@ use ocelli_data::{
     AnnotatedLoader, BadFile, BatchIter, DetectionBatch, DetectionTest, DetectionViews, LoaderConfig,
 };
 use ocelli_eval::detection::DetectionSummary;
-use ocelli_methods::MethodError;
 use ocelli_methods::optim::{GradientSum, Group, Sgd, SgdRule, SgdState};
 use ocelli_models::params::{self, FlatParam};
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict, write_safetensors};
-use ocelli_models::{AnyBackbone, BackboneConfig, Init, ResNet, ResNetConfig};
+use ocelli_models::{BackboneConfig, Init, ResNetConfig};
 use ocelli_train::config::ViewsOn;
+use ocelli_train::memory::Needs;
 use ocelli_train::{
     Best, Cadence, Declared, Event, Loaded, Rates, Scores, Size, Task, TrainError, WatchConfig, write_atomically,
     write_picture,
 };
+use serde::Serialize;
 use toml::Table;
 
 use super::config::{DETECTION_TASK, DetectionConfig};
 use super::data::{DetectionData, at_most};
 use super::evaluation::{Findings, look};
 use super::load::DETECTOR_FILE;
+use super::memory;
 use super::names::to_file;
 use super::network::{C4 as _, FasterRcnn, ResNetC4, norm_parameters};
 use super::pass::{BoxedImages, Choice, Pass, Stages, train_pass};
 use super::pictures::sheet;
 use super::roi::accuracies;
 use crate::PreciseBn;
+use backbone::{resnet_of, with_backbone};
 use figures::{FIGURES, SCORES, scores_of};
 
 /// What the best detector came to, class by class, in the folder of its run.
@@ -53,11 +57,21 @@ struct Evaluated {
     summary: DetectionSummary,
 }
 
+/// What [`DETECTION_FILE`] has.
+#[derive(Serialize)]
+struct Kept<'a> {
+    #[serde(flatten)]
+    summary: &'a DetectionSummary,
+    /// Held-out images that could not be read.
+    left_out: usize,
+}
+
 /// A detector about to be trained.
 pub struct DetectionTask {
     config: DetectionConfig,
     device: Device,
     data: DetectionData,
+    names_crc32: u32,
     stages: Stages,
     // Absent only while it is replaced.
     net: Option<FasterRcnn<ResNetC4>>,
@@ -68,11 +82,14 @@ pub struct DetectionTask {
     /// Batches of a pass over the images, and how many parts of steps come before the next of them.
     batches: Option<(usize, BatchIter<DetectionBatch>)>,
     evaluated: Option<Evaluated>,
+    /// Why there is nothing to begin from: the weights that the configuration names are not in the network.
+    missing: Option<String>,
 }
 
 impl DetectionTask {
-    /// Network, loader and schedules. The backbone has the values of `backbone` where it is given, else, and for the weights
-    /// `random:…`, it is drawn from the seed.
+    /// Network, loader and schedules. The backbone has the values of `backbone` where it is given; for the weights `random:…`, and
+    /// where the configuration names none, it is drawn from the seed. Of a run that goes on no backbone is given: its values are the
+    /// checkpoint's, or, where there is none, those that [`Task::init`] finds where the configuration says.
     ///
     /// # Errors
     /// When a value is out of range, the backbone is no ResNet or another one than the configuration's, or there are fewer images than
@@ -85,6 +102,7 @@ impl DetectionTask {
     ) -> Result<Self, TrainError> {
         config.check()?;
         let shape = ResNetConfig { stem: config.stem, ..config.arch.into() };
+        let is_drawn = config.weights.starts_with("random:");
         let init = &mut Init::new(config.seed, &device.clone().autodiff());
         let network = ResNetC4::new(&shape, config.roi.extra_norm, init)?;
         let stages = Stages::of(config, network.stride_px());
@@ -92,7 +110,7 @@ impl DetectionTask {
         if let Some(loaded) = backbone {
             let theirs = resnet_of(loaded, &shape)?;
             // Drawn weights are this run's seed's, so that several seeds are several starts.
-            if !config.weights.starts_with("random:") {
+            if !is_drawn {
                 net = with_backbone(net, theirs);
             }
         }
@@ -106,8 +124,18 @@ impl DetectionTask {
             LoaderConfig { batch_size: part, seed: config.seed, ..loading(config) },
         )?;
         let momentum = config.optim.momentum;
-        let data = DetectionData { val: at_most(&data.val, config.eval.max_images), ..data.clone() };
+        let (names_crc32, all) = (data.names_crc32(), data.val.source.len());
+        let mut data = DetectionData { val: at_most(&data.val, config.eval.max_images), ..data.clone() };
+        if data.val.source.len() < all {
+            data.notes.push(format!(
+                "{} of {all} held-out images are evaluated (eval.max_images)",
+                data.val.source.len()
+            ));
+        }
+        let is_missing = backbone.is_none() && !is_drawn && !config.weights.is_empty();
         Ok(Self {
+            names_crc32,
+            missing: is_missing.then(|| "they were not opened".to_owned()),
             norms: norm_parameters(&net),
             optimizer: SgdState::new(Sgd { momentum, rule: SgdRule::Plain { nesterov: false } }),
             config: config.clone(),
@@ -140,6 +168,12 @@ impl DetectionTask {
     /// What the last evaluation came to.
     pub fn summary(&self) -> Option<&DetectionSummary> {
         self.evaluated.as_ref().map(|e| &e.summary)
+    }
+
+    /// What training takes, as far as it can be told before the first step.
+    pub fn needs(&self) -> Needs {
+        let size = self.size();
+        memory::needs(&self.config, size.backbone_parameters + size.head_parameters)
     }
 
     /// A part of a step's images, counted over the whole run: pass after pass over the data, whatever the loop calls an epoch.
@@ -193,7 +227,8 @@ impl DetectionTask {
     fn precise(&self) -> Result<FasterRcnn<ResNetC4>, TrainError> {
         use burn::module::Module as _;
         let net = self.net().valid();
-        let wanted = self.config.eval.precise_bn_batches;
+        // A batch is normalised in its parts, as in training.
+        let wanted = self.config.eval.precise_bn_batches.saturating_mul(self.config.accumulate);
         if wanted == 0 {
             return Ok(net);
         }
@@ -226,15 +261,21 @@ impl DetectionTask {
             (
                 "accuracy",
                 format!(
-                    "{} {:.2} % of {} held-out images",
+                    "{} {:.2} % of {} held-out images{}",
                     best.what,
                     best.accuracy,
-                    evaluated.findings.images.len()
+                    evaluated.findings.images.len(),
+                    match self.left_out(evaluated) {
+                        0 => String::new(),
+                        n => format!(", {n} unreadable ones left out"),
+                    }
                 ),
             ),
             ("config", Task::config(self)?.to_string()),
         ];
-        state.metadata = said.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        // Of a drawn backbone there is no CRC.
+        let said = said.into_iter().filter(|(_, value)| !value.is_empty());
+        state.metadata = said.map(|(key, value)| (key.to_owned(), value)).collect();
         let size = EvalSize { resize_px: config.eval.short_px, crop_px: 0 };
         let input = Preprocessing {
             statistics: Some(Told::new(
@@ -245,6 +286,11 @@ impl DetectionTask {
         };
         input.write(&mut state.metadata);
         Ok(state)
+    }
+
+    /// Held-out images that an evaluation could not read.
+    fn left_out(&self, evaluated: &Evaluated) -> usize {
+        self.data.val.source.len() - evaluated.findings.images.len()
     }
 
     fn classes_as_json(&self) -> String {
@@ -260,28 +306,6 @@ fn loading(config: &DetectionConfig) -> LoaderConfig {
         max_bad_fraction: config.loader.max_bad_fraction,
         ..LoaderConfig::default()
     }
-}
-
-/// The backbone of weights, where it has the configuration's shape.
-fn resnet_of<'a>(loaded: &'a Loaded, shape: &ResNetConfig) -> Result<&'a ResNet, TrainError> {
-    let wrong = |found: String| {
-        let expected = format!("{}, a ResNet in stages (C4)", shape.arch);
-        TrainError::from(MethodError::Value { key: "weights", expected, found })
-    };
-    let (AnyBackbone::ResNet(backbone), BackboneConfig::ResNet(theirs)) = (&loaded.encoder, &loaded.config) else {
-        return Err(wrong(format!("{}: {}", loaded.description, loaded.arch())));
-    };
-    if (theirs.arch, theirs.stem) != (shape.arch, shape.stem) {
-        return Err(wrong(format!("{}: {}, another stem or shape", loaded.description, theirs.arch)));
-    }
-    Ok(backbone)
-}
-
-/// The network with this backbone in its place.
-fn with_backbone(net: FasterRcnn<ResNetC4>, backbone: &ResNet) -> FasterRcnn<ResNetC4> {
-    let own = |p: FlatParam| (format!("network.backbone.{}", p.name), p.values);
-    let mut values: BTreeMap<String, Tensor<1>> = params::collect(backbone).into_iter().map(own).collect();
-    params::replace(net, |param| values.remove(&param.name))
 }
 
 impl Task for DetectionTask {
@@ -339,12 +363,7 @@ impl Task for DetectionTask {
     }
 
     fn names_crc32(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        for i in 0..self.data.train.source.len() {
-            hasher.update(self.data.train.source.name(i).as_bytes());
-            hasher.update(b"\n");
-        }
-        hasher.finalize()
+        self.names_crc32
     }
 
     fn views_on(&self) -> ViewsOn {
@@ -356,6 +375,15 @@ impl Task for DetectionTask {
     }
 
     fn step(&mut self, iteration: usize) -> Result<Tensor<1>, TrainError> {
+        if let Some(reason) = &self.missing {
+            return Err(TrainError::File {
+                path: Path::new(&self.config.weights).to_owned(),
+                reason: format!(
+                    "expected the weights that the run began from, for it has no checkpoint to go on from: {reason}. Put them \
+                     back, or begin a new run with --weights and --overwrite"
+                ),
+            });
+        }
         let parts = self.config.accumulate;
         let mut gradients = GradientSum::default();
         let mut figures: Option<Tensor<1>> = None;
@@ -404,12 +432,16 @@ impl Task for DetectionTask {
         let net = own.load_into(self.net().clone())?;
         self.optimizer.load(&state.under(OPTIMIZER), &net)?;
         self.net = Some(net);
-        self.batches = None;
+        (self.batches, self.missing) = (None, None);
         Ok(())
     }
 
     fn init(&mut self) -> Result<Option<String>, TrainError> {
-        Ok(None)
+        // The loop also asks where a checkpoint follows, and then the file may be gone: it is the first step that needs it.
+        self.begin_again().or_else(|error| {
+            self.missing = Some(error.to_string());
+            Ok(None)
+        })
     }
 
     fn bad(&self) -> BTreeMap<usize, BadFile> {
@@ -441,7 +473,8 @@ impl Task for DetectionTask {
     fn keep(&self, folder: &Path, best: &Best) -> Result<(), TrainError> {
         let Some(evaluated) = &self.evaluated else { return Ok(()) };
         let path = folder.join(DETECTION_FILE);
-        let json = serde_json::to_vec(&evaluated.summary).map_err(|e| TrainError::File {
+        let kept = Kept { summary: &evaluated.summary, left_out: self.left_out(evaluated) };
+        let json = serde_json::to_vec(&kept).map_err(|e| TrainError::File {
             path: path.clone(),
             reason: format!("cannot write the figures: {e}"),
         })?;

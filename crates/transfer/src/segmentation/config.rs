@@ -53,7 +53,7 @@ pub struct SegmentationConfig {
     pub arch: BackboneArch,
     /// Its weights, as they were named.
     pub weights: String,
-    /// CRC-32 of their values.
+    /// CRC-32 of their values; empty for `random:…`, which are drawn from the seed.
     pub weights_crc32: String,
     /// `fcn` on a ResNet, `linear` or `conv` on a Vision Transformer.
     pub head: HeadKind,
@@ -78,11 +78,12 @@ pub struct SegmentationConfig {
     /// Whether logits are resized with the corners of both grids in one place, as mmsegmentation does for crops of 8·n + 1
     /// pixels; otherwise with pixels as areas.
     pub align_corners: bool,
-    /// Seed of the heads' first weights, order, views and dropout.
+    /// Seed of the first weights (the heads', and a `random:…` backbone's), order, views and dropout.
     pub seed: u64,
     /// Optimizer steps (20,000).
     pub iterations: usize,
-    /// Iterations between evaluations (2,000): an epoch of the loop. Divides `iterations`.
+    /// Iterations between evaluations (20,000: once, at the end): an epoch of the loop. Divides `iterations`. Of several
+    /// evaluations the best network is kept, which flatters.
     pub evaluate_every: usize,
     /// Images per optimizer step (16).
     pub batch_size: usize,
@@ -174,7 +175,7 @@ impl Default for SegmentationConfig {
             align_corners: false,
             seed: 0,
             iterations: 20_000,
-            evaluate_every: 2_000,
+            evaluate_every: 20_000,
             batch_size: 16,
             accumulate: 1,
             views: SegmentationViews::default(),

@@ -61,7 +61,8 @@ impl SegmentedData {
             }
             .into());
         }
-        let note = format!("no part is held out: every tenth image is, {} of {all}", held_out.len());
+        let note =
+            format!("the data has no held-out part: every tenth image is held out, {} of {all}", held_out.len());
         let (train, val) = (some_of(&set.train, rest), Some(some_of(&set.train, held_out)));
         Ok(Self { train, val, classes, palette, notes: vec![note] })
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use ocelli_data::annotated::{IGNORED, MaskedPart};
-use ocelli_data::{BadFile, Scratch};
+use ocelli_data::{BadFile, DataError, Scratch, bad_limit};
 use ocelli_eval::picture::Rgb;
 use ocelli_eval::segmentation::{Confusion, SegmentationScores};
 use ocelli_train::{TrainError, write_atomically};
@@ -40,22 +40,37 @@ pub struct SegmentationFound {
     pub skipped: Vec<BadFile>,
 }
 
-/// Segments the pictures of a part, evenly spaced where there are more than `most` (0: all), and counts. `tell` hears how many
-/// are done. `net` is on the plain device.
+/// What is evaluated, and when to give up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Pictures at most, evenly spaced; 0 is all.
+    pub most: usize,
+    /// Share of them that may be unreadable, as in training: a figure of the rest would be of other data.
+    pub max_bad_fraction: f32,
+}
+
+/// Segments the pictures of a part and counts. `tell` hears how many are done. `net` is on the plain device.
 ///
 /// # Errors
-/// When no picture can be read or none has a label, and when values cannot be read from the device or are not finite.
+/// When more pictures than the limit cannot be read, none can or none has a label, and when values cannot be read from the
+/// device or are not finite.
 pub fn evaluate(
     (net, inference): (&SegmentationNet, &Inference),
     part: &MaskedPart,
-    (classes, most): (usize, usize),
+    (classes, limits): (usize, Limits),
     device: &Device,
     tell: &mut dyn FnMut(usize),
 ) -> Result<SegmentationFound, TrainError> {
     let mut confusion = Confusion::new(classes)?;
     let (mut pictures, mut skipped) = (Vec::new(), Vec::new());
     let mut scratch = Scratch::default();
-    for (done, index) in evenly(part.source.len(), most).into_iter().enumerate() {
+    let chosen = evenly(part.source.len(), limits.most);
+    let total = chosen.len();
+    let allowed = bad_limit(limits.max_bad_fraction, total);
+    for (done, index) in chosen.into_iter().enumerate() {
+        if skipped.len() > allowed {
+            break;
+        }
         let name = part.source.name(index);
         let read = part.source.load(index).and_then(|image| Ok((image, part.maps.label_map(index)?)));
         let (image, truth) = match read {
@@ -78,6 +93,16 @@ pub fn evaluate(
         }
         tell(done + 1);
     }
+    if skipped.len() > allowed {
+        let line = |bad: &BadFile| format!("  {}: {}", bad.name, bad.reason);
+        return Err(DataError::TooManyBad {
+            bad: skipped.len(),
+            total,
+            allowed,
+            listing: skipped.iter().take(LISTED).map(line).collect::<Vec<_>>().join("\n"),
+        }
+        .into());
+    }
     if pictures.is_empty()
         && let Some(bad) = skipped.first()
     {
@@ -96,6 +121,15 @@ fn evenly(len: usize, most: usize) -> Vec<usize> {
 }
 
 impl SegmentationFound {
+    /// How many pictures the figures are of, in words, with those that are not among them.
+    pub fn scored(&self) -> String {
+        let left_out = match self.skipped.len() {
+            0 => String::new(),
+            n => format!(" ({n} could not be read and {} left out)", if n == 1 { "is" } else { "are" }),
+        };
+        format!("{} held-out pictures{left_out}", self.pictures.len())
+    }
+
     /// The pictures, the worst first; of equal ones the first.
     pub fn from_worst(&self) -> Vec<&PictureScore> {
         let mut order: Vec<&PictureScore> = self.pictures.iter().collect();
@@ -176,6 +210,7 @@ mod tests {
             pictures: vec![picture("a", 0.9), picture("b", 0.25), picture("c", 0.5)],
             skipped: vec![BadFile { name: "d".into(), reason: "no such file".into() }],
         };
+        assert_eq!(found.scored(), "3 held-out pictures (1 could not be read and is left out)");
         let names = ["sky", "road", "pole"].map(String::from);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("found.json");

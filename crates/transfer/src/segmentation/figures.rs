@@ -34,8 +34,8 @@ pub(super) fn figures(has_auxiliary: bool) -> Vec<Figure> {
             Figure::new(
                 "loss_auxiliary",
                 "Loss of the auxiliary head",
-                "The same of the head on the third stage, times its weight. Healthy: down, above the other one's share at the \
-                 end, since it sees less of the picture.",
+                "The same for the head on the third stage, times its weight. Healthy: down; in proportion to its weight it ends \
+                 above the other one, since it sees less of the picture.",
             )
             .from_zero(),
         );
@@ -54,8 +54,8 @@ pub(super) fn figures(has_auxiliary: bool) -> Vec<Figure> {
         Figure::new(
             "labelled",
             "Share of pixels with a label",
-            "Healthy: level. Little of it means that crops lie beyond their pictures, or that most of the pictures has no class: \
-             the loss is then small for that reason.",
+            "Healthy: level. A small share means that crops reach beyond their pictures, or that most pixels have no class: the \
+             loss is then small for that reason.",
         )
         .from_zero(),
     );
@@ -78,8 +78,8 @@ pub(super) fn scores(is_evaluated: bool) -> Vec<Figure> {
         Figure::new(
             MEAN_ACCURACY,
             "Mean class accuracy",
-            "Share of each class's pixels that is found, averaged. Far above the mIoU: classes spread over their neighbours.",
+            "Share of each class's pixels that are found, averaged over the classes. Far above the mIoU: classes spread over their neighbours.",
         ),
-        Figure::new(PIXEL_ACCURACY, "Pixel accuracy", "Share of all labelled pixels that is right."),
+        Figure::new(PIXEL_ACCURACY, "Pixel accuracy", "Share of all labelled pixels whose class is found."),
     ]
 }

@@ -9,14 +9,18 @@ use ocelli_eval::picture::Rgb;
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Told};
 use ocelli_models::weights::{ModuleState as _, StateDict, read_safetensors, write_safetensors};
 use ocelli_models::{BackboneArch, BackboneConfig, ResNetConfig, VitConfig};
+use ocelli_train::config::ConfigError;
 use ocelli_train::{Loaded, TrainError, weights_crc32};
 
 use super::config::{SEGMENTATION_TASK, SegmentationConfig};
 use super::data::palette;
-use super::evaluation::{SegmentationFound, evaluate};
+use super::evaluation::{Limits, SegmentationFound, evaluate};
 use super::inference::Inference;
 use super::network::SegmentationNet;
 use super::task::SEGMENTER_FILE;
+
+/// How weights are named that are drawn, not read.
+pub(super) const DRAWN: &str = "random:";
 
 impl SegmentationConfig {
     /// The same for these weights, named so: their architecture and the normalisation they want.
@@ -27,10 +31,47 @@ impl SegmentationConfig {
         let fail = |reason: String| TrainError::File { path: PathBuf::from(name), reason };
         let arch = loaded.arch().parse().map_err(|e: ocelli_models::BackboneError| fail(e.to_string()))?;
         let statistics = loaded.statistics.value;
-        let mut config =
-            Self { arch, weights: name.to_owned(), weights_crc32: weights_crc32(&loaded.encoder)?, ..self };
+        // Drawn values are this run's seed's: they are not those that were opened.
+        let weights_crc32 = if name.starts_with(DRAWN) { String::new() } else { weights_crc32(&loaded.encoder)? };
+        let mut config = Self { arch, weights: name.to_owned(), weights_crc32, ..self };
         (config.views.mean, config.views.std) = (statistics.mean, statistics.std);
         Ok(config)
+    }
+
+    /// A recipe's configuration for these weights, named so: over the recipe what they want
+    /// ([`SegmentationConfig::for_weights`]), then a file and single values.
+    ///
+    /// # Errors
+    /// As [`SegmentationConfig::resolve`] and [`SegmentationConfig::for_weights`], and where a file or a value names another
+    /// architecture than the weights have.
+    pub fn resolve_for(
+        (loaded, name): (&Loaded, &str),
+        preset_name: Option<&str>,
+        file: Option<(&str, &str)>,
+        sets: &[String],
+    ) -> Result<Self, TrainError> {
+        let wanted = Self::resolve(preset_name, None, &[])?.for_weights(loaded, name)?;
+        let config = wanted.with(file, sets)?;
+        if config.arch != wanted.arch {
+            let expected =
+                format!("{}, which the weights have ({}); leave it out", wanted.arch, loaded.description);
+            return Err(ConfigError::Value { key: "arch", expected, found: config.arch.to_string() }.into());
+        }
+        // A file may be another run's: which weights these are is no question of it.
+        Ok(Self { weights: wanted.weights, weights_crc32: wanted.weights_crc32, ..config })
+    }
+
+    /// The shape of a backbone of this configuration's architecture with these values, named as in its own files.
+    ///
+    /// # Errors
+    /// When they are another's.
+    pub(super) fn backbone_of(&self, values: &StateDict) -> Result<BackboneConfig, String> {
+        match &self.arch {
+            BackboneArch::Vit(arch) => VitConfig::of_weights(values, Some(arch.heads)).map(BackboneConfig::Vit),
+            BackboneArch::ResNet(_) => {
+                ResNetConfig::of(values).map(BackboneConfig::ResNet).map_err(|e| e.to_string())
+            }
+        }
     }
 }
 
@@ -75,6 +116,8 @@ pub struct Segmenter {
     inference: Inference,
     device: Device,
     accuracy: Option<String>,
+    /// The file it came from, for messages.
+    name: String,
 }
 
 impl Segmenter {
@@ -115,15 +158,7 @@ impl Segmenter {
         let classes: Vec<String> =
             said("classes").and_then(|text| serde_json::from_str(text).ok()).ok_or_else(|| missing("classes"))?;
         let colours: Option<Vec<Rgb>> = said("palette").and_then(|text| serde_json::from_str(text).ok());
-        let backbone = state.under("backbone.");
-        let found = match &config.arch {
-            BackboneArch::Vit(arch) => {
-                BackboneConfig::Vit(VitConfig::of_weights(&backbone, Some(arch.heads)).map_err(fail)?)
-            }
-            BackboneArch::ResNet(_) => {
-                BackboneConfig::ResNet(ResNetConfig::of(&backbone).map_err(|e| fail(e.to_string()))?)
-            }
-        };
+        let found = config.backbone_of(&state.under("backbone.")).map_err(fail)?;
         let backbone = config.backbone(&found)?;
         let shape = config.network(&backbone, classes.len())?;
         // A network is only built for values that could fill it, so that a file cannot ask for any amount of memory.
@@ -141,6 +176,7 @@ impl Segmenter {
             config,
             classes,
             device: device.clone().inner(),
+            name: name.to_owned(),
         })
     }
 
@@ -169,7 +205,7 @@ impl Segmenter {
         &self.net
     }
 
-    /// How it takes pictures; may be changed, to another scale say.
+    /// How it takes pictures; may be changed, for example to another scale.
     pub fn inference_mut(&mut self) -> &mut Inference {
         &mut self.inference
     }
@@ -185,7 +221,7 @@ impl Segmenter {
     /// What it comes to on labelled pictures, evenly spaced where there are more than `most` (0: all).
     ///
     /// # Errors
-    /// As [`evaluate`], and where the pictures have other classes than the network.
+    /// As [`evaluate`] (as many may be unreadable as in the network's own run), and where the pictures have other classes than the network.
     pub fn evaluate(
         &self,
         part: &MaskedPart,
@@ -196,7 +232,7 @@ impl Segmenter {
         if classes != self.classes {
             let listed = |names: &[String]| format!("{} ({})", names.len(), names.join(", "));
             return Err(TrainError::File {
-                path: PathBuf::from(&self.config.weights),
+                path: PathBuf::from(&self.name),
                 reason: format!(
                     "expected pictures with the network's classes, {}; found {}",
                     listed(&self.classes),
@@ -204,6 +240,7 @@ impl Segmenter {
                 ),
             });
         }
-        evaluate((&self.net, &self.inference), part, (self.classes.len(), most), &self.device, tell)
+        let limits = Limits { most, max_bad_fraction: self.config.loader.max_bad_fraction };
+        evaluate((&self.net, &self.inference), part, (self.classes.len(), limits), &self.device, tell)
     }
 }

@@ -1,8 +1,8 @@
 //! Semantic segmentation: FCN on a dilated ResNet, and linear or small convolutional heads on patch features.
 //!
 //! [`SegmentationTask`] is what the training loop drives, [`Segmenter`] what comes out of it. The protocols are those by which
-//! DenseCL is judged (FCN-R50-d8 on PASCAL VOC and Cityscapes, as mmsegmentation trains it) and, of Vision Transformers,
-//! DINOv2's.
+//! DenseCL is judged (FCN-R50-d8 on PASCAL VOC and Cityscapes, as mmsegmentation trains it); those of Vision Transformers
+//! follow DINOv2's.
 
 mod config;
 mod data;
@@ -26,7 +26,7 @@ pub use config::{
     SegmentationOptim, SegmentationPreset, segmentation_presets,
 };
 pub use data::{SegmentedData, painted, palette};
-pub use evaluation::{PictureScore, SegmentationFound, evaluate};
+pub use evaluation::{Limits, PictureScore, SegmentationFound, evaluate};
 pub use head::{ConvModule, FcnHead, FcnHeadConfig, LinearHead, PatchHead, PatchHeadConfig, keep_mask};
 pub use inference::{Inference, Sliding, classes_of_logits};
 pub use load::Segmenter;

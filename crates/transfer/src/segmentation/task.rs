@@ -6,12 +6,12 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use ocelli_data::files::{AnnotatedLoader, BatchIter};
 use ocelli_data::views::{SegmentationBatch, SegmentationViews};
-use ocelli_data::{BadFile, LoaderConfig, Scratch, Source};
+use ocelli_data::{BadFile, LoaderConfig, Scratch};
 use ocelli_methods::Level;
 use ocelli_methods::optim::{GradientSum, OptimConfig, Optimizer, StepRates};
 use ocelli_methods::schedule::LrSchedule;
-use ocelli_models::params;
 use ocelli_models::weights::{ModuleState as _, StateDict};
+use ocelli_models::{Init, params};
 use ocelli_train::config::ViewsOn;
 use ocelli_train::memory::{Needs, gb};
 use ocelli_train::{
@@ -23,10 +23,10 @@ use toml::Table;
 
 use super::config::{SEGMENTATION_TASK, SegmentationConfig};
 use super::data::SegmentedData;
-use super::evaluation::{PictureScore, SegmentationFound, evaluate};
+use super::evaluation::{Limits, PictureScore, SegmentationFound, evaluate};
 use super::figures::{GUESSING, MEAN_ACCURACY, MIOU, PIXEL_ACCURACY, figures, scores};
 use super::inference::Inference;
-use super::load::segmenter_file;
+use super::load::{DRAWN, segmenter_file};
 use super::memory;
 use super::network::{NetworkConfig, SegmentationNet};
 use super::sheet::{SegmentedPicture, segmentation_sheet};
@@ -63,10 +63,12 @@ pub struct SegmentationTask {
     batches: Option<(usize, BatchIter<SegmentationBatch>)>,
     /// What the last evaluation found.
     found: Option<SegmentationFound>,
+    /// Why the backbone's weights cannot be used, where it only has their shape: until a checkpoint gives it values.
+    stand_in: Option<String>,
 }
 
 impl SegmentationTask {
-    /// Builds network, loader and schedule on a backbone.
+    /// Builds network, loader and schedule on a backbone; that of the weights `random:…` is drawn from the seed.
     ///
     /// # Errors
     /// For settings out of range, a head that does not go with the backbone, classes too few or too many, and a set smaller
@@ -80,6 +82,10 @@ impl SegmentationTask {
         config.check()?;
         let backbone = config.backbone(&loaded.config)?;
         let shape = config.network(&backbone, data.classes.len())?;
+        // Several seeds are several starts.
+        let drawn = config.weights.starts_with(DRAWN).then(|| backbone.init(&mut Init::new(config.seed, device)));
+        let drawn = drawn.transpose()?;
+        let encoder = drawn.as_ref().unwrap_or(&loaded.encoder);
         let batch_size = config.batch_size / config.accumulate;
         let images = data.train.source.len();
         if images < batch_size {
@@ -96,7 +102,7 @@ impl SegmentationTask {
         let loader = AnnotatedLoader::new(data.train.clone(), config.views.clone(), settings)?;
         let optim = config.optim.config();
         Ok(Self {
-            net: Some(shape.with_backbone(&loaded.encoder, config.seed, &device.clone().autodiff())?),
+            net: Some(shape.with_backbone(encoder, config.seed, &device.clone().autodiff())?),
             schedule: LrSchedule::new(&optim, optim.lr, 1, config.iterations),
             optimizer: Optimizer::new(&optim),
             inference: config.inference(&backbone),
@@ -109,7 +115,15 @@ impl SegmentationTask {
             at: 0,
             batches: None,
             found: None,
+            stand_in: None,
         })
+    }
+
+    /// The same for a run that goes on while its backbone's weights cannot be used, for this reason: the values must come from
+    /// a checkpoint, and no step is taken without one.
+    #[must_use]
+    pub fn without_weights(self, reason: String) -> Self {
+        Self { stand_in: Some(reason), ..self }
     }
 
     /// The network as it is now, on the autodiff device.
@@ -275,13 +289,22 @@ impl Task for SegmentationTask {
         ]
     }
 
+    /// Of what is learnt from, of what is held out, by which the best network is chosen, and of the classes.
     fn names_crc32(&self) -> u32 {
-        let source: &dyn Source = self.data.train.source.as_ref();
         let mut hasher = crc32fast::Hasher::new();
-        for index in 0..source.len() {
-            hasher.update(source.name(index).as_bytes());
-            hasher.update(b"\n");
+        let mut add = |names: &mut dyn Iterator<Item = String>| {
+            for name in names {
+                hasher.update(name.as_bytes());
+                hasher.update(b"\n");
+            }
+            // Between the lists, so that a name in another of them is another set.
+            hasher.update(b"\0");
+        };
+        for part in [Some(&self.data.train), self.data.val.as_ref()] {
+            let source = part.map(|part| part.source.as_ref());
+            add(&mut source.into_iter().flat_map(|source| (0..source.len()).map(move |index| source.name(index))));
         }
+        add(&mut self.data.classes.iter().cloned());
         hasher.finalize()
     }
 
@@ -295,6 +318,9 @@ impl Task for SegmentationTask {
     }
 
     fn step(&mut self, iteration: usize) -> Result<Tensor<1>, TrainError> {
+        if let Some(reason) = &self.stand_in {
+            return Err(TrainError::File { path: self.config.weights.clone().into(), reason: reason.clone() });
+        }
         let parts = self.config.accumulate;
         let loss = LossConfig {
             classes: self.data.classes.len(),
@@ -344,12 +370,19 @@ impl Task for SegmentationTask {
     }
 
     fn load(&mut self, state: &StateDict) -> Result<(), TrainError> {
+        if self.stand_in.is_some() {
+            // Of the architecture there was nothing but its name; the checkpoint has its shape.
+            let fail = |reason| TrainError::File { path: "the checkpoint".into(), reason };
+            let backbone = self.config.backbone_of(&state.under("backbone.")).map_err(fail)?;
+            self.shape.backbone = self.config.backbone(&backbone)?;
+            self.net = Some(self.shape.blank(&self.device.clone().autodiff())?);
+        }
         let names: std::collections::HashSet<String> =
             params::collect(self.net()).into_iter().map(|param| param.name).collect();
         let tensors = state.tensors.iter().filter(|(name, _)| names.contains(name)).cloned().collect();
         let net = StateDict { tensors, ..StateDict::default() }.load_into(self.net().clone())?;
         self.optimizer.load(&state.under("optimizer."), &net)?;
-        self.net = Some(net);
+        (self.net, self.stand_in) = (Some(net), None);
         Ok(())
     }
 
@@ -375,8 +408,9 @@ impl Task for SegmentationTask {
     fn evaluate(&mut self) -> Result<Scores, TrainError> {
         let Some(val) = self.data.val.clone() else { return Ok(Scores::default()) };
         let (net, classes) = (self.plain_net()?, self.data.classes.len());
-        let limits = (classes, self.config.eval.max_pictures);
-        let found = evaluate((&net, &self.inference), &val, limits, &self.device, &mut |_| {})?;
+        let limits =
+            Limits { most: self.config.eval.max_pictures, max_bad_fraction: self.config.loader.max_bad_fraction };
+        let found = evaluate((&net, &self.inference), &val, (classes, limits), &self.device, &mut |_| {})?;
         let scores = &found.scores;
         let named = [
             (MIOU, scores.miou),
@@ -391,7 +425,8 @@ impl Task for SegmentationTask {
 
     fn keep(&self, folder: &Path, best: &Best) -> Result<(), TrainError> {
         let colours = (self.data.classes.as_slice(), self.data.palette.as_slice());
-        let accuracy = format!("{} {:.2} % of {} held-out pictures", best.what, best.accuracy, self.held_out());
+        let scored = self.found.as_ref().map_or_else(String::new, |found| format!(" of {}", found.scored()));
+        let accuracy = format!("{} {:.2} %{scored}", best.what, best.accuracy);
         let iterations = (best.epoch + 1) * self.config.evaluate_every;
         let said = [("iterations", iterations.to_string()), ("accuracy", accuracy)];
         let file = segmenter_file(self.net(), &self.config, colours, &said)?;

@@ -162,7 +162,8 @@ fn the_loop_keeps_a_network_that_segments() {
         // What was kept segments as the trainer's own network does, and comes to the same.
         let segmenter = Segmenter::open(&root, &Device::flex()).unwrap();
         assert_eq!(segmenter.classes(), data().classes);
-        assert!(segmenter.accuracy().unwrap().starts_with("mIoU"));
+        let accuracy = segmenter.accuracy().unwrap();
+        assert!(accuracy.starts_with("mIoU") && accuracy.ends_with("% of 3 held-out pictures"), "{accuracy}");
         let val = data().val.unwrap();
         let found = segmenter.evaluate(&val, &data().classes, 0, &mut |_| {}).unwrap();
         assert!((100.0 * found.scores.miou - best.accuracy).abs() < 1e-9);
@@ -177,7 +178,7 @@ fn the_loop_keeps_a_network_that_segments() {
         assert_eq!((map.width, map.height, map.labels.len()), (57, 31, 57 * 31));
         // Another set's pictures are refused.
         let message = segmenter.evaluate(&val, &["sky".into()], 0, &mut |_| {}).unwrap_err().to_string();
-        assert!(message.contains("1 (sky)"), "{message}");
+        assert!(message.contains("1 (sky)") && message.contains("segmenter.safetensors"), "{message}");
     }
 }
 
@@ -258,14 +259,97 @@ fn held_out_pictures_that_cannot_be_used_are_told() {
     let config = SegmentationConfig::parse(&task.config().unwrap().to_string(), "x").unwrap();
     let net = task.plain_net().unwrap();
     let inference = config.inference(&config.backbone(&loaded(RESNET).config).unwrap());
-    let run = |part: &MaskedPart| -> Result<SegmentationFound, TrainError> {
-        evaluate((&net, &inference), part, (11, 0), &Device::flex(), &mut |_| {})
+    let within = |part: &MaskedPart, max_bad_fraction: f32| -> Result<SegmentationFound, TrainError> {
+        let limits = Limits { most: 0, max_bad_fraction };
+        evaluate((&net, &inference), part, (11, limits), &Device::flex(), &mut |_| {})
     };
+    let run = |part: &MaskedPart| within(part, 1.0);
     let found = run(&strange(4)).unwrap();
     assert_eq!((found.pictures.len(), found.skipped.len()), (1, 2));
     assert_eq!(found.pictures[0].index, 3);
     let message = run(&strange(2)).unwrap_err().to_string();
     assert!(message.contains("no held-out picture"), "{message}");
+    // As in training, a figure of too few of them is none.
+    assert_eq!(within(&strange(4), 0.5).unwrap().skipped.len(), 2);
+    let message = within(&strange(4), 0.3).unwrap_err().to_string();
+    assert!(message.contains("2 of 4 images are unreadable, at most 1"), "{message}");
+}
+
+/// Drawn backbones are the seed's, and weights that are read are the file's.
+#[test]
+fn a_drawn_backbone_is_the_seeds() {
+    let of = |seed: &str| {
+        let task = task(RESNET, &[seed]);
+        assert_eq!(task.config().unwrap()["weights_crc32"].as_str(), Some(""));
+        task.state().unwrap().get("backbone.conv1.weight").unwrap().values.clone()
+    };
+    assert_eq!(of("seed=1"), of("seed=1"));
+    assert_ne!(of("seed=1"), of("seed=2"));
+}
+
+/// A run goes on without its backbone's file from a checkpoint, and not without either.
+#[test]
+fn weights_come_from_the_checkpoint_or_are_asked_for() {
+    for (weights, sets) in [(RESNET, &[][..]), (VIT, OF_VIT)] {
+        let loaded = loaded(weights);
+        let config = config(sets).for_weights(&loaded, "backbone.pth").unwrap();
+        assert_eq!(config.weights_crc32.len(), 8);
+        let make = |loaded: &Loaded| SegmentationTask::new(&config, &Device::flex(), loaded, &data()).unwrap();
+        let mut whole = make(&loaded);
+        let rows = steps(&mut whole, 0..4);
+        let mut first = make(&loaded);
+        steps(&mut first, 0..2);
+        // Another backbone of the shape, in whose place the checkpoint's comes.
+        let encoder = loaded.config.init(&mut ocelli_models::Init::new(77, &Device::flex())).unwrap();
+        let other = Loaded { encoder, ..loaded.clone() };
+        let mut second = make(&other).without_weights("gone".into());
+        second.begin_epoch(0, 0);
+        let message = second.step(0).err().unwrap().to_string();
+        assert_eq!(message, "backbone.pth: gone");
+        second.load(&first.state().unwrap()).unwrap();
+        assert_eq!(steps(&mut second, 2..4), rows[2..], "{weights}");
+        assert_same(&whole.state().unwrap(), &second.state().unwrap(), weights);
+    }
+}
+
+/// What decides the figures and which network is kept is known again: both parts and the classes.
+#[test]
+fn names_are_of_everything() {
+    let of = |train: usize, val: usize, first: &str| {
+        let mut data = SegmentedData { train: scenes(train, 1), val: Some(scenes(val, 2)), ..data() };
+        data.classes[0] = first.to_owned();
+        let loaded = loaded(RESNET);
+        let config = config(&[]).for_weights(&loaded, RESNET).unwrap();
+        SegmentationTask::new(&config, &Device::flex(), &loaded, &data).unwrap().names_crc32()
+    };
+    let own = of(4, 3, "background");
+    assert_eq!(own, of(4, 3, "background"));
+    for other in [of(5, 3, "background"), of(4, 2, "background"), of(4, 3, "nothing")] {
+        assert_ne!(own, other);
+    }
+}
+
+/// What the weights want lies over the recipe, and what a person says over that; only the architecture is theirs.
+#[test]
+fn values_lie_over_those_of_the_weights() {
+    let loaded = loaded("random:resnet-18");
+    let of = |file: Option<&str>, sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let file = file.map(|text| ("own.toml", text));
+        SegmentationConfig::resolve_for((&loaded, "a.pth"), None, file, &sets)
+    };
+    let plain = of(None, &[]).unwrap();
+    assert_eq!((plain.arch.to_string().as_str(), plain.weights.as_str()), ("resnet-18", "a.pth"));
+    assert_eq!(plain.views.mean, loaded.statistics.value.mean);
+    let file = "weights = \"b.pth\"\n[views]\nmean = [0.25, 0.25, 0.25]\nstd = [0.5, 0.5, 0.5]\n";
+    let own = of(Some(file), &["views.std=[0.75, 0.75, 0.75]"]).unwrap();
+    assert_eq!((own.views.mean, own.views.std), ([0.25; 3], [0.75; 3]));
+    assert_eq!((own.weights, own.weights_crc32), (plain.weights, plain.weights_crc32));
+    assert!(of(Some("arch = \"resnet-18\""), &[]).is_ok());
+    for (file, sets) in [(Some("arch = \"resnet-50\""), &[][..]), (None, &["arch=resnet-50"])] {
+        let message = of(file, sets).unwrap_err().to_string();
+        assert!(message.contains("arch: expected resnet-18") && message.contains("found resnet-50"), "{message}");
+    }
 }
 
 /// Where nothing is held out by the set, every tenth image is, with its own labels.

@@ -1,6 +1,6 @@
 //! From what files say of objects to boxes within their pictures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::super::understood::{PartInfo, Understood, count};
 use super::BoxedSet;
 use super::marks::{self, Mark, Marked, MarkedPart, MarkedSet, Place, Want};
 use super::size::picture_size;
-use super::spec::Spec;
+use super::spec::{HeldOut, Spec};
 use crate::annotated::{BoxedPart, ManyScenes, ManyScenesConfig, ObjectBox};
 use crate::{DataError, Image, Source, Split};
 
@@ -32,6 +32,14 @@ pub(super) fn open(spec: &Spec<'_>) -> Result<BoxedSet, DataError> {
     let train_part = boxed(&train, &mut told);
     let val = held_out.as_ref().filter(|part| !part.images.is_empty()).map(|part| boxed(part, &mut told));
     told.say(&mut understood);
+    if let Some(held_out) = held_out.as_ref().filter(|_| spec.held_out != Some(HeldOut::Train)) {
+        let learnt_from: BTreeSet<&Path> = train.images.iter().map(|image| image.file.as_path()).collect();
+        let both = held_out.images.iter().filter(|image| learnt_from.contains(image.file.as_path())).count();
+        if both > 0 {
+            let (pictures, are) = (count(both, "picture", "pictures"), if both == 1 { "is" } else { "are" });
+            understood.notes.push(format!("{pictures} {are} in both parts: results on them say little"));
+        }
+    }
     let objects: usize = train_part.objects.iter().map(Vec::len).sum();
     if objects == 0 {
         let images = count(train.images.len(), "image", "images");
@@ -61,9 +69,8 @@ struct Told {
     clipped: Vec<String>,
     empty: Vec<String>,
     untold: Vec<String>,
-    /// Images of another size than their labels say, boxes scaled and not.
+    /// Images of another size than their labels say, of the same shape.
     scaled: Vec<String>,
-    other_size: Vec<String>,
     /// Images whose labels cannot be read, with the reason.
     bad: Vec<String>,
 }
@@ -85,12 +92,6 @@ impl Told {
             "pictures",
             "of another size than the labels say, of the same shape: boxes were scaled to them",
         );
-        note(
-            &self.other_size,
-            "picture",
-            "pictures",
-            "of another size and shape than the labels say: boxes were taken in pixels of the picture",
-        );
     }
 
     /// Why there are no objects, where that is known.
@@ -98,7 +99,7 @@ impl Told {
         match (self.bad.first(), self.empty.len(), self.untold.len()) {
             (Some(bad), ..) => format!("; the first of {} with unreadable labels: {bad}", self.bad.len()),
             (None, 0, 0) => String::new(),
-            (None, empty, untold) => format!("; {empty} boxes are empty, {untold} objects have none"),
+            (None, empty, untold) => format!("; {empty} boxes are empty, {untold} objects have no box"),
         }
     }
 
@@ -110,7 +111,6 @@ impl Told {
         add(one.empty, &mut self.empty);
         add(one.untold, &mut self.untold);
         add(usize::from(one.scaled), &mut self.scaled);
-        add(usize::from(one.other_size), &mut self.other_size);
     }
 }
 
@@ -122,7 +122,6 @@ struct OfImage {
     empty: usize,
     untold: usize,
     scaled: bool,
-    other_size: bool,
 }
 
 /// A part's name before a reason, where it has one: the whole folder has none.
@@ -165,11 +164,13 @@ fn of_image(root: &Path, image: &Marked) -> Result<OfImage, DataError> {
     let [width, height] = size.map(f64::from);
     let mut scale = [1.0, 1.0];
     if let Some(told_size) = image.told_size.filter(|told| *told != size) {
-        match same_shape(told_size, size) {
-            true => scale = [width / f64::from(told_size[0]), height / f64::from(told_size[1])],
-            false => found.other_size = true,
+        let [told_width, told_height] = told_size;
+        if !same_shape(told_size, size) {
+            let reason = format!("for {told_width}x{told_height} pixels, the picture has {}x{}", size[0], size[1]);
+            return Err(DataError::Decode { name: format!("labels of {}", image.name), reason });
         }
-        found.scaled = !found.other_size;
+        scale = [width / f64::from(told_width), height / f64::from(told_height)];
+        found.scaled = true;
     }
     for mark in marks {
         let edges = match mark.place {

@@ -21,6 +21,9 @@ const LISTS: [&str; 8] = [
     "labels.txt",
 ];
 
+/// What lists begin with whose classes are numbered from the next line on.
+const NO_CLASS: &str = "__ignore__";
+
 /// Far more than 255 lines need.
 const MOST_BYTES: usize = 1 << 20;
 
@@ -64,6 +67,9 @@ impl ClassList {
             let Some(named) = named else { continue };
             // Beside one about boxes, which names other classes.
             let train = top.as_mapping_get("train");
+            if train.is_some_and(|train| !train.is_mapping()) {
+                continue;
+            }
             let is_of_maps = train.is_some_and(|train| train.as_mapping_get("masks").is_some())
                 || name.contains("segment")
                 || name.contains("mask");
@@ -131,7 +137,7 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, DataError> {
         .lines()
         .enumerate()
         .map(|(at, line)| (at + 1, line.trim()))
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#') && *line != NO_CLASS)
         .collect();
     let forms = [Form::NameColour, Form::ColourName, Form::NumberName];
     let is_all = |form: Form, lines: &[(usize, &str)]| {
@@ -213,6 +219,7 @@ mod tests {
     fn lists_of_every_form() {
         let of = |number, name: &str, colour| (number, name.to_owned(), colour);
         assert_eq!(parsed("sky\nold road\n\n"), [of(0, "sky", None), of(1, "old road", None)]);
+        assert_eq!(parsed("__ignore__\nsky\nold road"), parsed("sky\nold road"));
         assert_eq!(parsed("0 sky\n4 old road"), [of(0, "sky", None), of(4, "old road", None)]);
         let colours = [of(0, "sky", Some([1, 2, 3])), of(1, "old road", Some([4, 5, 6]))];
         assert_eq!(parsed("sky 1 2 3\nold road 4 5 6\n"), colours);

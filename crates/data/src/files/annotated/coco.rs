@@ -98,14 +98,20 @@ pub(super) fn read<S: for<'de> Deserialize<'de> + Default>(
     let held_out_file = held_out.map(|part| File::<S>::read(&root.join(&part.name))).transpose()?;
     let classes = class_names(std::iter::once(&train_file).chain(&held_out_file));
     let files = Files::of(listing);
-    let mut missing = Vec::new();
-    let mut part = |of: &Instances, file: File<S>| images(root, of, file, &classes, &files, &mut missing);
+    let (mut missing, mut shared) = (Vec::new(), Vec::new());
+    let mut part =
+        |of: &Instances, file: File<S>| images(root, of, file, &classes, &files, [&mut missing, &mut shared]);
     let train = (train.name.clone(), part(train, train_file)?);
     let held_out = match held_out.zip(held_out_file) {
         Some((of, file)) => Some((of.name.clone(), part(of, file)?)),
         None => None,
     };
     understood.leave_out("listed image without a file", "listed images without a file", &missing);
+    understood.leave_out(
+        "listed image whose file is another's too",
+        "listed images whose files are others' too",
+        &shared,
+    );
     Ok(Read { classes, train, held_out, understood })
 }
 
@@ -133,6 +139,17 @@ fn class_names<'f, S: 'f>(files: impl Iterator<Item = &'f File<S>>) -> Vec<Strin
     categories.into_iter().filter(|(_, name)| seen.insert(*name)).map(|(_, name)| name.clone()).collect()
 }
 
+/// A file's name without its folders.
+fn base(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// A number that is there twice.
+fn twice(mut numbers: impl Iterator<Item = i64>) -> Option<i64> {
+    let mut seen = BTreeSet::new();
+    numbers.find(|number| !seen.insert(*number))
+}
+
 /// The images of a folder by their names without folders.
 struct Files<'a> {
     by_name: BTreeMap<&'a str, Vec<&'a (String, PathBuf)>>,
@@ -142,17 +159,30 @@ impl<'a> Files<'a> {
     fn of(listing: &'a Listing) -> Self {
         let mut by_name: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for image in &listing.images {
-            by_name.entry(image.0.rsplit('/').next().unwrap_or(&image.0)).or_default().push(image);
+            by_name.entry(base(&image.0)).or_default().push(image);
         }
         Self { by_name }
     }
 
-    /// The file of an image: the only one of its name, or the one whose path ends as it is written, or that lies
-    /// in a folder of the part.
-    fn find(&self, written: &str, part: Option<Role>) -> Option<&'a (String, PathBuf)> {
-        let candidates = self.by_name.get(written.rsplit('/').next()?)?;
+    /// The file of an image: the only one of its name, or the one whose path ends as it is written, or that lies in a folder
+    /// of the part; none that lies in another part's. Where its name alone does not say which image it is (not `is_alone`),
+    /// the path must end as it is written.
+    fn find(&self, written: &str, part: Option<Role>, is_alone: bool) -> Option<&'a (String, PathBuf)> {
+        let written = written.trim_start_matches("./");
         let is_in_part = |name: &str| part.is_some() && name.split('/').any(|folder| role(folder) == part);
         let ends_so = |name: &str| name == written || name.ends_with(&format!("/{written}"));
+        let is_of_another = |name: &str| {
+            // What is written is meant so.
+            let folders = if ends_so(name) { &name[..name.len() - written.len()] } else { name };
+            let folders = folders.rsplit_once('/').map_or("", |(folders, _)| folders);
+            let roles: Vec<Role> = folders.split('/').filter_map(role).collect();
+            // `valid` is `val`.
+            let kind = |role: &Role| (*role == Role::Train, role.is_test());
+            part.is_some_and(|part| !roles.is_empty() && !roles.iter().any(|role| kind(role) == kind(&part)))
+        };
+        let named = self.by_name.get(base(written))?;
+        let candidates: Vec<_> =
+            named.iter().filter(|(n, _)| (is_alone || ends_so(n)) && !is_of_another(n)).collect();
         let pick = |good: &dyn Fn(&str) -> bool| {
             let mut left = candidates.iter().filter(|(name, _)| good(name));
             left.next().filter(|_| left.next().is_none())
@@ -163,7 +193,7 @@ impl<'a> Files<'a> {
                 .or_else(|| pick(&is_in_part))
                 .or_else(|| pick(&ends_so)),
         };
-        found.copied()
+        found.map(|found| **found)
     }
 }
 
@@ -175,9 +205,17 @@ fn images<S>(
     file: File<S>,
     classes: &[String],
     files: &Files<'_>,
-    missing: &mut Vec<String>,
+    [missing, shared]: [&mut Vec<String>; 2],
 ) -> Result<Vec<Listed<S>>, DataError> {
     let path = root.join(&of.name);
+    for (what, again) in [
+        ("images", twice(file.images.iter().map(|image| image.id))),
+        ("categories", twice(file.categories.iter().map(|category| category.id))),
+    ] {
+        if let Some(id) = again {
+            return Err(malformed(&path, format!("{what}: expected an id for each, found {id} twice")));
+        }
+    }
     let numbers: BTreeMap<&String, usize> = classes.iter().zip(0..).collect();
     let class_of: BTreeMap<i64, usize> =
         file.categories.iter().filter_map(|c| Some((c.id, *numbers.get(&c.name)?))).collect();
@@ -186,7 +224,7 @@ fn images<S>(
     for (at, entry) in file.annotations.into_iter().enumerate() {
         let Some(of_image) = objects.get_mut(&entry.image_id) else {
             let image_id = entry.image_id;
-            return Err(malformed(&path, format!("annotations[{at}]: image_id {image_id} is none of the images")));
+            return Err(malformed(&path, format!("annotations[{at}]: image_id {image_id} matches no image")));
         };
         match (class_of.get(&entry.category_id), of_image.as_mut()) {
             (Some(class), Ok(found)) => found.push((*class, entry)),
@@ -198,9 +236,25 @@ fn images<S>(
             (_, Err(_)) => {}
         }
     }
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    file.images.iter().for_each(|image| *times.entry(base(&image.file_name)).or_default() += 1);
+    let found: Vec<Option<&(String, PathBuf)>> = file
+        .images
+        .iter()
+        .map(|image| {
+            // A folder is written only where there are several.
+            let is_alone = !image.file_name.contains('/') || times.get(base(&image.file_name)) == Some(&1);
+            files.find(&image.file_name, of.role, is_alone)
+        })
+        .collect();
+    let mut takers: BTreeMap<&str, usize> = BTreeMap::new();
+    found.iter().flatten().for_each(|(name, _)| *takers.entry(name).or_default() += 1);
     let mut listed = Vec::new();
-    for image in file.images {
-        match files.find(&image.file_name, of.role) {
+    for (image, found) in file.images.into_iter().zip(found) {
+        match found {
+            Some((name, _)) if takers.get(name.as_str()).is_some_and(|takers| *takers > 1) => {
+                shared.push(image.file_name);
+            }
             Some((name, file)) => listed.push(Listed {
                 name: name.clone(),
                 file: file.clone(),

@@ -13,8 +13,10 @@ pub(super) struct Coding {
     pub by_colour: BTreeMap<[u8; 3], u8>,
     /// Whether a map with a palette is read by its numbers, not by the colours of the palette.
     pub is_numbers_first: bool,
-    /// Whether colours that are not here are ignored.
-    pub is_rest_ignored: bool,
+    /// The coding of maps whose files' names end so.
+    pub other: Option<(&'static str, Box<Coding>)>,
+    /// Whether grey colours that are not here are numbers.
+    pub are_greys_numbers: bool,
 }
 
 impl Coding {
@@ -32,11 +34,26 @@ impl Coding {
                 *slot = Some(class);
             }
         }
-        Self { by_number, by_colour: BTreeMap::new(), is_numbers_first: true, is_rest_ignored: false }
+        Self {
+            by_number,
+            by_colour: BTreeMap::new(),
+            is_numbers_first: true,
+            other: None,
+            are_greys_numbers: false,
+        }
     }
 
-    /// The classes of all pixels of a map; `name` is for messages.
+    /// The coding of the map in this file.
+    pub fn of_file(&self, name: &str) -> &Self {
+        self.other.as_ref().filter(|(ending, _)| name.ends_with(ending)).map_or(self, |(_, other)| other)
+    }
+
+    /// The classes of all pixels of the map in this file.
     pub fn labels(&self, name: &str, map: &MapPicture) -> Result<Vec<u8>, DataError> {
+        self.of_file(name).labels_of(name, map)
+    }
+
+    fn labels_of(&self, name: &str, map: &MapPicture) -> Result<Vec<u8>, DataError> {
         let at = |i: usize| format!("({}, {})", i % map.width.max(1), i / map.width.max(1));
         let fail = |reason: String| Err(DataError::Decode { name: name.to_owned(), reason });
         match &map.values {
@@ -87,8 +104,9 @@ impl Coding {
 
     /// The class of a colour.
     pub fn of_colour(&self, colour: &[u8; 3]) -> Option<u8> {
-        let rest = || (self.is_rest_ignored && !self.by_colour.is_empty()).then_some(IGNORED);
-        self.by_colour.get(colour).copied().or_else(rest)
+        let [r, g, b] = colour;
+        let is_number = self.are_greys_numbers && r == g && g == b;
+        self.by_colour.get(colour).copied().or_else(|| self.by_number[usize::from(*r)].filter(|_| is_number))
     }
 
     /// The class of each number in a map with this palette.
@@ -137,8 +155,10 @@ mod tests {
         let mut colours = Coding { by_colour, is_numbers_first: false, ..Coding::plain(2) };
         let picture = map(Values::Colours(vec![[1, 2, 3], [9, 9, 9], [1, 2, 3], [0, 0, 0]]));
         assert!(colours.labels("c.png", &picture).unwrap_err().to_string().contains("colour 0 0 0 at (1, 1)"));
-        colours.is_rest_ignored = true;
-        assert_eq!(colours.labels("c.png", &picture).unwrap(), [1, 0, 1, 255]);
+        colours.are_greys_numbers = true;
+        assert_eq!(colours.labels("c.png", &picture).unwrap(), [1, 0, 1, 0], "0 0 0 is the number 0");
+        let other = map(Values::Colours(vec![[1, 1, 0]; 4]));
+        assert!(colours.labels("c.png", &other).unwrap_err().to_string().contains("colour 1 1 0 at (0, 0)"));
         let palette = Some(vec![[1, 2, 3], [9, 9, 9]]);
         let shown = map(Values::Numbers(vec![0, 1, 1, 0], palette));
         assert_eq!(colours.labels("d.png", &shown).unwrap(), [1, 0, 0, 1], "by the colours of the palette");

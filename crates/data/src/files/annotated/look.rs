@@ -1,6 +1,6 @@
 //! A bounded look at the maps of a set before it is opened: what they hold, and which cannot be used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
@@ -23,6 +23,7 @@ const MOST: usize = 2000;
 const MOST_COLOURS: usize = 1024;
 
 /// What was seen of a map.
+#[derive(Clone)]
 struct Seen {
     size: [usize; 2],
     picture: Option<[u32; 2]>,
@@ -61,12 +62,34 @@ impl Seen {
         Ok(seen)
     }
 
+    /// How often each number occurs; none where it has colours.
+    fn counted(&self) -> impl Iterator<Item = (usize, u64)> {
+        let all = self.numbers.iter().flat_map(|counts| counts.iter().copied().enumerate());
+        all.filter(|(_, times)| *times > 0)
+    }
+
+    /// The same with the colours that its palette shows for its numbers.
+    fn by_palette(&self) -> Self {
+        let Some(palette) = &self.palette else { return self.clone() };
+        let colour = |(number, times)| Some((*palette.get(number)?, times));
+        Self { numbers: None, palette: None, colours: self.counted().filter_map(colour).collect(), ..self.clone() }
+    }
+
+    /// The same with numbers for colours, all of which are grey.
+    fn by_greys(&self) -> Self {
+        if self.colours.is_empty() {
+            return self.clone();
+        }
+        let mut counts = Box::new([0; 256]);
+        self.colours.iter().for_each(|([grey, ..], times)| counts[usize::from(*grey)] += times);
+        Self { numbers: Some(counts), colours: BTreeMap::new(), ..self.clone() }
+    }
+
     /// What it holds that stands for nothing, in words; else whether anything in it stands for a class.
     fn check(&self, coding: &Coding) -> Result<bool, String> {
         let table = coding.table(self.palette.as_deref());
-        let numbers = self.numbers.iter().flat_map(|counts| counts.iter().enumerate());
         let mut is_labelled = false;
-        for (number, _) in numbers.filter(|(_, times)| **times > 0) {
+        for (number, _) in self.counted() {
             let class = table[number].ok_or_else(|| format!("no class has the value {number}"))?;
             is_labelled |= class != IGNORED;
         }
@@ -106,8 +129,57 @@ impl Look {
     pub fn which(&self) -> String {
         match self.of {
             of if of == self.seen.len() => count(of, "map", "maps"),
-            of => format!("{} of {of} maps looked at", self.seen.len()),
+            of => format!("{} checked (of {of})", count(self.seen.len(), "map", "maps")),
         }
+    }
+
+    /// The same of each map that can be read.
+    fn mapped(&self, change: impl Fn(&Seen) -> Seen) -> Self {
+        let each = |(name, seen): &(String, Result<Seen, DataError>)| {
+            (name.clone(), seen.as_ref().map(&change).map_err(Clone::clone))
+        };
+        Self { seen: self.seen.iter().map(each).collect(), of: self.of }
+    }
+
+    /// The same with the colours of palettes for their numbers.
+    pub fn by_palette(&self) -> Self {
+        self.mapped(Seen::by_palette)
+    }
+
+    /// The same with numbers for colours; `None` where there are no colours, or one is not grey.
+    pub fn by_greys(&self) -> Option<Self> {
+        let mut colours = self.readable().flat_map(|seen| seen.colours.keys()).peekable();
+        colours.peek()?;
+        colours.all(|[r, g, b]| r == g && g == b).then(|| self.mapped(Seen::by_greys))
+    }
+
+    /// A map whose palette shows a number in another colour than that of an earlier map: the numbers are no classes.
+    pub fn odd_palette(&self) -> Option<(&str, usize)> {
+        let mut shown = [None; 256];
+        for (name, seen) in &self.seen {
+            let Some((seen, palette)) = seen.as_ref().ok().and_then(|s| Some((s, s.palette.as_ref()?))) else {
+                continue;
+            };
+            for (number, _) in seen.counted() {
+                let Some(colour) = palette.get(number) else { continue };
+                if *shown[number].get_or_insert(*colour) != *colour {
+                    return Some((name, number));
+                }
+            }
+        }
+        None
+    }
+
+    /// The classes that occur.
+    pub fn classes(&self, coding: &Coding) -> BTreeSet<u8> {
+        let mut classes = BTreeSet::new();
+        for (name, seen) in &self.seen {
+            let (Ok(seen), coding) = (seen, coding.of_file(name)) else { continue };
+            let table = coding.table(seen.palette.as_deref());
+            classes.extend(seen.counted().filter_map(|(number, _)| table[number]));
+            classes.extend(seen.colours.keys().filter_map(|colour| coding.of_colour(colour)));
+        }
+        classes
     }
 
     /// Numbers that occur; none where no map has numbers.
@@ -149,7 +221,7 @@ impl Look {
                 }
             };
             let is_misfit = seen.picture.is_some_and(|size| size.map(|side| side as usize) != seen.size);
-            match (seen.check(coding), seen.picture) {
+            match (seen.check(coding.of_file(name)), seen.picture) {
                 (_, Some(size)) if is_misfit && !(is_fitted && is_scaled(seen)) => {
                     bad.push(misfit(name, seen.size, size).to_string());
                 }

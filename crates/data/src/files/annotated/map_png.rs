@@ -96,8 +96,16 @@ impl MapPicture {
             ColorType::Rgb | ColorType::Rgba => {
                 let channels = if frame.color_type == ColorType::Rgba { 4 } else { 3 };
                 let pixels = rows.flat_map(|row| row.chunks_exact(channels * step).take(width));
-                // Of 16 bits the upper eight.
-                Values::Colours(pixels.map(|pixel| [pixel[0], pixel[step], pixel[2 * step]]).collect())
+                // Of 16 bits both bytes are one of eight, as programs write them.
+                let channel = |pixel: &[u8], at: usize| {
+                    let bytes = &pixel[at * step..(at + 1) * step];
+                    (bytes[0] == bytes[step - 1]).then_some(bytes[0])
+                };
+                let colours: Option<Vec<[u8; 3]>> =
+                    pixels.map(|p| Some([channel(p, 0)?, channel(p, 1)?, channel(p, 2)?])).collect();
+                Values::Colours(colours.ok_or_else(|| {
+                    fail("expected colours of 8 bits, found some in 16 bits that do not fit".to_owned())
+                })?)
             }
         };
         let found = match &values {
@@ -159,7 +167,7 @@ mod tests {
     #[test]
     fn numbers_are_read_as_they_are_stored() {
         use BitDepth::{Eight, Four, One, Sixteen, Two};
-        use ColorType::{Grayscale, GrayscaleAlpha, Indexed, Rgba};
+        use ColorType::{Grayscale, GrayscaleAlpha, Indexed, Rgb, Rgba};
         assert_eq!(numbers(&encoded(3, Grayscale, Eight, &[0, 1, 255, 7, 8, 9], None)), [0, 1, 255, 7, 8, 9]);
         assert_eq!(
             numbers(&encoded(3, Grayscale, Two, &[0b00_01_11_00, 0b10_00_01_00], None)),
@@ -181,6 +189,12 @@ mod tests {
             Ok(Values::Colours(colours)) => assert_eq!(colours, [[1, 2, 3], [4, 5, 6]]),
             _ => panic!("no colours"),
         }
+        match decode(&encoded(1, Rgb, Sixteen, &[1, 1, 2, 2, 255, 255, 0, 0, 0, 0, 9, 9], None)) {
+            Ok(Values::Colours(colours)) => assert_eq!(colours, [[1, 2, 255], [0, 0, 9]]),
+            _ => panic!("no colours"),
+        }
+        let odd = encoded(1, Rgb, Sixteen, &[0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0], None);
+        assert!(decode(&odd).err().unwrap().to_string().contains("16 bits that do not fit"));
         assert!(decode(b"\xff\xd8 a JPEG").err().unwrap().to_string().contains("expected a PNG map"));
     }
 }

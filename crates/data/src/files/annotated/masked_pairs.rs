@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::listing::Listing;
-use super::super::understood::{Understood, count};
+use super::super::understood::{Understood, count, some_of};
 use super::class_list::ClassList;
 use super::coding::Coding;
 use super::look::Look;
@@ -42,6 +42,12 @@ const PICTURES: [&str; 9] =
 const ENDINGS: [&str; 8] = ["_mask", "_masks", "_labels", "_label", "_seg", "_gt", "_l", "-mask"];
 /// Maps with these endings are some beside their pictures too.
 const BESIDE: [&str; 2] = ["_mask", "-mask"];
+
+/// More colours that nothing names are no classes.
+const MOST_COLOURS: usize = 64;
+/// Nor are more greys than these, up to white.
+const SMOOTH_FEWEST: usize = 200;
+const SMOOTH_LAST: usize = 250;
 
 /// Folders of the layout that CamVid is handed on in.
 const CAMVID_FOLDER: &str = "trainannot";
@@ -127,23 +133,42 @@ pub(super) fn find(spec: &Spec<'_>, listing: &Listing) -> Result<Option<Found>, 
         }
     }
     let mut parts: BTreeMap<Option<Role>, NamedPairs> = BTreeMap::new();
-    let (mut used, mut missing) = (BTreeSet::new(), Vec::new());
+    let (mut used, mut missing, mut shared) = (BTreeSet::new(), Vec::new(), Vec::new());
+    // How many pictures take a map.
+    let mut takers: BTreeMap<&str, usize> = BTreeMap::new();
+    let of = |place| maps.of(place);
+    pictures.iter().filter_map(|(.., place)| of(place)).for_each(|(_, map)| *takers.entry(map).or_default() += 1);
     for (name, file, place) in pictures {
         let Some((role, map)) = maps.of(&place) else {
             missing.push(name.clone());
             continue;
         };
         used.insert(map);
+        if takers.get(map).is_some_and(|takers| *takers > 1) {
+            shared.push(format!("{name} with {map}"));
+            continue;
+        }
         let part = parts.entry(role).or_insert_with(|| (place.folder.clone(), Vec::new()));
         part.1.push(Pair { name: name.clone(), picture: spec.path.join(file), map: spec.path.join(map) });
     }
     if used.is_empty() {
         return Ok(None);
     }
+    if parts.is_empty() {
+        let first = shared.first().map_or("", String::as_str);
+        return Err(
+            spec.fails(format!("every map is that of several pictures; expected one each; the first: {first}"))
+        );
+    }
     let mut understood =
         Understood { spec: spec.text.to_owned(), root: spec.path.display().to_string(), ..Understood::default() };
     let unused: Vec<String> = maps.all.iter().filter(|map| !used.contains(map.as_str())).cloned().collect();
     understood.leave_out("image without a map", "images without a map", &missing);
+    understood.leave_out(
+        "image whose map is another image's too",
+        "images whose maps are other images' too",
+        &shared,
+    );
     understood.leave_out("map that is not used", "maps that are not used", &unused);
     understood.leave_out("map that is no PNG", "maps that are no PNG", &odd);
     let held_out = spec.choose(parts.keys().flatten().copied());
@@ -152,9 +177,12 @@ pub(super) fn find(spec: &Spec<'_>, listing: &Listing) -> Result<Option<Found>, 
     }
     let train = parts.remove(&Some(Role::Train)).or_else(|| parts.remove(&None));
     let Some(train) = train else {
-        // Held-out parts alone: all there is.
-        let all = std::mem::take(&mut parts).into_values().flat_map(|(_, pairs)| pairs).collect();
-        return Ok(Some(Found { train: (String::new(), all), held_out: None, understood }));
+        // Held-out parts alone: all there is, and the one that is asked for.
+        let asked = held_out.filter(|_| spec.held_out.is_some()).and_then(|role| parts.get(&Some(role)).cloned());
+        let (names, all): (Vec<String>, Vec<Vec<Pair>>) = parts.into_values().unzip();
+        let train = (names.join(", "), all.concat());
+        spec.says_no_train(&train.0, &mut understood);
+        return Ok(Some(Found { train, held_out: asked, understood }));
     };
     let held_out = held_out.and_then(|role| parts.remove(&Some(role)));
     let unused: Vec<String> = parts.into_values().flat_map(|(_, pairs)| pairs).map(|pair| pair.name).collect();
@@ -206,7 +234,39 @@ pub(super) fn classes(
     understood: &mut Understood,
 ) -> Result<Classes, DataError> {
     let is_camvid = listing.folders.iter().any(|f| f.rsplit('/').next() == Some(CAMVID_FOLDER));
-    if let Some(list) = ClassList::find(spec.path, listing)? {
+    let list = ClassList::find(spec.path, listing)?;
+    if list.as_ref().is_some_and(ClassList::has_colours) {
+        return named_or_found(spec, list, is_camvid, look, understood);
+    }
+    if let Some((map, number)) = look.odd_palette() {
+        let why = format!("palettes of the {} differ ({map} shows {number} in another colour)", look.which());
+        if let Some(ClassList { file, .. }) = list {
+            return Err(spec.fails(format!(
+                "the {why}, so numbers are no classes, and {file} names no colours; expected lines NAME R G B, or maps \
+                 without palettes"
+            )));
+        }
+        understood.notes.push(format!("maps are read by their colours, as the {why}"));
+        return found_colours(spec, &look.by_palette(), understood);
+    }
+    if let Some(greys) = look.by_greys() {
+        understood.notes.push("every colour of the maps is a grey: they are read as numbers".to_owned());
+        let mut classes = named_or_found(spec, list, is_camvid, &greys, understood)?;
+        classes.coding.are_greys_numbers = true;
+        return Ok(classes);
+    }
+    named_or_found(spec, list, is_camvid, look, understood)
+}
+
+/// Classes as a list names them, CamVid's, or what is found.
+fn named_or_found(
+    spec: &Spec<'_>,
+    list: Option<ClassList>,
+    is_camvid: bool,
+    look: &Look,
+    understood: &mut Understood,
+) -> Result<Classes, DataError> {
+    if let Some(list) = list {
         return listed(spec, &list, look, understood);
     }
     let numbers: Vec<usize> = look.numbers().into_iter().filter(|n| *n != usize::from(IGNORED)).collect();
@@ -217,23 +277,28 @@ pub(super) fn classes(
         let (names, palette) = CAMVID.iter().map(|(name, colour)| ((*name).to_owned(), *colour)).unzip();
         return Ok(Classes { names, palette, coding });
     }
-    let which = look.which();
     if !numbers.is_empty() || look.colours().is_empty() {
         return found_numbers(spec, &numbers, look, understood);
     }
-    let mut colours = look.colours();
-    let most = usize::from(IGNORED);
-    let found = colours.len();
-    colours.truncate(most);
-    let rest = if found > most { ", all others are ignored" } else { "" };
+    found_colours(spec, look, understood)
+}
+
+/// Classes of maps with colours that nothing names.
+fn found_colours(spec: &Spec<'_>, look: &Look, understood: &mut Understood) -> Result<Classes, DataError> {
+    let which = look.which();
+    let colours = look.colours();
+    if colours.len() > MOST_COLOURS {
+        return Err(spec.fails(format!(
+            "the {which} have more than {MOST_COLOURS} colours, as smoothed edges and photographs do; expected maps \
+             of few colours, or classes.txt with a line NAME R G B for each"
+        )));
+    }
     understood.notes.push(format!(
-        "classes: the {} of the {which}, the most frequent first{rest}; classes.txt with lines NAME R G B would name \
-         them",
+        "classes: the {} of the {which}, the most frequent first; classes.txt with lines NAME R G B would name them",
         count(colours.len(), "colour", "colours")
     ));
     let mut coding = Coding::plain(0);
     coding.is_numbers_first = false;
-    coding.is_rest_ignored = found > most;
     coding.by_colour = colours.iter().copied().zip(0..).collect();
     let name = |[r, g, b]: &[u8; 3]| format!("#{r:02x}{g:02x}{b:02x}");
     Ok(Classes { names: colours.iter().map(name).collect(), palette: colours, coding })
@@ -249,7 +314,7 @@ fn found_numbers(
     let which = look.which();
     if numbers == [0] && look.numbers().contains(&usize::from(IGNORED)) {
         understood.notes.push(format!(
-            "classes: the {which} have 0 and 255 alone, taken for background and object; classes.txt says it otherwise"
+            "classes: the {which} contain only 0 and 255, read as background and object; add classes.txt to override"
         ));
         let coding = Coding::of_numbers([(0, 0), (usize::from(IGNORED), 1)].into_iter());
         let names = ["background", "object"].map(str::to_owned).to_vec();
@@ -261,6 +326,13 @@ fn found_numbers(
         look.judge(spec, &coding, understood)?;
         return Err(spec.fails(format!("no classes: the {which} have none")));
     };
+    if *last >= SMOOTH_LAST && numbers.len() > SMOOTH_FEWEST {
+        return Err(spec.fails(format!(
+            "the {which} have {} greys up to {last}, as smoothed edges and photographs do; expected maps of class \
+             numbers, or classes.txt with a line NUMBER NAME for each",
+            numbers.len()
+        )));
+    }
     understood.notes.push(format!(
         "classes: 0 to {last}, as found in the {which}; 255 is ignored; classes.txt would name them, one a line"
     ));
@@ -295,6 +367,13 @@ pub(super) fn listed(
             look.which()
         )));
     }
+    // As drawing programs write masks: black and white.
+    let numbers: Vec<usize> = list.entries.iter().map(|entry| entry.number).collect();
+    let is_shown_by_colours = list.has_colours() && look.palette().is_some();
+    let is_white = numbers == [0, 1] && numbered == [0, 1] && look.numbers() == [0, 255] && !is_shown_by_colours;
+    if is_white {
+        coding.by_number[usize::from(IGNORED)] = Some(1);
+    }
     let names: Vec<String> = list.classes().map(|entry| entry.name.clone()).collect();
     if names.is_empty() {
         return Err(spec.fails(format!("{}: expected a class that is not ignored, found none", list.file)));
@@ -304,7 +383,27 @@ pub(super) fn listed(
         .map(|(entry, _)| format!("{} ({})", entry.name, entry.number))
         .collect();
     let ignored = if void.is_empty() { "255".to_owned() } else { format!("{} and 255", void.join(", ")) };
-    understood.notes.push(format!("classes: named by {}; ignored: {ignored}", list.file));
+    understood.notes.push(match is_white {
+        true => format!(
+            "classes: named by {}; the {} contain only 0 and 255, so 255 is {}",
+            list.file,
+            look.which(),
+            names[1]
+        ),
+        false => format!("classes: named by {}; ignored: {ignored}", list.file),
+    });
+    let shown = look.classes(&coding);
+    let is_unseen = |(class, _): &(u8, &String)| !shown.contains(class);
+    let unseen: Vec<&String> = (0..).zip(&names).filter(is_unseen).map(|(_, name)| name).collect();
+    if !unseen.is_empty() {
+        understood.notes.push(format!(
+            "{} of {} listed classes are in none of the {}: {}",
+            unseen.len(),
+            names.len(),
+            look.which(),
+            some_of(&unseen)
+        ));
+    }
     let is_camvid = names.iter().map(|name| name.to_lowercase()).eq(CAMVID.iter().map(|(name, _)| *name));
     let own: Vec<[u8; 3]> = list.classes().filter_map(|entry| entry.colour).collect();
     let palette = match (own.len() == names.len(), is_camvid) {
@@ -317,6 +416,15 @@ pub(super) fn listed(
 
 /// The error that there are no maps, with what would be some.
 pub(super) fn none(spec: &Spec<'_>, listing: &Listing) -> DataError {
+    let is_odd = |name: &&String| Place::of(name).maps.is_some() && !name.to_lowercase().ends_with(".png");
+    let odd: Vec<&String> = listing.images.iter().map(|(name, _)| name).filter(is_odd).collect();
+    if let Some(first) = odd.first() {
+        let maps = match odd.len() {
+            1 => "1 map that is not PNG".to_owned(),
+            n => format!("{n} maps that are not PNG"),
+        };
+        return spec.fails(format!("found {maps} ({first}); JPEG cannot hold labels, save as PNG"));
+    }
     spec.fails(format!(
         "no label maps: expected PASCAL VOC (JPEGImages, SegmentationClass), Cityscapes (leftImg8bit, gtFine), COCO \
          (annotations/instances_….json), or images and PNG maps of the same names in images/ and masks/, or in train/ \

@@ -23,11 +23,20 @@ const MORE_MAPS: &str = "SegmentationClassAug";
 /// Folders one of which makes a VOC folder with label maps.
 pub(super) const SEGMENTATION: [&str; 3] = [MAPS, MORE_MAPS, SETS];
 
-/// VOC: the lists of one or more years.
+/// VOC: the lists of a year. Of several the newest alone: it has the pictures of the others, under other names and in other
+/// parts, so that what is held out in one is learnt from in another.
 pub(super) fn voc(spec: &Spec<'_>, roots: &[PathBuf]) -> Result<MaskedSet, DataError> {
-    let years = Years::of(spec.path, roots);
+    let newest = newest(roots);
+    let years = Years::of(spec.path, newest);
     let mut understood =
         Understood { spec: spec.text.to_owned(), root: years.root.display().to_string(), ..Understood::default() };
+    if let ([one], true) = (newest, roots.len() > 1) {
+        let one_name = one.display();
+        understood
+            .notes
+            .push(format!("of {} VOC folders {one_name} alone is read: years share pictures", roots.len()));
+    }
+    let roots = newest;
     let any = |name: &str| roots.iter().any(|root| has(root, name));
     let held_out = match spec.held_out {
         Some(asked @ (HeldOut::Val | HeldOut::Test)) => Some(asked.word()).filter(|name| any(name)),
@@ -81,15 +90,42 @@ pub(super) fn voc(spec: &Spec<'_>, roots: &[PathBuf]) -> Result<MaskedSet, DataE
     keep_apart(&mut train.1, &test.1, &mut understood);
     let found = Found { train, held_out: held_out.map(|_| test), understood };
     let root = years.folders.first().map_or(years.root, |(folder, _)| *folder);
-    finish(spec, found, |look, understood| match ClassList::directly_in(root)? {
-        Some(list) => masked_pairs::listed(spec, &list, look, understood),
-        None => {
+    let list = ClassList::directly_in(root)?;
+    finish(spec, found, |look, understood| match list {
+        Some(list) if list.has_colours() || list.entries.len() == VOC.len() => {
+            masked_pairs::listed(spec, &list, look, understood)
+        }
+        other => {
+            // Such as the names of objects, which have no background.
+            if let Some(ClassList { file, entries }) = other {
+                understood.notes.push(format!(
+                    "classes: VOC's {}; {file} is not used: expected as many names or lines NAME R G B, found {} names",
+                    VOC.len(),
+                    entries.len()
+                ));
+            }
             let mut coding = Coding::plain(VOC.len());
             coding.by_colour = (0..VOC.len()).map(|class| (voc_colour(class), class as u8)).collect();
             coding.by_colour.insert(VOC_VOID, IGNORED);
             Ok(Classes { names: VOC.map(str::to_owned).to_vec(), palette: voc_palette(VOC.len()), coding })
         }
     })
+}
+
+/// The folder of the newest year of those with lists to learn from, by the number that its name ends in.
+fn newest(roots: &[PathBuf]) -> &[PathBuf] {
+    let year = |root: &PathBuf| -> Option<u32> {
+        let name = root.file_name()?.to_string_lossy().into_owned();
+        let start = name
+            .rfind(|c: char| !c.is_ascii_digit())
+            .map_or(0, |at| at + name[at..].chars().next().map_or(1, char::len_utf8));
+        name[start..].parse().ok()
+    };
+    let has_lists = |root: &PathBuf| {
+        ["train", "trainval", "train_aug", "trainaug", "default"].iter().any(|list| has(root, list))
+    };
+    let best = (0..roots.len()).max_by_key(|at| (has_lists(&roots[*at]), year(&roots[*at]), *at));
+    best.map_or(roots, |at| &roots[at..=at])
 }
 
 fn has(root: &Path, list: &str) -> bool {
@@ -123,6 +159,10 @@ fn keep_apart(train: &mut Vec<Pair>, held_out: &[Pair], understood: &mut Underst
     understood.leave_out("training image that is held out", "training images that are held out", &both);
 }
 
+/// What the names of its maps end in: of those with the 19 classes' numbers, and of those with all.
+const TRAIN_IDS: &str = "labelTrainIds.png";
+const IDS: &str = "labelIds.png";
+
 /// The folder of Cityscapes' images.
 pub(super) const CITIES: &str = "leftImg8bit";
 
@@ -135,29 +175,45 @@ pub(super) fn cityscapes(spec: &Spec<'_>, root: &Path) -> Result<MaskedSet, Data
     }
     let mut understood =
         Understood { spec: spec.text.to_owned(), root: root.display().to_string(), ..Understood::default() };
-    let map_of = |name: &str, ending: &str| root.join("gtFine").join(format!("{name}_gtFine_{ending}.png"));
+    let map_of = |name: &str, ending: &str| root.join("gtFine").join(format!("{name}_gtFine_{ending}"));
     let stems: Vec<(&str, &PathBuf)> = listing
         .images
         .iter()
         .filter_map(|(name, file)| Some((name.rsplit_once('.')?.0.strip_suffix("_leftImg8bit")?, file)))
         .collect();
-    let is_trained = stems.iter().any(|(stem, _)| map_of(stem, "labelTrainIds").is_file());
-    let ending = if is_trained { "labelTrainIds" } else { "labelIds" };
+    let of_part = |stem: &str| stem.split('/').next().unwrap_or_default().to_owned();
+    // Maps of each kind in each folder, of which the kind is taken that there are more of.
+    let mut kinds: BTreeMap<String, [usize; 2]> = BTreeMap::new();
+    for (stem, _) in &stems {
+        let kinds = kinds.entry(of_part(stem)).or_default();
+        [TRAIN_IDS, IDS]
+            .iter()
+            .zip(kinds)
+            .for_each(|(ending, n)| *n += usize::from(map_of(stem, ending).is_file()));
+    }
+    let ending_of = |folder: &str| match kinds.get(folder) {
+        Some([trained, all]) if trained >= all && *trained > 0 => TRAIN_IDS,
+        _ => IDS,
+    };
+    let mut endings = BTreeSet::new();
     let mut parts: BTreeMap<Role, NamedPairs> = BTreeMap::new();
     let (mut missing, mut other) = (Vec::new(), Vec::new());
     for (stem, file) in stems {
+        let folder = of_part(stem);
+        let ending = ending_of(&folder);
         let map = map_of(stem, ending);
-        let folder = stem.split('/').next().unwrap_or_default();
-        match (role(folder), map.is_file()) {
+        match (role(&folder), map.is_file()) {
             (Some(role), true) => {
-                let part = parts.entry(role).or_insert_with(|| (folder.to_owned(), Vec::new()));
+                endings.insert(ending);
+                let part = parts.entry(role).or_insert_with(|| (folder, Vec::new()));
                 part.1.push(Pair { name: stem.to_owned(), picture: pictures.join(file), map });
             }
             (None, _) => other.push(stem.to_owned()),
             (Some(_), false) => missing.push(stem.to_owned()),
         }
     }
-    let maps = format!("gtFine/…_gtFine_{ending}.png");
+    let endings = if endings.is_empty() { vec![IDS] } else { endings.into_iter().collect::<Vec<_>>() };
+    let maps = format!("gtFine/…_gtFine_{}", endings.join(" and "));
     understood.leave_out("image without a map", "images without a map", &missing);
     understood.leave_out("image of another folder", "images of another folder", &other);
     let held_out = spec.choose(parts.keys().copied());
@@ -175,15 +231,11 @@ pub(super) fn cityscapes(spec: &Spec<'_>, root: &Path) -> Result<MaskedSet, Data
     understood.leave_out("image of another held-out part", "images of another held-out part", &unused);
     understood.notes.push(format!("labels: Cityscapes' {maps}, 19 classes, all else is ignored"));
     finish(spec, Found { train, held_out, understood }, |_, _| {
-        let number = |(class, (number, ..)): (usize, &(u8, _, _))| match is_trained {
-            true => (class, class as u8),
-            false => (usize::from(*number), class as u8),
-        };
+        let number = |(class, (number, ..)): (usize, &(u8, _, _))| (usize::from(*number), class as u8);
         let mut coding = Coding::of_numbers(CITYSCAPES.iter().enumerate().map(number));
-        if !is_trained {
-            let known = &mut coding.by_number[..=CITYSCAPES_LAST];
-            known.iter_mut().for_each(|class| *class = class.or(Some(IGNORED)));
-        }
+        let known = &mut coding.by_number[..=CITYSCAPES_LAST];
+        known.iter_mut().for_each(|class| *class = class.or(Some(IGNORED)));
+        coding.other = Some((TRAIN_IDS, Box::new(Coding::plain(CITYSCAPES.len()))));
         Ok(Classes {
             names: CITYSCAPES.iter().map(|(_, name, _)| (*name).to_owned()).collect(),
             palette: CITYSCAPES.iter().map(|(.., colour)| *colour).collect(),

@@ -69,12 +69,13 @@ pub struct MaskedSet {
 
 /// Opens a folder of images whose objects have boxes.
 ///
-/// * PASCAL VOC: `JPEGImages`, `Annotations/ID.xml`, `ImageSets/Main`; several years below one folder are joined.
+/// * PASCAL VOC: `JPEGImages`, `Annotations/ID.xml`, `ImageSets/Main`; several years below one folder are joined. Without
+///   lists every image with an annotation is learnt from.
 ///   A box is (xmin − 1, ymin − 1, xmax, ymax); difficult objects are marked so.
 /// * COCO: `annotations/instances_train2017.json` and the like, or `_annotations.coco.json` beside the images. Classes
 ///   are numbered by their categories' numbers, without gaps; crowds are marked so.
 /// * Images with a label file each, YOLO's `.txt` or VOC's `.xml`: in `labels/` or `boxes/` for `images/`, or beside the
-///   image, perhaps with a YAML file.
+///   image, perhaps with a YAML file, whose key `kpt_shape` says that labels are poses: then only their boxes are read.
 /// * `scenes`, `scenes:COUNT` or `scenes:COUNT:SIZE`: drawn, with several objects each ([`ManyScenes`]).
 ///
 /// The held-out part is `val`, else `test`. `FOLDER:test` holds `test` out, `FOLDER:val` `val`, and `FOLDER:train`
@@ -99,19 +100,20 @@ pub fn open_boxed(spec: &str) -> Result<BoxedSet, DataError> {
 /// Opens a folder of images with a class for every pixel.
 ///
 /// * PASCAL VOC: `JPEGImages`, `SegmentationClass`, `ImageSets/Segmentation`; `train_aug.txt` or `aug.txt` with
-///   `SegmentationClassAug` where they are there.
+///   `SegmentationClassAug` where they are there. Of several years below one folder the newest alone.
 /// * Cityscapes: `leftImg8bit/{train,val}/CITY`, `gtFine` (19 classes, all else ignored).
 /// * Images and PNG maps of the same names in two folders: `images` and `masks` or `labels`, `train` and `val` above or
 ///   below, or `train` and `trainannot` as CamVid has them. A map has class numbers (grey or palette) or colours. Classes
 ///   are named by `classes.txt` (`NAME`, `NUMBER NAME`, `NAME R G B` or `R G B NAME` a line) or a YAML file, else found in
-///   the maps. Classes called void, unlabelled or ignore are ignored, and so is the value 255.
+///   the maps. Classes called void, unlabelled or ignore are ignored, and so is the value 255, but in maps of 0 and 255
+///   alone, where it is the second class.
 /// * COCO's instances, polygons and runs, drawn: 0 is the background, crowds are ignored, smaller objects lie on larger ones.
 /// * `scenes`, as for [`open_boxed`]: 0 is the background.
 ///
 /// The held-out part is chosen as for [`open_boxed`].
 ///
 /// # Errors
-/// When there are no such maps, or none that was looked at can be used: the message names the file. A single map that
+/// When there are no such maps, or none of those that are checked can be used: the message names the file. A single map that
 /// cannot be used is an error of [`LabelMaps::label_map`].
 ///
 /// [`LabelMaps::label_map`]: crate::annotated::LabelMaps::label_map

@@ -69,7 +69,9 @@ impl Canvas {
         if pixels != Some(total) {
             return Err(format!("runs of {total} pixels for a mask of {wide}x{high}"));
         }
-        self.spend(counts.len() + self.labels.len())?;
+        // A column that is read for several of the map's is gone through as often.
+        let repeats = self.width.div_ceil(usize::try_from(wide).unwrap_or(usize::MAX));
+        self.spend(counts.len().saturating_mul(repeats).saturating_add(self.labels.len()))?;
         let nearest = |at: usize, to: usize, from: u64| (2 * at as u64 + 1).saturating_mul(from) / (2 * to as u64);
         // Which run, and where it ends.
         let (mut run, mut end) = (0, u64::from(counts.first().copied().unwrap_or_default()));
@@ -150,6 +152,13 @@ pub(super) fn area(polygons: &[Vec<f32>]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_that_are_read_again_cost_again() {
+        let (mut canvas, counts) = (Canvas::new(10_000, 1), vec![1; 100_000]);
+        assert!(canvas.runs(&counts, [100_000, 1], 1).unwrap_err().contains("too much work"));
+        assert!(Canvas::new(1, 1).runs(&counts, [100_000, 1], 1).is_ok());
+    }
 
     #[test]
     fn a_polygon_covers_the_centres_inside() {

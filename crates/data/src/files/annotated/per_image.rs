@@ -63,6 +63,7 @@ pub(super) fn open(
         numbers: BTreeMap::new(),
         last: None,
         names: names.map(|(_, names)| names),
+        are_poses: config.as_ref().is_some_and(|config| config.are_poses),
         without: Vec::new(),
         want,
     };
@@ -207,9 +208,15 @@ fn by_folders(
     if held_out.is_none() {
         spec.lacks(&parts.values().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>())?;
     }
-    let Some(train) = parts.remove(&Some(Role::Train)) else {
-        let all = parts.into_values().flat_map(|(_, images)| images).collect();
-        return Ok((files((String::new(), all)), None));
+    let Some(train) = parts.remove(&Some(Role::Train)).or_else(|| parts.remove(&None)) else {
+        // Held-out parts alone: all there is, and the one that is asked for.
+        let asked = held_out.filter(|_| spec.held_out.is_some()).and_then(|role| parts.get(&Some(role)).cloned());
+        let (names, all): (Vec<String>, Vec<Vec<&Image>>) = parts.into_values().unzip();
+        let train = (names.join(", "), all.concat());
+        if !train.1.is_empty() {
+            spec.says_no_train(&train.0, understood);
+        }
+        return Ok((files(train), asked.map(files)));
     };
     let mut test = None;
     for (role, part) in parts {
@@ -254,6 +261,8 @@ struct Read<'a> {
     /// The largest number of a class in text files.
     last: Option<usize>,
     names: Option<Vec<String>>,
+    /// Whether text files have key points behind the boxes.
+    are_poses: bool,
     /// Images without a label file.
     without: Vec<String>,
     want: Want,
@@ -275,7 +284,7 @@ impl Read<'_> {
                     Ok(annotation) => (annotation.told_size, Ok(self.numbered(annotation))),
                     Err(error) => (None, Err(error)),
                 },
-                Some(labels) => (None, yolo::objects(labels, self.names.as_deref())),
+                Some(labels) => (None, yolo::objects(labels, self.names.as_deref(), self.are_poses)),
             };
             if let (Ok(marks), false) = (&marks, is_xml) {
                 self.last = self.last.max(marks.iter().map(|mark| mark.class).max());

@@ -21,10 +21,15 @@ const MOST_EXIF_BYTES: u64 = 1 << 20;
 /// As [`decode_file`].
 pub(super) fn picture_size(path: &Path) -> Result<[u32; 2], DataError> {
     let header = File::open(path).ok().and_then(|file| of_header(&mut BufReader::new(file)));
-    match header {
-        Some(size) => Ok(size),
-        None => decode_file(path, DecodeLimits::default()).map(|image| [image.width, image.height]),
+    let limits = DecodeLimits::default();
+    let Some([width, height]) = header else {
+        return decode_file(path, limits).map(|image| [image.width, image.height]);
+    };
+    let (pixels, limit) = (u64::from(width) * u64::from(height), limits.max_pixels);
+    if pixels > limit {
+        return Err(DataError::TooManyPixels { name: path.display().to_string(), width, height, pixels, limit });
     }
+    Ok([width, height])
 }
 
 fn of_header<R: Read + Seek>(reader: &mut R) -> Option<[u32; 2]> {
@@ -144,6 +149,14 @@ mod tests {
                 assert_eq!([decoded.width, decoded.height], [21, 37]);
             }
         }
+        let mut large = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x4e\x20\0\0\x4e\x20".to_vec();
+        large.extend([0; 9]);
+        large.extend(b"\0\0\0\0IDAT");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.png");
+        std::fs::write(&path, large).unwrap();
+        let message = picture_size(&path).unwrap_err().to_string();
+        assert!(message.contains("large.png") && message.contains("20000"), "{message}");
         assert!(picture_size(Path::new("nowhere.jpg")).unwrap_err().to_string().contains("nowhere.jpg"));
     }
 }

@@ -90,19 +90,20 @@ impl<'a> Spec<'a> {
         }
     }
 
+    /// Says that there are held-out parts alone, which are then learnt from.
+    pub fn says_no_train(&self, found: &str, understood: &mut Understood) {
+        understood.notes.push(format!("there is no part train: {found} is taken for it"));
+    }
+
     /// Says which part is held out, and how another one is asked for.
     pub fn says_which(&self, held_out: Option<&str>, understood: &mut Understood) {
         understood.notes.push(match (self.held_out, held_out) {
             (Some(HeldOut::Train), _) => "evaluated on what is learnt from, as asked for".to_owned(),
             (Some(_), Some(name)) => format!("evaluated on {name}, as asked for"),
             (_, Some(name)) => {
-                format!("evaluated on {name}; :test or :val behind the name of the data asks for another part")
+                format!("evaluated on {name}; append :test or :val to the data path to choose another part")
             }
-            (_, None) => {
-                "no part is held out (val or test); :train behind the name of the data evaluates on what is \
-                          learnt from"
-                    .to_owned()
-            }
+            (_, None) => "no val or test part; append :train to evaluate on the training images".to_owned(),
         });
     }
 }

@@ -65,13 +65,39 @@ fn years_of_voc_are_joined() {
     assert_eq!(*set.train.objects, [vec![dog], vec![of(0, [1.0, 0.0, 3.0, 1.0])]]);
     let val = set.val.as_ref().unwrap();
     assert_eq!((names(val), val.source.load(0).unwrap().width), (vec!["dev/VOC2007/2".to_owned()], 3));
-    says(&set, &["trainval 2 images, test 1 image", "evaluated on test; :test or :val"]);
+    says(&set, &["trainval 2 images, test 1 image", "evaluated on test; append :test or :val"]);
     let one = open(&folder, "dev/VOC2012");
     assert!(one.val.is_none());
     assert_eq!(names(&one.train), ["2008_1"]);
     refused(&folder, "dev/VOC2012:test", &["no part test", "found trainval"]);
     let same = open(&folder, "dev/VOC2012:train").val.unwrap();
     assert_eq!(*same.objects, *one.train.objects);
+}
+
+#[test]
+fn lists_of_voc_that_are_not_there_or_not_annotated() {
+    let folder = voc();
+    folder.remove("dev/VOC2012");
+    let write = |name: &str, text: &str| folder.write(&format!("dev/VOC2007/{name}"), text);
+    // Test images that are listed and have no annotations.
+    folder.remove("dev/VOC2007/Annotations/2.xml");
+    write("JPEGImages/3.jpg", "");
+    write("Annotations/3.xml", &annotation(&[("dog", "", ["1", "1", "3", "2"])]));
+    write("ImageSets/Main/train.txt", "1\n");
+    write("ImageSets/Main/val.txt", "3\n");
+    let set = open(&folder, "");
+    assert_eq!(
+        (names(&set.train), names(set.val.as_ref().unwrap())),
+        (vec!["1".to_owned()], vec!["3".to_owned()])
+    );
+    says(&set, &["test.txt have no annotations: learnt from train and tested on val"]);
+    refused(&folder, ":test", &["no part test", "found train, trainval, val"]);
+    folder.remove("dev/VOC2007/ImageSets");
+    let set = open(&folder, "");
+    assert_eq!((names(&set.train), set.val.is_none()), (vec!["1".to_owned(), "3".to_owned()], true));
+    says(&set, &["no lists in ImageSets/Main: every image with an annotation is taken", "Annotations 2 images"]);
+    write("ImageSets/Main/default.txt", "3\n");
+    assert_eq!(names(&open(&folder, "").train), ["3"]);
 }
 
 #[test]
@@ -94,6 +120,13 @@ fn odd_boxes_of_voc() {
     let set = open(&folder, "");
     assert_eq!(set.val.as_ref().unwrap().objects[0][0].xyxy, [0.0, 0.0, 6.0, 4.0]);
     says(&set, &["1 picture of another size than the labels say, of the same shape"]);
+    folder.picture("dev/VOC2007/JPEGImages/2.jpg", 2, 9);
+    let set = open(&folder, "");
+    has(
+        &set.val.unwrap().source.load(0).unwrap_err().to_string(),
+        &["labels of dev/VOC2007/2", "3x2 pixels, the picture has 2x9"],
+    );
+    folder.picture("dev/VOC2007/JPEGImages/2.jpg", 6, 4);
     for (object, words) in [
         ("<object>\n<name>dog</name></object>", ["1.xml:2", "<bndbox>"]),
         (
@@ -143,8 +176,32 @@ fn boxes_of_coco() {
     folder.write("annotations/instances_train.json", &COCO.replace("\"category_id\": 30", "\"category_id\": 31"));
     let set = open(&folder, "");
     has(&set.train.source.load(0).unwrap_err().to_string(), &["instances_train.json", "category_id 31"]);
+    for (from, to, words) in [
+        ("\"id\": 8", "\"id\": 7", "images: expected an id for each, found 7 twice"),
+        ("\"id\": 5", "\"id\": 2", "categories: expected an id for each, found 2 twice"),
+        ("\"image_id\": 8", "\"image_id\": 80", "image_id 80 matches no image"),
+    ] {
+        folder.write("annotations/instances_train.json", &COCO.replace(from, to));
+        refused(&folder, "", &["instances_train.json", words]);
+    }
     folder.write("annotations/instances_train.json", &format!("{{\"info\": {}", "[".repeat(100_000)));
     refused(&folder, "", &["instances_train.json", "not JSON"]);
+}
+
+#[test]
+fn images_of_coco_are_no_others_of_the_same_name() {
+    let folder = Folder::new(&[("val/a.jpg", ""), ("val/b.jpg", ""), ("train/c.jpg", ""), ("train/x/a.jpg", "")]);
+    folder.write("annotations/instances_train.json", &COCO.replace("b.jpg", "y/c.jpg"));
+    folder.write("annotations/instances_val.json", COCO);
+    let set = open(&folder, "");
+    // b.jpg is val's alone, y/c.jpg is not c.jpg.
+    assert_eq!(names(&set.train), ["train/x/a.jpg", "train/c.jpg"]);
+    assert_eq!(names(set.val.as_ref().unwrap()), ["val/a.jpg", "val/b.jpg"]);
+    says(&set, &["2 listed images without a file (y/c.jpg, c.jpg)"]);
+    folder.write("annotations/instances_train.json", &COCO.replace("b.jpg", "a.jpg"));
+    let set = open(&folder, "");
+    assert_eq!(names(&set.train), ["train/c.jpg"]);
+    says(&set, &["2 listed images whose files are others' too (a.jpg, a.jpg)"]);
 }
 
 const YAML: &str = "train: images/train\nval: images/val\ntest: images/test\nnames: [cat, dog]\n";
@@ -186,8 +243,32 @@ fn boxes_of_yolo() {
     for (spec, class) in [("", 0), (":val", 0), (":test", 1)] {
         assert_eq!(open(&folder, spec).val.unwrap().objects[0][0].class, class, "{spec}");
     }
+    folder.write("data.yaml", &format!("{YAML}kpt_shape: [1, 2]\n"));
+    let first = open(&folder, "").train.objects[0][1].xyxy;
+    assert_eq!(first, [0.0, 0.0, 5.0, 5.0], "of a pose the first four numbers are the box");
+    folder.write("data.yaml", &YAML.replace("images/val", "images/train"));
+    says(&open(&folder, ""), &["3 pictures are in both parts"]);
+    assert!(!open(&folder, ":train").understood.lines().join(" ").contains("both parts"));
     folder.remove("data.yaml");
     assert_eq!(open(&folder, ":test").val.unwrap().objects[0][0].class, 1, "by folders");
+}
+
+#[test]
+fn without_a_folder_to_learn_from_what_is_outside_of_parts_is_taken() {
+    let folder = yolo();
+    folder.remove("data.yaml");
+    folder.remove("images/train");
+    let set = open(&folder, "");
+    assert_eq!((set.train.source.len(), set.val.is_none()), (2, true));
+    says(&set, &["there is no part train: val, test is taken for it", "val, test 2 images"]);
+    assert_eq!(names(open(&folder, ":test").val.as_ref().unwrap()), ["images/test/d.jpg"]);
+    folder.picture("images/e.jpg", 20, 10);
+    folder.write("labels/e.txt", "1 .5 .5 1 1");
+    let set = open(&folder, "");
+    assert_eq!(
+        (names(&set.train), names(set.val.as_ref().unwrap())),
+        (vec!["images/e.jpg".to_owned()], vec!["images/val/c.jpg".to_owned()])
+    );
 }
 
 #[test]

@@ -68,6 +68,29 @@ fn maps_of_voc() {
 }
 
 #[test]
+fn of_several_years_of_voc_the_newest_is_read() {
+    let folder = Folder::new(&[]);
+    for (year, train, val) in [("VOC2007", "000033", "1"), ("VOC2012", "2008_1", "2007_000033")] {
+        for (list, id) in [("train", train), ("val", val)] {
+            folder.write(&format!("{year}/ImageSets/Segmentation/{list}.txt"), id);
+            folder.write(&format!("{year}/JPEGImages/{id}.jpg"), "");
+            folder.map(&format!("{year}/SegmentationClass/{id}.png"), 3, &PLAIN);
+        }
+    }
+    // Objects' names, without the background.
+    folder.write("VOC2012/labels.txt", "aeroplane\nbicycle\n");
+    let set = open(&folder, "");
+    assert_eq!(
+        (names(&set.train), names(set.val.as_ref().unwrap())),
+        (vec!["2008_1".to_owned()], vec!["2007_000033".to_owned()])
+    );
+    says(&set, &["of 2 VOC folders", "VOC2012 alone is read", "labels.txt is not used", "found 2 names"]);
+    assert_eq!(set.classes[1], "aeroplane");
+    folder.write("VOC2012/labels.txt", "a 0 0 0\nb 128 0 0\n");
+    assert_eq!(open(&folder, "").classes, ["a", "b"]);
+}
+
+#[test]
 fn maps_of_cityscapes() {
     let folder = Folder::new(&[]);
     for (part, city) in [("train", "aachen"), ("val", "ulm")] {
@@ -86,7 +109,8 @@ fn maps_of_cityscapes() {
     folder.map("gtFine/train/aachen/x_gtFine_labelTrainIds.png", 3, &[18, 0, 255, 1, 1, 1]);
     let set = open(&folder, "");
     assert_eq!(labels(&set.train, 0), [18, 0, 255, 1, 1, 1]);
-    assert!(set.val.is_none(), "there are no such maps of it");
+    assert_eq!(labels(set.val.as_ref().unwrap(), 0), [0, 18, 255, 2, 255, 13], "maps of the other kind");
+    says(&set, &["_labelIds.png and labelTrainIds.png, 19 classes"]);
 }
 
 #[test]
@@ -124,13 +148,26 @@ fn maps_of_numbers_and_of_colours_that_nothing_names() {
     );
     assert_eq!(labels(&set.train, 1), [255; 6]);
     says(&set, &["1 image without a map (images/c.jpg)", "1 map that is not used (masks/d.png)"]);
-    says(&set, &["1 of the 2 maps has no labelled pixel", "b_mask.png", "no part is held out"]);
+    says(&set, &["1 of the 2 maps has no labelled pixel", "b_mask.png", "no val or test part"]);
     folder.map("masks/a.png", 3, &[255, 0, 0, 255, 0, 0]);
     let set = open(&folder, "");
     assert_eq!(
         (set.classes.join(" "), labels(&set.train, 0)),
         ("background object".into(), vec![1, 0, 0, 1, 0, 0])
     );
+    says(&set, &["contain only 0 and 255, read as background and object; add classes.txt"]);
+    folder.write("classes.txt", "skin\nspot\n");
+    let set = open(&folder, "");
+    assert_eq!((set.classes.join(" "), labels(&set.train, 0)), ("skin spot".into(), vec![1, 0, 0, 1, 0, 0]));
+    says(&set, &["contain only 0 and 255, so 255 is spot"]);
+    folder.write("classes.txt", "skin\nspot\nhair\n");
+    let set = open(&folder, "");
+    assert_eq!(labels(&set.train, 0), [255, 0, 0, 255, 0, 0]);
+    says(&set, &["2 of 3 listed classes are in none of the 2 maps: spot, hair"]);
+    folder.remove("classes.txt");
+    folder.write("data.yaml", "train: images\nnames: [cat, dog]\n");
+    assert_eq!(open(&folder, "").classes, ["background", "object"], "the file is about boxes");
+    folder.remove("data.yaml");
     folder.map("masks/a.png", 3, &[255; 6]);
     refused(&folder, "", &["no labels", "every pixel of the 2 maps is ignored"]);
 
@@ -147,6 +184,69 @@ fn maps_of_numbers_and_of_colours_that_nothing_names() {
     refused(&folder, "", &["none of the 2 maps can be used", "colour 9 9 9"]);
     folder.write("classes.txt", "road\nsky\n");
     refused(&folder, "", &["2 maps have colours", "classes.txt names none", "NAME R G B"]);
+}
+
+/// A map with a palette.
+fn paletted(folder: &Folder, name: &str, values: [u8; 6], palette: &[[u8; 3]]) {
+    let mut encoder = png::Encoder::new(std::fs::File::create(folder.at(name)).unwrap(), 3, 2);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(palette.concat());
+    encoder.write_header().unwrap().write_image_data(&values).unwrap();
+}
+
+#[test]
+fn maps_are_read_by_what_their_values_are() {
+    let folder = Folder::new(&[("images/a.jpg", ""), ("images/b.jpg", "")]);
+    folder.map("masks/a.png", 3, &PLAIN);
+    let [sky, road, car] = [[9, 9, 9], [1, 2, 3], [4, 5, 6]];
+    paletted(&folder, "masks/a.png", [0, 1, 1, 1, 0, 0], &[sky, road]);
+    paletted(&folder, "masks/b.png", [0, 1, 0, 0, 0, 0], &[sky, road, car]);
+    assert_eq!(open(&folder, "").classes, ["0", "1"], "what is not used does not count");
+    paletted(&folder, "masks/b.png", [0, 1, 0, 0, 0, 0], &[sky, car]);
+    let set = open(&folder, "");
+    assert_eq!(set.palette, [sky, road, car]);
+    assert_eq!((labels(&set.train, 0), labels(&set.train, 1)), (vec![0, 1, 1, 1, 0, 0], vec![0, 2, 0, 0, 0, 0]));
+    says(&set, &["maps are read by their colours", "palettes of the 2 maps differ", "b.png shows 1"]);
+    folder.write("classes.txt", "sky\nroad\n");
+    refused(&folder, "", &["palettes of the 2 maps differ", "classes.txt names no colours"]);
+
+    // Numbers in three channels.
+    for name in ["masks/a.png", "masks/b.png"] {
+        folder.colours(name, 3, &[[0; 3], [1; 3], [255; 3], [1; 3], [0; 3], [0; 3]]);
+    }
+    let set = open(&folder, "");
+    assert_eq!((set.classes.join(" "), labels(&set.train, 0)), ("sky road".into(), PLAIN.to_vec()));
+    says(&set, &["every colour of the maps is a grey"]);
+    folder.remove("classes.txt");
+    assert_eq!(labels(&open(&folder, "").train, 0), PLAIN);
+
+    // Smoothed edges.
+    folder.picture("images/a.jpg", 65, 1);
+    folder.colours("masks/a.png", 65, &(0..65).map(|i| [i, 0, 200]).collect::<Vec<_>>());
+    refused(&folder, "", &["2 maps have more than 64 colours", "NAME R G B"]);
+    folder.picture("images/a.jpg", 255, 1);
+    folder.map("masks/a.png", 255, &(0..255).collect::<Vec<u8>>());
+    folder.map("masks/b.png", 3, &PLAIN);
+    refused(&folder, "", &["2 maps have 255 greys up to 254"]);
+}
+
+#[test]
+fn a_map_of_two_pictures_and_one_that_is_no_png_are_told() {
+    let folder = Folder::new(&[("images/a.jpg", ""), ("images/a.png", ""), ("images/b.jpg", "")]);
+    folder.map("masks/a.png", 3, &PLAIN);
+    refused(&folder, "", &["every map is that of several pictures", "images/a.jpg with masks/a.png"]);
+    folder.map("masks/b.png", 3, &PLAIN);
+    let set = open(&folder, "");
+    assert_eq!(names(&set.train), ["images/b.jpg"]);
+    says(&set, &["2 images whose maps are other images' too (images/a.jpg with masks/a.png"]);
+    folder.remove("masks");
+    folder.write("masks/b.jpg", "");
+    refused(&folder, "", &["found 1 map that is not PNG (masks/b.jpg); JPEG cannot hold labels, save as PNG"]);
+    let folder = Folder::new(&[("images/val/a.jpg", ""), ("images/test/b.jpg", "")]);
+    folder.map("masks/val/a.png", 3, &PLAIN);
+    folder.map("masks/test/b.png", 3, &PLAIN);
+    says(&open(&folder, ""), &["there is no part train: val, test is taken for it", "val, test 2 images"]);
 }
 
 #[test]

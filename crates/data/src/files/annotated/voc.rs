@@ -17,6 +17,7 @@ const DEPTH: usize = 3;
 /// The folder of images.
 pub(super) const IMAGES: &str = "JPEGImages";
 const SETS: &str = "ImageSets/Main";
+const ANNOTATIONS: &str = "Annotations";
 /// Folders one of which makes a VOC folder.
 pub(super) const MAIN: [&str; 2] = [IMAGES, SETS];
 
@@ -106,7 +107,11 @@ pub(super) fn open(spec: &Spec<'_>, roots: &[PathBuf], want: Want) -> Result<Mar
         for (which, split) in splits.iter().enumerate() {
             let Some(split) = split else { continue };
             names[which].insert(*split);
-            for id in ids(&folder.join(SETS).join(format!("{split}.txt")))? {
+            let ids = match *split {
+                ANNOTATIONS => annotated_ids(spec, folder)?,
+                list => ids(&folder.join(SETS).join(format!("{list}.txt")))?,
+            };
+            for id in ids {
                 let name = Years::name(prefix, &id);
                 let Some(file) = year.files.get(&id) else {
                     no_image.push(name);
@@ -162,23 +167,38 @@ fn parts(
         Ok(roots.iter().map(both).collect())
     };
     let asked = spec.held_out;
-    if any("test") && (any("trainval") || any("train")) && asked != Some(HeldOut::Val) {
+    // VOC 2012 lists test images that nobody has annotations of.
+    let is_tested = roots.iter().any(|root| has(root, "test") && is_labelled(root, "test", want));
+    if is_tested && (any("trainval") || any("train")) && asked != Some(HeldOut::Val) {
         return of(&["trainval", "train"], Some("test"));
     }
     if any("train") && any("val") && asked != Some(HeldOut::Test) {
         if asked.is_none() {
-            understood.notes.push(
-                "ImageSets/Main has no test.txt beside trainval.txt: learnt from train and tested on val, not the \
-                 published parts"
-                    .to_owned(),
-            );
+            let why = match any("test") {
+                true => "the images of ImageSets/Main/test.txt have no annotations",
+                false => "ImageSets/Main has no test.txt beside trainval.txt",
+            };
+            let note = format!("{why}: learnt from train and tested on val, not the published parts");
+            understood.notes.push(note);
         }
         return of(&["train"], Some("val"));
     }
-    let found: Vec<&str> = ["train", "trainval", "val", "test"].into_iter().filter(|name| any(name)).collect();
+    let is_there = |name: &&str| any(name) && (*name != "test" || is_tested);
+    let found: Vec<&str> = ["train", "trainval", "val", "test"].into_iter().filter(is_there).collect();
     spec.lacks(&found)?;
     if want == Want::Boxes && (any("trainval") || any("train")) {
         return of(&["trainval", "train"], None);
+    }
+    if want == Want::Boxes && any("default") {
+        return of(&["default"], None);
+    }
+    let is_annotated = roots.iter().any(|root| root.join(ANNOTATIONS).is_dir());
+    if want == Want::Boxes && found.is_empty() && !any("test") && is_annotated {
+        understood.notes.push("no lists in ImageSets/Main: every image with an annotation is taken".to_owned());
+        return Ok(roots
+            .iter()
+            .map(|root| [root.join(ANNOTATIONS).is_dir().then_some(ANNOTATIONS), None])
+            .collect());
     }
     let sets = roots.first().map(|root| root.join(SETS)).unwrap_or_default();
     let found = match (any("trainval"), sets.is_dir()) {
@@ -191,6 +211,26 @@ fn parts(
     };
     let shown = sets.display();
     Err(spec.fails(format!("expected lists of images, {shown}/trainval.txt and test.txt; found {found}")))
+}
+
+/// Whether anything is known of the images of a list.
+fn is_labelled(root: &Path, list: &str, want: Want) -> bool {
+    let sets = root.join(SETS);
+    let has_lists = want == Want::Classes && class_lists(&sets, list).map_or(true, |lists| !lists.is_empty());
+    let is_annotated = |id: &String| root.join(ANNOTATIONS).join(format!("{id}.xml")).is_file();
+    // What cannot be read is told when it is.
+    has_lists || ids(&sets.join(format!("{list}.txt"))).map_or(true, |ids| ids.iter().any(is_annotated))
+}
+
+/// The names of all annotations, sorted.
+fn annotated_ids(spec: &Spec<'_>, root: &Path) -> Result<Vec<String>, DataError> {
+    let folder = root.join(ANNOTATIONS);
+    let entries = std::fs::read_dir(&folder)
+        .map_err(|e| spec.fails(format!("no boxes: expected {}/ID.xml: {e}", folder.display())))?;
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut ids: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(".xml")?.to_owned())).collect();
+    ids.sort();
+    Ok(ids)
 }
 
 /// A VOC folder.
@@ -217,7 +257,7 @@ impl Year {
             let both = [class_lists(&sets, train)?, class_lists(&sets, test)?];
             lists = Some(both).filter(|[train, test]| !train.is_empty() && train.keys().eq(test.keys()));
         }
-        let annotations = folder.join("Annotations");
+        let annotations = folder.join(ANNOTATIONS);
         let train = train.unwrap_or("train");
         if lists.is_none() && !annotations.is_dir() {
             let (shown, test) = (folder.display(), test.unwrap_or("test"));
@@ -259,7 +299,7 @@ impl Year {
     }
 }
 
-/// Names in a list of images, one a line; what follows a name is another list's.
+/// Names in a list of images, one a line; a second column, as in per-class lists, is ignored.
 pub(super) fn ids(path: &Path) -> Result<Vec<String>, DataError> {
     let mut seen = BTreeSet::new();
     let text = read(path)?;

@@ -35,6 +35,8 @@ pub(super) struct Config {
     pub path: PathBuf,
     /// Class names by number.
     pub names: Option<Vec<String>>,
+    /// Whether labels have key points: the key `kpt_shape` says how many.
+    pub are_poses: bool,
     pub train: Vec<String>,
     pub val: Vec<String>,
     pub test: Vec<String>,
@@ -57,6 +59,7 @@ impl Config {
         };
         Ok(Some(Self {
             names: Some(names(path, &top)?),
+            are_poses: top.as_mapping_get("kpt_shape").is_some(),
             train: list("train"),
             val: list("val"),
             test: list("test"),

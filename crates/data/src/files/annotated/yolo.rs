@@ -13,8 +13,8 @@ const MOST_CLASSES: usize = 100_000;
 const MOST_OBJECTS: usize = 100_000;
 
 /// The objects of a label file. After the class: four numbers are a box (centre x, y, width, height), six or more in pairs a
-/// polygon, whose bounds are the box; of any other number (a box and its score, a pose) the first four are the box.
-pub(super) fn objects(path: &Path, names: Option<&[String]>) -> Result<Vec<Mark>, DataError> {
+/// polygon, whose bounds are the box; of any other number (a box and its score), and of poses, the first four are the box.
+pub(super) fn objects(path: &Path, names: Option<&[String]>, are_poses: bool) -> Result<Vec<Mark>, DataError> {
     let mut marks = Vec::new();
     let mut numbers = Vec::new();
     for (at, line) in read(path)?.lines().enumerate() {
@@ -50,14 +50,14 @@ pub(super) fn objects(path: &Path, names: Option<&[String]>) -> Result<Vec<Mark>
         if marks.len() >= MOST_OBJECTS {
             return Err(wrong(format!("expected at most {MOST_OBJECTS} objects, found more")));
         }
-        marks.push(Mark { class, place: Place::Fractions(edges(&numbers)), ..Mark::default() });
+        marks.push(Mark { class, place: Place::Fractions(edges(&numbers, are_poses)), ..Mark::default() });
     }
     Ok(marks)
 }
 
 /// `[x1, y1, x2, y2]` of four numbers or more.
-fn edges(numbers: &[f64]) -> [f64; 4] {
-    if numbers.len() >= 6 && numbers.len().is_multiple_of(2) {
+fn edges(numbers: &[f64], is_pose: bool) -> [f64; 4] {
+    if !is_pose && numbers.len() >= 6 && numbers.len().is_multiple_of(2) {
         let mut bounds = [f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY];
         for point in numbers.chunks_exact(2) {
             for axis in 0..2 {
@@ -88,8 +88,13 @@ mod tests {
 
     #[test]
     fn edges_of_boxes_and_of_polygons() {
-        assert_eq!(edges(&[0.5, 0.5, 0.5, 0.25]), [0.25, 0.375, 0.75, 0.625]);
-        assert_eq!(edges(&[0.5, 0.5, 0.5, 0.25, 0.9]), [0.25, 0.375, 0.75, 0.625], "a score behind it");
-        assert_eq!(edges(&[0.1, 0.9, 0.4, 0.2, 0.3, 0.5]), [0.1, 0.2, 0.4, 0.9]);
+        assert_eq!(edges(&[0.5, 0.5, 0.5, 0.25], false), [0.25, 0.375, 0.75, 0.625]);
+        assert_eq!(edges(&[0.5, 0.5, 0.5, 0.25, 0.9], false), [0.25, 0.375, 0.75, 0.625], "a score behind it");
+        assert_eq!(
+            edges(&[0.5, 0.5, 0.5, 0.25, 0.9, 0.9], true),
+            [0.25, 0.375, 0.75, 0.625],
+            "a key point behind it"
+        );
+        assert_eq!(edges(&[0.1, 0.9, 0.4, 0.2, 0.3, 0.5], false), [0.1, 0.2, 0.4, 0.9]);
     }
 }

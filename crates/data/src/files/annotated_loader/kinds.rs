@@ -1,11 +1,10 @@
-//! What the loader makes of images with boxes and of images with labels, in training and in a test.
+//! What the loader makes of images with boxes, in training and in a test, and of images with labels, in training.
 
 use super::super::samples::Stored;
 use super::Draws;
 use crate::annotated::{BoxedPart, LabelMap, MaskedPart, ObjectBox};
 use crate::views::{
-    DetectionBatch, DetectionSample, DetectionViews, SegmentationBatch, SegmentationSample, SegmentationTest,
-    SegmentationViews, TestView,
+    DetectionBatch, DetectionSample, DetectionViews, SegmentationBatch, SegmentationSample, SegmentationViews,
 };
 use crate::{DataError, Image, Rng, Scratch};
 
@@ -64,17 +63,6 @@ pub struct DetectionTest {
     pub views: DetectionViews,
     /// The short side becomes this many pixels. Published: 800.
     pub short_px: usize,
-}
-
-/// Whole images and their labels.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SegmentationTestBatch {
-    /// The samples.
-    pub indices: Vec<usize>,
-    /// The images, each of its own size.
-    pub views: Vec<TestView>,
-    /// Their labels as they are stored.
-    pub maps: Vec<LabelMap>,
 }
 
 /// Boxes must be there for every image.
@@ -167,37 +155,5 @@ impl Draws for SegmentationViews {
 
     fn batch(samples: Vec<(usize, SegmentationSample)>) -> SegmentationBatch {
         SegmentationBatch::new(samples)
-    }
-}
-
-impl Draws for SegmentationTest {
-    type Data = MaskedPart;
-    type Sample = (TestView, LabelMap);
-    type Batch = SegmentationTestBatch;
-    const REPLACED: bool = false;
-
-    fn check(&self, _part: &MaskedPart) -> Result<(), DataError> {
-        self.validate()
-    }
-
-    fn make(
-        &self,
-        _part: &MaskedPart,
-        _index: usize,
-        (image, map): &(Image, LabelMap),
-        _rng: &mut Rng,
-        scratch: &mut Scratch,
-    ) -> (TestView, LabelMap) {
-        (self.view(image, scratch), map.clone())
-    }
-
-    fn batch(samples: Vec<(usize, (TestView, LabelMap))>) -> SegmentationTestBatch {
-        let mut batch = SegmentationTestBatch { indices: Vec::new(), views: Vec::new(), maps: Vec::new() };
-        for (index, (view, map)) in samples {
-            batch.indices.push(index);
-            batch.views.push(view);
-            batch.maps.push(map);
-        }
-        batch
     }
 }

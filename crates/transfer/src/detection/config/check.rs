@@ -1,9 +1,9 @@
 //! What values a configuration may have, how many steps it makes, and what should be known of it.
 
 use ocelli_train::TrainError;
-use ocelli_train::config::ConfigError;
+use ocelli_train::config::{ConfigError, ViewsOn};
 
-use super::DetectionConfig;
+use super::{DETECTION_TASK, DetectionConfig, FASTER_RCNN};
 
 impl DetectionConfig {
     /// The loop's epochs and the steps of each: spans of [`every_iterations`](super::DetectionEval::every_iterations) steps. Where those do not divide
@@ -30,6 +30,7 @@ impl DetectionConfig {
     pub fn check(&self) -> Result<(), TrainError> {
         self.arch.check().map_err(ocelli_methods::MethodError::from)?;
         self.views.validate()?;
+        self.log.check()?;
         let (rpn, roi, optim, eval) = (&self.rpn, &self.roi, &self.optim, &self.eval);
         let share = |v: f64| v > 0.0 && v <= 1.0;
         let overlap = |v: f32| (0.0..=1.0).contains(&v);
@@ -43,6 +44,8 @@ impl DetectionConfig {
         let overlaps = "0 to 1";
         let shares = "above 0 and at most 1";
         let checks: Vec<(bool, &'static str, &str, String)> = vec![
+            (self.task == DETECTION_TASK, "task", DETECTION_TASK, self.task.clone()),
+            (self.method == FASTER_RCNN, "method", FASTER_RCNN, self.method.clone()),
             (
                 (1..=100_000_000).contains(&self.iterations),
                 "iterations",
@@ -140,10 +143,10 @@ impl DetectionConfig {
             ),
             ((1..=16_384).contains(&eval.short_px), "eval.short_px", "1 to 16384", eval.short_px.to_string()),
             (
-                self.log.checkpoint_every_epochs > 0 && self.log.every_steps > 0,
-                "log",
-                "every_steps and checkpoint_every_epochs of 1 or more",
-                format!("{} and {}", self.log.every_steps, self.log.checkpoint_every_epochs),
+                self.loader.views != ViewsOn::Gpu,
+                "loader.views",
+                "auto or cpu, where images with boxes are rendered",
+                "gpu".to_owned(),
             ),
         ];
         match checks.into_iter().find(|(is_right, ..)| !is_right) {
@@ -160,16 +163,24 @@ impl DetectionConfig {
         let (spans, each) = self.spans();
         let passes = (self.steps() * self.batch_size) as f64 / images.max(1) as f64;
         notes.push(format!(
-            "{} steps of {} images, {passes:.1} passes over {images} images; what the curves call an epoch is {each} steps, and there \
-             are {spans}",
+            "{} steps of {} images, {passes:.1} passes over {images} images; the curves count {each} steps as an epoch, {spans} {} in \
+             all",
             self.steps(),
-            self.batch_size
+            self.batch_size,
+            if spans == 1 { "epoch" } else { "epochs" }
         ));
         if self.steps() != self.iterations {
-            notes.push(format!("{} steps instead of {}: all epochs have as many", self.steps(), self.iterations));
+            notes.push(format!(
+                "{} steps instead of {}, so that every epoch has the same number of steps",
+                self.steps(),
+                self.iterations
+            ));
         }
-        if self.optim.milestones.iter().all(|m| *m >= self.iterations) {
-            notes.push("the learning rate never steps down: optim.milestones lie behind the last step".to_owned());
+        let milestones = &self.optim.milestones;
+        if !milestones.is_empty() && milestones.iter().all(|m| *m >= self.iterations) {
+            notes.push(
+                "the learning rate never steps down: the optim.milestones come after the last step".to_owned(),
+            );
         }
         if self.accumulate > 1 {
             notes.push(format!(

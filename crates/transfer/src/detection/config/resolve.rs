@@ -31,6 +31,16 @@ impl DetectionConfig {
         Self::of_table(table, "the configuration")
     }
 
+    /// Lays a TOML file, by its name and text, over this one.
+    ///
+    /// # Errors
+    /// As [`DetectionConfig::resolve`].
+    pub fn with_file(&self, (name, text): (&str, &str)) -> Result<Self, TrainError> {
+        let mut table = self.table()?;
+        lay_over(&mut table, parse(text, name)?, "", name)?;
+        Self::of_table(table, "the configuration")
+    }
+
     /// Lays single `key=value` pairs over this one.
     ///
     /// # Errors

@@ -39,6 +39,11 @@ fn values_are_laid_over_and_judged() {
         ("optim.milestones=[5,5]", "optim.milestones"),
         ("roi.cells=0", "roi.cells"),
         ("iterations=0", "iterations"),
+        ("task=x", "task"),
+        ("method=x", "method"),
+        ("loader.views=gpu", "loader.views"),
+        ("log.checkpoint_every_minutes=1e300", "log.checkpoint_every_minutes"),
+        ("log.checkpoint_every_minutes=nan", "log.checkpoint_every_minutes"),
     ] {
         let message = config.with(&sets(&[set])).unwrap().check().unwrap_err().to_string();
         assert!(message.starts_with(key), "{message}");
@@ -49,6 +54,26 @@ fn values_are_laid_over_and_judged() {
         let message = DetectionConfig::parse(text, "x").unwrap_err().to_string();
         assert!(message.contains(words), "{message}");
     }
+}
+
+#[test]
+fn notes_are_about_what_is_so() {
+    let of =
+        |all: &[&str]| DetectionConfig::resolve(Some("small"), None, &sets(all)).unwrap().notes(100).join("\n");
+    assert!(of(&[]).contains("the curves count 500 steps as an epoch, 4 epochs in all"), "{}", of(&[]));
+    let short = of(&["iterations=1001", "eval.every_iterations=300"]);
+    for words in ["1004 steps instead of 1001, so that every epoch", "optim.milestones come after the last step"] {
+        assert!(short.contains(words), "{short}");
+    }
+    assert!(!of(&["optim.milestones=[]"]).contains("milestones"));
+}
+
+#[test]
+fn a_file_lies_over_what_the_weights_say() {
+    let weights = DetectionConfig::default().with(&sets(&["arch=resnet-18", "views.std=[1, 1, 1]"])).unwrap();
+    let over = weights.with_file(("f", "[views]\nstd = [0.5, 0.5, 0.5]")).unwrap();
+    assert_eq!((over.arch, over.views.std), (weights.arch, [0.5; 3]));
+    assert!(weights.with_file(("f", "x = 1")).unwrap_err().to_string().contains("unknown key \"x\""));
 }
 
 #[test]

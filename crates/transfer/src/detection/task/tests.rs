@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use ocelli_train::{Loading, RunDir, Trainer};
+use ocelli_models::AnyBackbone;
+use ocelli_train::{Loading, RunDir, Trainer, weights_crc32};
 
 use super::super::data::tests::scenes;
 use super::super::load::Detector;
@@ -85,6 +86,13 @@ fn norms_are_precise_in_an_evaluation_and_nowhere_else() {
         assert_ne!(before, after, "{name}");
     }
     assert_eq!(running(&task.precise().unwrap()), precise, "the same batches each time");
+    // Three batches in two parts each are six batches of a part.
+    let halves = |batch_size: usize, accumulate: usize, batches: usize| {
+        let mut config = DetectionConfig { batch_size, accumulate, ..config.clone() };
+        config.eval.precise_bn_batches = batches;
+        running(&task_of(&config).precise().unwrap())
+    };
+    assert_eq!(halves(2, 2, 3), halves(1, 1, 6));
     let off = DetectionConfig {
         eval: super::super::config::DetectionEval { precise_bn_batches: 0, ..config.eval.clone() },
         ..config
@@ -116,6 +124,8 @@ fn the_loop_trains_keeps_and_the_kept_one_finds_the_same() {
     let told: DetectionSummary =
         serde_json::from_slice(&std::fs::read(run.path().join(DETECTION_FILE)).unwrap()).unwrap();
     assert!((100.0 * told.voc.ap50.unwrap() - best.accuracy).abs() < 1e-9);
+    let kept = std::fs::read_to_string(run.path().join(DETECTION_FILE)).unwrap();
+    assert!(kept.contains("\"left_out\":0"), "{kept}");
     assert!(run.path().join("pictures/detections.png").exists());
 
     let detector = Detector::open(run.path(), &Device::flex()).unwrap();
@@ -164,6 +174,74 @@ fn a_backbone_is_taken_over_and_others_are_refused() {
     let large = DetectionConfig { batch_size: 64, ..config };
     let message = DetectionTask::new(&large, &Device::flex(), None, &data).err().unwrap().to_string();
     assert!(message.contains("fewer than one batch"), "{message}");
+}
+
+/// Where there is no checkpoint, a run begins again from its weights or not at all.
+#[test]
+fn a_run_without_a_checkpoint_begins_from_its_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("backbone.safetensors");
+    let write = |name: &str, seed: u64| {
+        let arch: ocelli_models::ResNetArch = name.parse().unwrap();
+        let net = ResNetConfig::from(arch).init(&mut Init::new(seed, &Device::flex())).unwrap();
+        let mut state = StateDict::default();
+        state.add_module("", &net).unwrap();
+        std::fs::write(&path, write_safetensors(&state).unwrap()).unwrap();
+    };
+    write("resnet-18c4", 7);
+    let given = Loading::default().open(&path, &Device::flex()).unwrap();
+    let crc = weights_crc32(&given.encoder).unwrap();
+    let config = DetectionConfig { weights: path.display().to_string(), weights_crc32: crc, ..config() };
+    let (all, classes) = scenes(20, 64);
+    let data = DetectionData::of(&all, None, &classes).unwrap();
+    let new = |backbone| DetectionTask::new(&config, &Device::flex(), backbone, &data).unwrap();
+    let mut begun = new(Some(&given));
+    let rows = steps(&mut begun, 0..2);
+    let state = begun.state().unwrap();
+
+    let mut again = new(None);
+    assert!(again.init().unwrap().is_some_and(|words| words.contains("backbone.safetensors")));
+    assert_eq!(steps(&mut again, 0..2), rows);
+    let refused = |task: &mut DetectionTask, words: &[&str]| {
+        let message = task.step(0).unwrap_err().to_string();
+        for word in [&["the weights that the run began from", "backbone.safetensors"], words].concat() {
+            assert!(message.contains(word), "expected \"{word}\" in: {message}");
+        }
+    };
+    write("resnet-18c4", 8);
+    let mut other = new(None);
+    assert_eq!(other.init().unwrap(), None);
+    refused(&mut other, &["CRC-32"]);
+    std::fs::remove_file(&path).unwrap();
+    let mut gone = new(None);
+    refused(&mut gone, &[]);
+    assert_eq!(gone.init().unwrap(), None);
+    refused(&mut gone, &[]);
+    // A checkpoint has all values.
+    gone.load(&state).unwrap();
+    assert_eq!(steps(&mut gone, 2..3), steps(&mut begun, 2..3));
+}
+
+#[test]
+fn data_are_known_again_by_both_parts_and_the_classes() {
+    let (all, classes) = scenes(20, 64);
+    let of = |held_out: &[usize], classes: &[String], max_images: usize| {
+        let mut config = config();
+        config.eval.max_images = max_images;
+        let val = super::super::data::some_of(&all, held_out);
+        let data = DetectionData::of(&all, Some(&val), classes).unwrap();
+        DetectionTask::new(&config, &Device::flex(), None, &data).unwrap()
+    };
+    let crc = |held_out: &[usize], classes: &[String]| of(held_out, classes, 0).names_crc32();
+    let same = crc(&[1, 2, 3], &classes);
+    assert_eq!(same, of(&[1, 2, 3], &classes, 2).names_crc32(), "what is looked at of it is another matter");
+    assert_ne!(same, crc(&[1, 2, 4], &classes));
+    let mut renamed = classes.clone();
+    renamed[0] += "s";
+    assert_ne!(same, crc(&[1, 2, 3], &renamed));
+    let notes = of(&[1, 2, 3], &classes, 2).declared().notes.join("\n");
+    assert!(notes.contains("2 of 3 held-out images are evaluated"), "{notes}");
+    assert!(of(&[1], &classes, 0).needs().bytes > 0);
 }
 
 /// An image without objects is learnt from as background, and a step of such images alone does no harm.

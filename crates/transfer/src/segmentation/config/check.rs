@@ -48,6 +48,10 @@ impl SegmentationConfig {
             return Err(wrong("auxiliary_weight", "a number of at least 0", self.auxiliary_weight));
         }
         self.check_eval()?;
+        self.log.check()?;
+        if !(0.0..=1.0).contains(&self.loader.max_bad_fraction) {
+            return Err(wrong("loader.max_bad_fraction", "a share from 0 to 1", self.loader.max_bad_fraction));
+        }
         let optim = &self.optim;
         if !matches!(optim.optimizer, OptimizerKind::Sgd | OptimizerKind::AdamW) {
             return Err(wrong("optim.optimizer", "\"sgd\" or \"adamw\"", optim.optimizer));
@@ -88,6 +92,13 @@ impl SegmentationConfig {
                 self.accumulate
             ));
         }
+        if self.epochs() > 1 {
+            notes.push(format!(
+                "the network kept is the best of {} evaluations, chosen by the pictures it is then judged on: that flatters. \
+                 Published figures are of the end (evaluate_every = iterations)",
+                self.epochs()
+            ));
+        }
         if self.frozen {
             notes.push("the backbone stays as it is: only the heads are trained".into());
         }
@@ -104,8 +115,9 @@ impl SegmentationConfig {
 #[cfg(test)]
 mod tests {
     use ocelli_data::views::SegmentationViews;
+    use ocelli_train::config::LogConfig;
 
-    use super::super::{SegmentationEval, SegmentationOptim};
+    use super::super::{SegmentationEval, SegmentationLoading, SegmentationOptim};
     use super::*;
 
     #[test]
@@ -129,6 +141,20 @@ mod tests {
             (optim(SegmentationOptim { backbone_lr: 2.0, ..SegmentationOptim::default() }), "optim.backbone_lr"),
             (eval(SegmentationEval { scale_px: [0, 5], ..SegmentationEval::default() }), "eval.scale_px"),
             (eval(SegmentationEval { window_px: 64, ..SegmentationEval::default() }), "eval.window_stride_px"),
+            (
+                SegmentationConfig {
+                    log: LogConfig { checkpoint_every_minutes: 1e300, ..LogConfig::default() },
+                    ..base()
+                },
+                "log.checkpoint_every_minutes",
+            ),
+            (
+                SegmentationConfig {
+                    loader: SegmentationLoading { max_bad_fraction: -0.5, ..SegmentationLoading::default() },
+                    ..base()
+                },
+                "loader.max_bad_fraction",
+            ),
             (
                 SegmentationConfig {
                     views: SegmentationViews { flip: 2.0, ..SegmentationViews::default() },

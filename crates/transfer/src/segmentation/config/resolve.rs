@@ -22,23 +22,24 @@ impl SegmentationConfig {
         if let Some(name) = preset_name {
             merge(&mut table, parse(preset(name)?.toml, name)?, "", name)?;
         }
-        if let Some((name, text)) = file {
-            let over = parse(text, name)?;
-            of_this_task(&over, name)?;
-            merge(&mut table, over, "", name)?;
-        }
-        Self::finish(table, sets)
+        Self::finish(table, file, sets)
     }
 
-    /// Lays `key=value` pairs over this configuration.
+    /// Lays a file (its name and text) and then `key=value` pairs over this configuration. A file that names no task is taken
+    /// for one of this task.
     ///
     /// # Errors
     /// As [`SegmentationConfig::resolve`].
-    pub fn with(&self, sets: &[String]) -> Result<Self, ConfigError> {
-        Self::finish(table_of(self)?, sets)
+    pub fn with(&self, file: Option<(&str, &str)>, sets: &[String]) -> Result<Self, ConfigError> {
+        Self::finish(table_of(self)?, file, sets)
     }
 
-    fn finish(mut table: Table, sets: &[String]) -> Result<Self, ConfigError> {
+    fn finish(mut table: Table, file: Option<(&str, &str)>, sets: &[String]) -> Result<Self, ConfigError> {
+        if let Some((name, text)) = file {
+            let over = parse(text, name)?;
+            of_this_task(&over, SEGMENTATION_TASK, name)?;
+            merge(&mut table, over, "", name)?;
+        }
         for set in sets {
             let name = format!("--set {set}");
             merge(&mut table, parse_set(set, &name)?, "", &name)?;
@@ -54,7 +55,8 @@ impl SegmentationConfig {
     /// When it is another task's, or damaged; the message begins with `name`.
     pub fn parse(text: &str, name: &str) -> Result<Self, TrainError> {
         let table = parse(text, name)?;
-        of_this_task(&table, name)?;
+        // A run's configuration without a task is of before there were several.
+        of_this_task(&table, "pretraining", name)?;
         let mut base = table_of(&Self::default())?;
         merge(&mut base, table, "", name)?;
         Ok(of_table(base, name)?)
@@ -85,9 +87,13 @@ fn parse(text: &str, name: &str) -> Result<Table, ConfigError> {
     text.parse().map_err(|e: toml::de::Error| wrong(name, e.to_string()))
 }
 
-/// Refuses another task's configuration in words.
-fn of_this_task(table: &Table, name: &str) -> Result<(), ConfigError> {
-    let found = table.get("task").and_then(Value::as_str).unwrap_or("pretraining");
+/// Refuses another task's configuration in words; one that names none is of the task `unnamed`.
+fn of_this_task(table: &Table, unnamed: &str, name: &str) -> Result<(), ConfigError> {
+    let found = match table.get("task") {
+        None => unnamed.to_owned(),
+        Some(Value::String(found)) => found.clone(),
+        Some(other) => other.to_string(),
+    };
     if found == SEGMENTATION_TASK {
         return Ok(());
     }
@@ -162,7 +168,12 @@ mod tests {
         let config = SegmentationConfig::resolve(Some("laptop"), Some(file), &sets).unwrap();
         assert_eq!((config.channels, config.optim.lr, config.auxiliary_channels), (16, 1.0, 64));
         assert_eq!((config.views.crop_px, config.arch.to_string().as_str()), ([64, 96], "resnet-34"));
-        let again = config.with(&["seed=7".into()]).unwrap();
+        // The task is understood where a file does not name it, and another one is refused.
+        let named = |text| SegmentationConfig::resolve(Some("laptop"), Some(("own.toml", text)), &[]);
+        assert_eq!(named("channels = 32").unwrap().channels, 32);
+        let message = named("task = \"detection\"").unwrap_err().to_string();
+        assert!(message.contains("found a run of task \"detection\""), "{message}");
+        let again = config.with(None, &["seed=7".into()]).unwrap();
         assert_eq!(again, SegmentationConfig { seed: 7, ..config.clone() });
         for (set, words) in [
             ("chanels=3", "unknown key \"chanels\""),
@@ -172,7 +183,7 @@ mod tests {
             ("dropout=7", "dropout:"),
             ("arch=resnet-9", "resnet-9"),
         ] {
-            let message = config.with(&[set.to_owned()]).unwrap_err().to_string();
+            let message = config.with(None, &[set.to_owned()]).unwrap_err().to_string();
             assert!(message.contains(words), "{set}: {message}");
         }
     }
