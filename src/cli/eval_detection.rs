@@ -6,7 +6,7 @@ use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use ocelli::data::annotated::BoxedPart;
 use ocelli::data::files::{BoxedSet, open_boxed};
-use ocelli::data::{DataError, LoaderConfig};
+use ocelli::data::{DataError, LoaderConfig, bad_limit};
 use ocelli::eval::detection::{Detection, DetectionSummary, Interpolation, Truth, summary};
 use ocelli::transfer::detection::Detector;
 use ocelli::transfer::detection::evaluation::{Findings, SHOWN_SCORE, look};
@@ -205,8 +205,8 @@ fn readable(part: &BoxedPart, names: &[String]) -> anyhow::Result<Vec<bool>> {
         bad.extend(error.map(|error| format!("  {}: {error}", names[image])));
     }
     // The limit of a detector's own evaluation.
-    let most = f64::from(LoaderConfig::default().max_bad_fraction) * names.len() as f64;
-    let (allowed, total) = (most.floor() as usize, names.len());
+    let total = names.len();
+    let allowed = bad_limit(LoaderConfig::default().max_bad_fraction, total);
     if bad.len() > allowed {
         let listing = bad[..bad.len().min(10)].join("\n");
         bail!(DataError::TooManyBad { bad: bad.len(), total, allowed, listing });
