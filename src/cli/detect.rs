@@ -88,17 +88,10 @@ pub fn run(args: &DetectArgs) -> anyhow::Result<()> {
     let (mut told, mut results, mut notes, mut objects) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for (index, path) in pictures.iter().enumerate() {
         let name = &names[index];
-        let input = match inputs.input(index) {
+        let input = match images::read_or_note(&inputs, index, name, &bar, args.json) {
             Ok(input) => input,
-            Err(error) => {
-                let note = format!("warning: skipped {name}: {error:#}");
-                bar.suspend(|| {
-                    if !args.json {
-                        println!("{note}");
-                    }
-                });
+            Err(note) => {
                 notes.push(note);
-                bar.inc(1);
                 continue;
             }
         };

@@ -180,3 +180,21 @@ fn nearest(mask: &Mask, scaled: &Image, width: usize, height: usize) -> Mask {
     let data = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| at(x, y)).collect();
     Mask { width: width as u32, height: height as u32, data }
 }
+
+/// An image, or a note why it is passed over, which is also told above the bar unless JSON is printed.
+pub fn read_or_note(
+    inputs: &Named,
+    index: usize,
+    name: &str,
+    bar: &ProgressBar,
+    json: bool,
+) -> Result<Input, String> {
+    inputs.input(index).map_err(|error| {
+        let note = format!("warning: skipped {name}: {error:#}");
+        if !json {
+            bar.suspend(|| println!("{note}"));
+        }
+        bar.inc(1);
+        note
+    })
+}

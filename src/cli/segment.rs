@@ -73,17 +73,10 @@ pub fn run(args: &SegmentArgs) -> anyhow::Result<()> {
     let (mut told, mut notes): (Vec<Value>, Vec<String>) = (Vec::new(), Vec::new());
     for (index, [picture_file, index_file]) in files.iter().enumerate() {
         let name = inputs.name(index);
-        let input = match inputs.input(index) {
+        let input = match images::read_or_note(&inputs, index, &name, &bar, args.json) {
             Ok(input) => input,
-            Err(error) => {
-                let note = format!("warning: skipped {name}: {error:#}");
-                bar.suspend(|| {
-                    if !args.json {
-                        println!("{note}");
-                    }
-                });
+            Err(note) => {
                 notes.push(note);
-                bar.inc(1);
                 continue;
             }
         };

@@ -11,6 +11,7 @@ mod about;
 mod changes;
 mod check;
 mod kinds;
+pub mod layers;
 mod method;
 mod presets;
 mod resolve;

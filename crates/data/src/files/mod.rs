@@ -21,7 +21,7 @@ mod understood;
 mod whole;
 
 pub use all::AllImages;
-pub use annotated::{BoxedSet, MaskedSet, open_boxed, open_masked};
+pub use annotated::{BoxedSet, MaskedSet, VOC_CLASSES, open_boxed, open_masked, voc_colour};
 pub use annotated_loader::{AnnotatedLoader, DetectionTest, Draws};
 pub use cifar::CifarSource;
 pub use decode::{DecodeLimits, decode_bytes, decode_file};

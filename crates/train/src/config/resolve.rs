@@ -4,6 +4,7 @@ use toml::{Table, Value};
 
 use ocelli_methods::METHODS;
 
+use super::layers::{self, lay_over, layers_of, parse};
 use super::{ConfigError, MethodChoice, RunConfig, TaskKind, preset};
 
 /// Builds a configuration: the method's published defaults, then the preset, then the file, then the single values.
@@ -38,7 +39,7 @@ pub(super) fn defaults(method: MethodChoice) -> Result<RunConfig, ConfigError> {
     let base = RunConfig { method, own: (recipe.sections)()?, ..RunConfig::default() };
     let mut table = table_of(&base)?;
     let name = format!("defaults of {}", recipe.name);
-    merge(&mut table, parse(recipe.defaults, &name)?, "", &name)?;
+    merge(&mut table, parse(recipe.defaults, &name)?, &name)?;
     of_table(table)
 }
 
@@ -58,7 +59,7 @@ pub fn stored(text: &str, name: &str) -> Result<RunConfig, ConfigError> {
             table.remove(section);
         }
     }
-    merge(&mut base, table, "", name)?;
+    merge(&mut base, table, name)?;
     of_table(base)
 }
 
@@ -74,21 +75,9 @@ pub fn resolve_over(
     finish(table_of(base)?, layers_of(file, sets)?)
 }
 
-/// A file and single values, each with the name messages have for it.
-fn layers_of(file: Option<(&str, &str)>, sets: &[String]) -> Result<Vec<(Table, String)>, ConfigError> {
-    let mut layers: Vec<(Table, String)> = Vec::new();
-    if let Some((name, text)) = file {
-        layers.push((parse(text, name)?, name.to_owned()));
-    }
-    for set in sets {
-        layers.push((parse_set(set)?, format!("--set {set}")));
-    }
-    Ok(layers)
-}
-
 fn finish(mut table: Table, layers: Vec<(Table, String)>) -> Result<RunConfig, ConfigError> {
     for (layer, name) in layers {
-        merge(&mut table, layer, "", &name)?;
+        merge(&mut table, layer, &name)?;
     }
     let config = of_table(table)?;
     config.check()?;
@@ -96,72 +85,22 @@ fn finish(mut table: Table, layers: Vec<(Table, String)>) -> Result<RunConfig, C
 }
 
 fn of_table(table: Table) -> Result<RunConfig, ConfigError> {
-    table.try_into().map_err(|e: toml::de::Error| ConfigError::Toml {
-        source_name: "configuration".into(),
-        reason: e.message().to_owned(),
-    })
+    layers::of_table(table, "configuration")
 }
 
 pub(crate) fn table_of(config: &RunConfig) -> Result<Table, ConfigError> {
-    Table::try_from(config)
-        .map_err(|e| ConfigError::Toml { source_name: "configuration".into(), reason: e.to_string() })
+    layers::table_of(config)
 }
 
-fn parse(text: &str, name: &str) -> Result<Table, ConfigError> {
-    text.parse().map_err(|e: toml::de::Error| {
-        let before = |at: usize| text.bytes().take(at).filter(|b| *b == b'\n').count();
-        let line = e.span().map(|s| 1 + before(s.start));
-        let at = line.map(|l| format!("line {l}: ")).unwrap_or_default();
-        ConfigError::Toml { source_name: name.to_owned(), reason: format!("{at}{}", e.message()) }
-    })
-}
-
-/// `a.b=v` to a table.
-fn parse_set(set: &str) -> Result<Table, ConfigError> {
-    let source_name = format!("--set {set}");
-    let Some((key, value)) = set.split_once('=') else {
-        return Err(ConfigError::Toml {
-            source_name,
-            reason: "expected key=value, such as optim.lr=0.001".into(),
-        });
-    };
-    let (key, value) = (key.trim(), value.trim());
-    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
-    let mut value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
-    let mut parts = key.split('.').rev();
-    let leaf = parts.next().unwrap_or(key).to_owned();
-    let mut inner = Table::new();
-    inner.insert(leaf, value);
-    for part in parts {
-        value = Value::Table(inner);
-        inner = Table::new();
-        inner.insert(part.to_owned(), value);
-    }
-    Ok(inner)
-}
-
-/// Lays `over` on `base`; every key must be there already, with the same kind of value.
-fn merge(base: &mut Table, over: Table, prefix: &str, source_name: &str) -> Result<(), ConfigError> {
-    for (key, value) in over {
-        let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        let hint = nearest(&key, base.keys());
-        let Some(slot) = base.get_mut(&key) else {
-            let hint = of_another_method(&full).unwrap_or(hint);
-            return Err(ConfigError::UnknownKey { key: full, source_name: source_name.to_owned(), hint });
-        };
-        match (slot, value) {
-            (Value::Table(inner), Value::Table(value)) => merge(inner, value, &full, source_name)?,
-            (slot @ Value::Float(_), Value::Integer(value)) => *slot = Value::Float(value as f64),
-            (slot, value) if slot.same_type(&value) => *slot = value,
-            (slot, value) => {
-                return Err(ConfigError::Toml {
-                    source_name: source_name.to_owned(),
-                    reason: format!("{full}: expected {}, found {} {value}", slot.type_str(), value.type_str()),
-                });
-            }
+/// Lays `over` on `base`; what is another method's section is said to be one.
+fn merge(base: &mut Table, over: Table, source_name: &str) -> Result<(), ConfigError> {
+    lay_over(base, over, source_name).map_err(|error| match error {
+        ConfigError::UnknownKey { key, source_name, hint } => {
+            let hint = of_another_method(&key).unwrap_or(hint);
+            ConfigError::UnknownKey { key, source_name, hint }
         }
-    }
-    Ok(())
+        other => other,
+    })
 }
 
 /// Whose section it is, where another method has it.

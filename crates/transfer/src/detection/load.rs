@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_data::files::VOC_CLASSES;
 use ocelli_data::{DetectionTest, Image, Scratch};
 use ocelli_models::weights::preprocessing::{Preprocessing, Statistics};
 use ocelli_models::weights::{StateDict, Weights};
@@ -22,30 +23,6 @@ use super::roi::in_original;
 
 /// The best detector of a run, in its folder.
 pub const DETECTOR_FILE: &str = "detector.safetensors";
-
-/// PASCAL VOC's classes, in the order of its development kit.
-const VOC: [&str; 20] = [
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-];
 
 /// An object in a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -279,9 +256,11 @@ fn names_of(metadata: &BTreeMap<String, String>, classes: usize, guesses: &mut V
     if let Some(names) = told.filter(|names| names.len() == classes) {
         return names;
     }
-    if classes == VOC.len() {
+    // A detector's background is no class of its own.
+    let objects = &VOC_CLASSES[1..];
+    if classes == objects.len() {
         guesses.push("20 classes are PASCAL VOC's".to_owned());
-        return VOC.map(String::from).to_vec();
+        return objects.iter().map(|name| (*name).to_owned()).collect();
     }
     guesses.push("classes have numbers for names".to_owned());
     (0..classes).map(|class| class.to_string()).collect()

@@ -2,6 +2,7 @@
 
 mod backbone;
 mod figures;
+mod kept;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,6 @@ use ocelli_data::{
 use ocelli_eval::detection::DetectionSummary;
 use ocelli_methods::optim::{GradientSum, Group, Sgd, SgdRule, SgdState};
 use ocelli_models::params::{self, FlatParam};
-use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict, write_safetensors};
 use ocelli_models::{BackboneConfig, Init, ResNetConfig};
 use ocelli_train::config::ViewsOn;
@@ -24,7 +24,6 @@ use ocelli_train::{
     Best, Cadence, Declared, Event, Loaded, Rates, Scores, Size, Task, TrainError, WatchConfig, write_atomically,
     write_picture,
 };
-use serde::Serialize;
 use toml::Table;
 
 use super::config::{DETECTION_TASK, DetectionConfig};
@@ -32,7 +31,6 @@ use super::data::{DetectionData, at_most};
 use super::evaluation::{Findings, look};
 use super::load::DETECTOR_FILE;
 use super::memory;
-use super::names::to_file;
 use super::network::{C4 as _, FasterRcnn, ResNetC4, norm_parameters};
 use super::pass::{BoxedImages, Choice, Pass, Stages, train_pass};
 use super::pictures::sheet;
@@ -40,6 +38,7 @@ use super::roi::accuracies;
 use crate::PreciseBn;
 use backbone::{resnet_of, with_backbone};
 use figures::{FIGURES, SCORES, scores_of};
+use kept::Kept;
 
 /// What the best detector came to, class by class, in the folder of its run.
 pub const DETECTION_FILE: &str = "detection.json";
@@ -55,15 +54,6 @@ struct Evaluated {
     net: FasterRcnn<ResNetC4>,
     findings: Findings,
     summary: DetectionSummary,
-}
-
-/// What [`DETECTION_FILE`] has.
-#[derive(Serialize)]
-struct Kept<'a> {
-    #[serde(flatten)]
-    summary: &'a DetectionSummary,
-    /// Held-out images that could not be read.
-    left_out: usize,
 }
 
 /// A detector about to be trained.
@@ -243,54 +233,6 @@ impl DetectionTask {
             precise.see(|| train_pass(&net, &batch, &self.stages, choice).map(|_| ()))??;
         }
         Ok(precise.apply(net))
-    }
-
-    /// The best detector as it is kept: detectron2's names, with what is known of it.
-    fn file(&self, evaluated: &Evaluated, best: &Best) -> Result<StateDict, TrainError> {
-        let mut state = to_file(&evaluated.net)?;
-        let config = &self.config;
-        let said = [
-            ("format", "pt".to_owned()),
-            ("producer", concat!("ocelli ", env!("CARGO_PKG_VERSION")).to_owned()),
-            ("task", DETECTION_TASK.to_owned()),
-            ("arch", config.arch.to_string()),
-            ("backbone_crc32", config.weights_crc32.clone()),
-            ("classes", self.classes_as_json()),
-            ("epochs_done", (best.epoch + 1).to_string()),
-            ("steps_done", ((best.epoch + 1) * config.spans().1).to_string()),
-            (
-                "accuracy",
-                format!(
-                    "{} {:.2} % of {} held-out images{}",
-                    best.what,
-                    best.accuracy,
-                    evaluated.findings.images.len(),
-                    match self.left_out(evaluated) {
-                        0 => String::new(),
-                        n => format!(", {n} unreadable ones left out"),
-                    }
-                ),
-            ),
-            ("config", Task::config(self)?.to_string()),
-        ];
-        // Of a drawn backbone there is no CRC.
-        let said = said.into_iter().filter(|(_, value)| !value.is_empty());
-        state.metadata = said.map(|(key, value)| (key.to_owned(), value)).collect();
-        let size = EvalSize { resize_px: config.eval.short_px, crop_px: 0 };
-        let input = Preprocessing {
-            statistics: Some(Told::new(
-                Statistics { mean: config.views.mean, std: config.views.std },
-                "the run's",
-            )),
-            size: Some(Told::new(size, "as the run evaluates")),
-        };
-        input.write(&mut state.metadata);
-        Ok(state)
-    }
-
-    /// Held-out images that an evaluation could not read.
-    fn left_out(&self, evaluated: &Evaluated) -> usize {
-        self.data.val.source.len() - evaluated.findings.images.len()
     }
 
     fn classes_as_json(&self) -> String {

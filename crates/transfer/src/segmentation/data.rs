@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ocelli_data::annotated::{IGNORED, LabelMap, LabelMaps, MaskedPart};
+use ocelli_data::files::voc_colour;
 use ocelli_data::{DataError, MaskedSet, Subset};
 use ocelli_eval::EvalError;
 use ocelli_eval::picture::{Picture, Rgb};
@@ -87,17 +88,9 @@ impl LabelMaps for SomeMaps {
     }
 }
 
-/// PASCAL VOC's colours for so many classes: bit k of a class's number goes to channel k mod 3, the lowest three bits to the
-/// channels' highest, and so on. The first is black.
+/// PASCAL VOC's colours for so many classes; the first is black.
 pub fn palette(classes: usize) -> Vec<Rgb> {
-    let colour = |class: usize| {
-        let mut rgb = [0u8; 3];
-        for bit in 0..24 {
-            rgb[bit % 3] |= ((class >> bit & 1) << (7 - bit / 3)) as u8;
-        }
-        rgb
-    };
-    (0..classes).map(colour).collect()
+    (0..classes).map(voc_colour).collect()
 }
 
 /// A label map in the classes' colours, as bright as they get.

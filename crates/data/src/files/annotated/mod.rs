@@ -32,6 +32,8 @@ mod voc_xml;
 mod yaml;
 mod yolo;
 
+pub use palettes::{VOC as VOC_CLASSES, voc_colour};
+
 use std::path::Path;
 
 use super::understood::Understood;

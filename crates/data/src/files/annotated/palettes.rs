@@ -1,7 +1,7 @@
 //! Classes and colours of well-known sets.
 
 /// PASCAL VOC's colour of a number: its bits dealt out to red, green and blue, the lowest to the highest.
-pub(super) fn voc_colour(number: usize) -> [u8; 3] {
+pub fn voc_colour(number: usize) -> [u8; 3] {
     let mut colour = [0; 3];
     let mut bits = number;
     for shift in (0..8).rev() {
@@ -14,7 +14,7 @@ pub(super) fn voc_colour(number: usize) -> [u8; 3] {
 }
 
 /// PASCAL VOC's classes, the background first.
-pub(super) const VOC: [&str; 21] = [
+pub const VOC: [&str; 21] = [
     "background",
     "aeroplane",
     "bicycle",

@@ -2,6 +2,7 @@
 
 use ocelli_train::TrainError;
 use ocelli_train::config::ConfigError;
+use ocelli_train::config::layers::{lay_over, layers_of, of_table, parse, table_of};
 use toml::{Table, Value};
 
 use super::{DETECTION_TASK, DetectionConfig, PRESETS};
@@ -12,33 +13,24 @@ impl DetectionConfig {
     /// # Errors
     /// Unknown presets and keys, values of the wrong kind. What is out of range is found by [`DetectionConfig::check`].
     pub fn resolve(preset: Option<&str>, file: Option<(&str, &str)>, sets: &[String]) -> Result<Self, TrainError> {
-        let mut table = Self::default().table()?;
+        let mut table = table_of(&Self::default())?;
         if let Some(name) = preset {
             let Some((_, _, text)) = PRESETS.iter().find(|p| p.0 == name) else {
                 let known = PRESETS.map(|p| p.0).join(", ");
                 let (name, hint) = (name.to_owned(), String::new());
                 return Err(ConfigError::UnknownPreset { name, known, hint }.into());
             };
-            lay_over(&mut table, parse(text, name)?, "", name)?;
+            lay_over(&mut table, parse(text, name)?, name)?;
         }
-        if let Some((name, text)) = file {
-            lay_over(&mut table, parse(text, name)?, "", name)?;
-        }
-        for set in sets {
-            let name = format!("--set {set}");
-            lay_over(&mut table, parse_set(set, &name)?, "", &name)?;
-        }
-        Self::of_table(table, "the configuration")
+        of_table::<Self>(table, "the configuration")?.over(file, sets)
     }
 
     /// Lays a TOML file, by its name and text, over this one.
     ///
     /// # Errors
     /// As [`DetectionConfig::resolve`].
-    pub fn with_file(&self, (name, text): (&str, &str)) -> Result<Self, TrainError> {
-        let mut table = self.table()?;
-        lay_over(&mut table, parse(text, name)?, "", name)?;
-        Self::of_table(table, "the configuration")
+    pub fn with_file(&self, file: (&str, &str)) -> Result<Self, TrainError> {
+        self.over(Some(file), &[])
     }
 
     /// Lays single `key=value` pairs over this one.
@@ -46,12 +38,7 @@ impl DetectionConfig {
     /// # Errors
     /// As [`DetectionConfig::resolve`].
     pub fn with(&self, sets: &[String]) -> Result<Self, TrainError> {
-        let mut table = self.table()?;
-        for set in sets {
-            let name = format!("--set {set}");
-            lay_over(&mut table, parse_set(set, &name)?, "", &name)?;
-        }
-        Self::of_table(table, "the configuration")
+        self.over(None, sets)
     }
 
     /// Reads what [`DetectionConfig::table`] wrote.
@@ -66,7 +53,7 @@ impl DetectionConfig {
                 format!("expected a detector (task = \"{DETECTION_TASK}\"), found a run of task \"{found}\"");
             return Err(ConfigError::Toml { source_name: name.to_owned(), reason }.into());
         }
-        Self::of_table(table, name)
+        Ok(of_table(table, name)?)
     }
 
     /// As TOML.
@@ -74,66 +61,14 @@ impl DetectionConfig {
     /// # Errors
     /// When a value has no place there.
     pub fn table(&self) -> Result<Table, TrainError> {
-        let wrong = |e: toml::ser::Error| ConfigError::Toml {
-            source_name: "the configuration of the detector".into(),
-            reason: e.to_string(),
-        };
-        Ok(Table::try_from(self).map_err(wrong)?)
+        Ok(table_of(self)?)
     }
 
-    fn of_table(table: Table, name: &str) -> Result<Self, TrainError> {
-        let wrong = |e: toml::de::Error| ConfigError::Toml {
-            source_name: name.to_owned(),
-            reason: e.message().to_owned(),
-        };
-        Ok(table.try_into().map_err(wrong)?)
-    }
-}
-
-fn parse(text: &str, name: &str) -> Result<Table, ConfigError> {
-    text.parse().map_err(|e: toml::de::Error| ConfigError::Toml {
-        source_name: name.to_owned(),
-        reason: e.to_string().trim_end().to_owned(),
-    })
-}
-
-/// `a.b=v` as a table; bare words are strings.
-fn parse_set(set: &str, name: &str) -> Result<Table, ConfigError> {
-    let Some((key, value)) = set.split_once('=') else {
-        let reason = "expected key=value, such as optim.lr=0.01".to_owned();
-        return Err(ConfigError::Toml { source_name: name.to_owned(), reason });
-    };
-    let (key, value) = (key.trim(), value.trim());
-    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
-    let mut value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
-    for part in key.split('.').rev() {
-        value = Value::Table(Table::from_iter([(part.to_owned(), value)]));
-    }
-    match value {
-        Value::Table(table) => Ok(table),
-        _ => Ok(Table::new()),
-    }
-}
-
-/// Lays `over` on `base`, which has every key with the same kind of value.
-fn lay_over(base: &mut Table, over: Table, prefix: &str, name: &str) -> Result<(), ConfigError> {
-    for (key, value) in over {
-        let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        let known: Vec<&str> = base.keys().map(String::as_str).collect();
-        let known = known.join(", ");
-        match (base.get_mut(&key), value) {
-            (None, _) => {
-                let hint = format!("; there are: {known}");
-                return Err(ConfigError::UnknownKey { key: full, source_name: name.to_owned(), hint });
-            }
-            (Some(Value::Table(inner)), Value::Table(value)) => lay_over(inner, value, &full, name)?,
-            (Some(slot @ Value::Float(_)), Value::Integer(value)) => *slot = Value::Float(value as f64),
-            (Some(slot), value) if slot.same_type(&value) => *slot = value,
-            (Some(slot), value) => {
-                let reason = format!("{full}: expected {}, found {} {value}", slot.type_str(), value.type_str());
-                return Err(ConfigError::Toml { source_name: name.to_owned(), reason });
-            }
+    fn over(&self, file: Option<(&str, &str)>, sets: &[String]) -> Result<Self, TrainError> {
+        let mut table = table_of(self)?;
+        for (layer, name) in layers_of(file, sets)? {
+            lay_over(&mut table, layer, &name)?;
         }
+        Ok(of_table(table, "the configuration")?)
     }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use ocelli_train::TrainError;
 use ocelli_train::config::ConfigError;
+use ocelli_train::config::layers::{lay_over, layers_of, of_table, parse, table_of};
 use toml::{Table, Value};
 
 use super::presets::preset;
@@ -20,7 +21,7 @@ impl SegmentationConfig {
     ) -> Result<Self, ConfigError> {
         let mut table = table_of(&Self::default())?;
         if let Some(name) = preset_name {
-            merge(&mut table, parse(preset(name)?.toml, name)?, "", name)?;
+            lay_over(&mut table, parse(preset(name)?.toml, name)?, name)?;
         }
         Self::finish(table, file, sets)
     }
@@ -35,14 +36,9 @@ impl SegmentationConfig {
     }
 
     fn finish(mut table: Table, file: Option<(&str, &str)>, sets: &[String]) -> Result<Self, ConfigError> {
-        if let Some((name, text)) = file {
-            let over = parse(text, name)?;
-            of_this_task(&over, SEGMENTATION_TASK, name)?;
-            merge(&mut table, over, "", name)?;
-        }
-        for set in sets {
-            let name = format!("--set {set}");
-            merge(&mut table, parse_set(set, &name)?, "", &name)?;
+        for (over, name) in layers_of(file, sets)? {
+            of_this_task(&over, SEGMENTATION_TASK, &name)?;
+            lay_over(&mut table, over, &name)?;
         }
         let config: Self = of_table(table, "configuration")?;
         config.check()?;
@@ -58,7 +54,7 @@ impl SegmentationConfig {
         // A run's configuration without a task is of before there were several.
         of_this_task(&table, "pretraining", name)?;
         let mut base = table_of(&Self::default())?;
-        merge(&mut base, table, "", name)?;
+        lay_over(&mut base, table, name)?;
         Ok(of_table(base, name)?)
     }
 
@@ -75,18 +71,6 @@ fn wrong(name: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Toml { source_name: name.to_owned(), reason: reason.into() }
 }
 
-fn table_of(config: &SegmentationConfig) -> Result<Table, ConfigError> {
-    Table::try_from(config).map_err(|e| wrong("the configuration of the segmentation", e.to_string()))
-}
-
-fn of_table(table: Table, name: &str) -> Result<SegmentationConfig, ConfigError> {
-    table.try_into().map_err(|e: toml::de::Error| wrong(name, e.message()))
-}
-
-fn parse(text: &str, name: &str) -> Result<Table, ConfigError> {
-    text.parse().map_err(|e: toml::de::Error| wrong(name, e.to_string()))
-}
-
 /// Refuses another task's configuration in words; one that names none is of the task `unnamed`.
 fn of_this_task(table: &Table, unnamed: &str, name: &str) -> Result<(), ConfigError> {
     let found = match table.get("task") {
@@ -99,45 +83,6 @@ fn of_this_task(table: &Table, unnamed: &str, name: &str) -> Result<(), ConfigEr
     }
     let expected = format!("expected a segmentation (task = \"{SEGMENTATION_TASK}\")");
     Err(wrong(name, format!("{expected}, found a run of task \"{found}\"")))
-}
-
-/// `a.b=v` as a table.
-fn parse_set(set: &str, name: &str) -> Result<Table, ConfigError> {
-    let Some((key, value)) = set.split_once('=') else {
-        return Err(wrong(name, "expected key=value, such as optim.lr=0.001"));
-    };
-    let (key, value) = (key.trim(), value.trim());
-    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
-    let mut inner = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
-    for part in key.split('.').rev() {
-        inner = Value::Table(Table::from_iter([(part.to_owned(), inner)]));
-    }
-    match inner {
-        Value::Table(table) => Ok(table),
-        _ => Err(wrong(name, "expected a key")),
-    }
-}
-
-/// Lays `over` on `base`; every key must be there already, with the same kind of value.
-fn merge(base: &mut Table, over: Table, prefix: &str, name: &str) -> Result<(), ConfigError> {
-    for (key, value) in over {
-        let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        let Some(slot) = base.get_mut(&key) else {
-            let known: Vec<&String> = base.keys().collect();
-            let hint = format!("; there are {}", known.into_iter().cloned().collect::<Vec<_>>().join(", "));
-            return Err(ConfigError::UnknownKey { key: full, source_name: name.to_owned(), hint });
-        };
-        match (slot, value) {
-            (Value::Table(inner), Value::Table(value)) => merge(inner, value, &full, name)?,
-            (slot @ Value::Float(_), Value::Integer(value)) => *slot = Value::Float(value as f64),
-            (slot, value) if slot.same_type(&value) => *slot = value,
-            (slot, value) => {
-                let (expected, found) = (slot.type_str(), value.type_str());
-                return Err(wrong(name, format!("{full}: expected {expected}, found {found} {value}")));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
