@@ -317,7 +317,7 @@ fn main() -> anyhow::Result<()> {
     };
     let views = budget.views();
     // What needs no network: nothing, and the pixels of a cell.
-    let pck = correspondence(pixels_of_cells, (&shown, &all), &views, 0, &device, || ())?;
+    let pck = correspondence(pixels_of_cells, (&shown, &all), &views, 0, &device, |_| ())?;
     let [one, two] = [pck.chance_1, pck.chance_2].map(|part| Pck::percent(part, pck.cells));
     let _ = writeln!(table, "| guessing | | {one:.1} % | {two:.1} % |");
     line(&mut table, "the pixels of a cell", "", &pck);
@@ -325,8 +325,14 @@ fn main() -> anyhow::Result<()> {
         let net = Loading::default().open(&path, &device)?;
         let knn = labelled.as_ref().map(|l| knn_of(&net.encoder, l, &config, &device)).transpose()?;
         let knn = knn.and_then(|k| k.get(&20).map(|v| format!("{v:.1} %"))).unwrap_or_default();
-        let pck =
-            correspondence(|x| net.encoder.feature_map(x, Mode::Eval), (&shown, &all), &views, 0, &device, || ())?;
+        let pck = correspondence(
+            |x| net.encoder.feature_map(x, Mode::Eval),
+            (&shown, &all),
+            &views,
+            0,
+            &device,
+            |_| (),
+        )?;
         line(&mut table, words, &knn, &pck);
     }
     print!("{table}");

@@ -8,6 +8,8 @@
 
 #[path = "support/fuzz_labels.rs"]
 mod labels;
+#[path = "support/fuzz_pictures.rs"]
+mod odd;
 #[path = "support/fuzz.rs"]
 mod support;
 
@@ -61,12 +63,14 @@ fn pictures(count: usize, seed: u64) {
         }
     }
     assert_eq!(corpus.len(), 18, "every format");
+    corpus.extend(odd::pictures());
+    // The bound is in pixels: a few bytes may be a large blank page.
+    let limits = DecodeLimits { max_pixels: Some(1 << 20) };
+    assert!(corpus.iter().all(|bytes| decode_bytes("input", bytes, limits).is_ok()), "each is read");
     // Markers of JPEG, tags of TIFF.
     let letters = b"\xff\xd8\xd9\xda\xc0\xc2\xc4\xdb\xe1\x00\x01\x02\x03\x04\x08\x10II*MM";
     fuzz("pictures", &corpus, letters, (count, seed), &|_| None, &|bytes| match decode_bytes(
-        "input",
-        bytes,
-        DecodeLimits::default(),
+        "input", bytes, limits,
     ) {
         Ok(image) => {
             assert_eq!(image.data.len(), 3 * (image.width * image.height) as usize);

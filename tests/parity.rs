@@ -7,6 +7,7 @@
 mod parity_dense;
 mod parity_methods;
 mod parity_transfer;
+mod parity_vit;
 mod support;
 
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use ocelli::methods::schedule::{Cosine, TeacherTemperature};
 use ocelli::methods::{Batch, Dino, DinoConfig, Method, StepClock, Update};
 use ocelli::models::weights::{ModuleState as _, StateDict};
 use ocelli::models::{
-    AnyBackbone, Backbone as _, DinoHeadConfig, Init, Mode, ProbeFeatures, Vit, VitConfig, params,
+    AnyBackbone, Backbone as _, DinoHeadConfig, Init, Mode, PositionRule, ProbeFeatures, Vit, VitConfig, params,
 };
 use support::{
     Fixture, Tolerance, as_usize, assert_close, device, fixtures, formula_tensor, number_after, values,
@@ -49,6 +50,8 @@ fn vit_forward() {
             heads: f.usize("heads"),
             mlp_ratio: f.usize("mlp_ratio"),
             drop_path: 0.0,
+            registers: 0,
+            position_rule: PositionRule::Dino,
         };
         assert_eq!(config.num_parameters(), f.usize("num_parameters"), "{name}");
         let vit = formula_vit(&config, salt);
@@ -118,6 +121,8 @@ fn frozen_features() {
         heads: f.usize("heads"),
         mlp_ratio: f.usize("mlp_ratio"),
         drop_path: 0.0,
+        registers: 0,
+        position_rule: PositionRule::Dino,
     };
     let vit = formula_vit(&config, salt);
     let shape: Vec<usize> = f.config()["input"].as_array().unwrap().iter().map(|v| as_usize(v, "input")).collect();
@@ -265,6 +270,8 @@ fn training_steps(f: &Fixture) {
         heads: f.usize("heads"),
         mlp_ratio: number_after(f.config()["vit"].as_str().unwrap(), "mlp_ratio ") as usize,
         drop_path: 0.0,
+        registers: 0,
+        position_rule: PositionRule::Dino,
     };
     let config = DinoConfig {
         head: DinoHeadConfig {

@@ -8,6 +8,7 @@
 #[path = "support/command.rs"]
 mod command;
 mod support;
+mod weights_layouts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use ocelli::models::weights::preprocessing::Statistics;
 use ocelli::models::weights::{
     Dtype, HostTensor, ModuleState as _, Part, StateDict, Weights, read_safetensors, write_pth, write_safetensors,
 };
-use ocelli::models::{AnyBackbone, BackboneConfig, Init, Mode, VitConfig, params};
+use ocelli::models::{AnyBackbone, BackboneConfig, Init, Mode, PositionRule, VitConfig, params};
 use ocelli::train::{Loaded, Loading, TrainError, load_into};
 use support::{Tolerance, assert_close, device, formula_tensor, values};
 
@@ -290,6 +291,8 @@ fn small(grid: usize) -> (VitConfig, StateDict) {
         heads: 1,
         mlp_ratio: 4,
         drop_path: 0.0,
+        registers: 0,
+        position_rule: PositionRule::Dino,
     };
     let vit = config.init(&mut Init::new(0, &device())).unwrap();
     let mut state = StateDict::default();
@@ -337,14 +340,14 @@ fn shapes_that_no_tensor_fills_are_refused() {
     for (name, shape, words) in [
         ("patch_embed.proj.weight", vec![1 << 30, 3, 8, 0], "square patches"),
         ("patch_embed.proj.weight", vec![64, 3, 1 << 40, 0], "square patches"),
-        ("pos_embed", vec![0, 1 << 40, 64], "pos_embed has shape"),
-        ("blocks.0.mlp.fc1.weight", vec![1 << 50, 0], "one width"),
-        ("cls_token", vec![], "blocks of width 64 have at least"),
+        ("pos_embed", vec![0, 1 << 40, 64], "pos_embed (expected shape [1, "),
+        ("blocks.0.mlp.fc1.weight", vec![1 << 50, 0], "mlp.fc1.weight (expected shape [1125899906842624, 64]"),
+        ("blocks", vec![], "missing: blocks.2.norm1.bias"),
     ] {
         let (_, mut state) = small(4);
         state.tensors.retain(|(n, _)| n != name);
         let empty = |shape| HostTensor { shape, values: Vec::new() };
-        if name == "cls_token" {
+        if name == "blocks" {
             state.tensors.extend((2..500).map(|i| (format!("blocks.{i}.norm1.weight"), empty(vec![0]))));
         } else {
             state.tensors.push((name.to_owned(), empty(shape)));
@@ -479,12 +482,9 @@ fn other_layouts_are_named() {
     // Its layers are a ResNet-50's, its numbers are not.
     refused(
         &["embed", "scenes:1", "--weights", text(&path), "--out", "f.csv"],
-        &["resnet-50 has 23508032 parameters", "10448 values"],
+        &["DenseCL", "ResNet-50", "no network here is such a ResNet", "missing: bn1.weight"],
     );
-    refused(
-        &["attention", "scenes:1", "--weights", text(&path), "--out", "f"],
-        &["Vision Transformer", "ResNet-50"],
-    );
+    refused(&["attention", "scenes:1", "--weights", text(&path), "--out", "f"], &["DenseCL", "ResNet-50"]);
 }
 
 #[test]

@@ -40,8 +40,8 @@ pub struct AttentionArgs {
     /// A run folder, a checkpoint, or a backbone (.safetensors, or PyTorch's .pth; see `ocelli weights`)
     #[arg(long)]
     pub(super) weights: PathBuf,
-    /// Folder for the pictures (replaces those that Ocelli drew, no other file); with --video also a .gif, or a
-    /// .png that is animated
+    /// Folder for the pictures (replaces those that Ocelli drew, no other file), named as the images are, with their
+    /// folders where images are called alike; with --video also a .gif, or a .png that is animated
     #[arg(long, default_value = "attention")]
     pub(super) out: PathBuf,
     /// Share of the attention a mask keeps
@@ -97,24 +97,42 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
     println!("{}", opening::lines(&backbone, &device.name, &opening::long_side(args.size)));
     let statistics = (backbone.statistics.value.mean, backbone.statistics.value.std);
     let vit = backbone.vit()?;
+    let labels: Vec<String> = (1..=vit.heads()).map(|head| format!("head{head}")).chain(["mean".into()]).collect();
+    let ends: Vec<String> = labels.iter().flat_map(|l| [format!("-{l}.png"), format!("-{l}-mask.png")]).collect();
+    let stems = outputs::stems(&inputs.names(), &ends);
+    if !args.sheet_only {
+        let mut files = stems.iter().flat_map(|stem| ends.iter().map(move |end| format!("{stem}{end}")));
+        files.try_for_each(|file| outputs::check_picture(&args.out.join(file)))?;
+    }
     let bar = images::bar(inputs.len());
-    let (mut shown, mut scores) = (Vec::new(), Vec::new());
-    for index in 0..inputs.len() {
-        let input = inputs.input(index)?;
+    let (mut shown, mut scores, mut done) = (Vec::new(), Vec::new(), 0);
+    let mut first_note = None;
+    for (index, stem) in stems.iter().enumerate() {
+        let input = match images::read_or_note(&inputs, index, &inputs.name(index), &bar, false) {
+            Ok(input) => input,
+            Err(note) => {
+                first_note.get_or_insert(note);
+                continue;
+            }
+        };
         let attended = attend(vit, &input, args.size, statistics, &device.device)?;
         if !args.sheet_only {
-            write_heads(&args.out, &attended, args.threshold)?;
+            write_heads(&args.out.join(stem), &attended, args.threshold)?;
         }
         scores.extend(attended.jaccard(args.threshold)?);
         if shown.len() < SHEET_ROWS {
             shown.push(attended);
         }
+        done += 1;
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if let (0, Some(note)) = (done, first_note) {
+        bail!("no image could be read; {note}");
+    }
     write_sheet(&path, "What the last block attends to", &shown, args.threshold)?;
-    println!("{} images: {}", inputs.len(), path.display());
-    if shown.len() < inputs.len() {
+    println!("{done} images: {}", path.display());
+    if shown.len() < done {
         println!("the sheet shows the first {SHEET_ROWS}");
     }
     if !scores.is_empty() {
@@ -184,16 +202,20 @@ pub fn write_sheet(path: &Path, title: &str, attended: &[Attended], mass: f64) -
     outputs::write_png(path, sheet.width(), sheet.height(), sheet.data())
 }
 
-/// A heat-map over the image and a mask per head, and the same of their mean.
-fn write_heads(out: &Path, a: &Attended, mass: f64) -> anyhow::Result<()> {
-    let stem: String = a.name.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect();
+/// A heat-map over the image and a mask per head, and the same of their mean, in files whose names begin with `start`.
+fn write_heads(start: &Path, a: &Attended, mass: f64) -> anyhow::Result<()> {
+    let file = |end: String| {
+        let mut path = start.as_os_str().to_owned();
+        path.push(end);
+        PathBuf::from(path)
+    };
     let (w, h) = (a.picture.width(), a.picture.height());
     let draw = |label: &str, values: &[f32], mask: Mask| -> anyhow::Result<()> {
         let heat = heatmap(values, a.map.columns(), w, h, Colormap::Viridis, Filter::Smooth)?;
         let over = a.picture.overlay(&heat, 0.6);
-        outputs::write_png(&out.join(format!("{stem}-{label}.png")), w, h, over.data())?;
+        outputs::write_png(&file(format!("-{label}.png")), w, h, over.data())?;
         let tinted = a.picture.tint(&mask.resize(w, h), false, [0, 0, 0], 0.75);
-        outputs::write_png(&out.join(format!("{stem}-{label}-mask.png")), w, h, tinted.data())
+        outputs::write_png(&file(format!("-{label}-mask.png")), w, h, tinted.data())
     };
     for head in 0..a.map.heads() {
         draw(&format!("head{}", head + 1), a.map.head(head), a.map.head_mask(head, mass)?)?;

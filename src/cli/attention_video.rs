@@ -130,7 +130,7 @@ pub fn run(args: &AttentionArgs, video: &Path) -> anyhow::Result<()> {
         })?;
         clip.choose_palette(&shown);
     }
-    frames.visit(&frames.all(), |index, image| clip.add(&frames.name(index), &draw(index, image)?))?;
+    frames.visit(&frames.all(), |index, image| clip.add(frames.name(index), &draw(index, image)?))?;
     let [width, height] = clip.finish()?;
     let shown = options.shown();
     if options.json {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use burn::tensor::{Tensor, TensorData};
 use clap::Args;
+use ocelli::data::files::decoded;
 use ocelli::data::{EvalBatches, EvalConfig, Source as _};
 use ocelli::models::ProbeFeatures;
 use ocelli::models::weights::preprocessing::Preprocessing;
@@ -154,8 +155,8 @@ fn head_file(path: &Path) -> PathBuf {
 /// Names of the classes: those of --classes, or the classifier's own.
 fn names(args: &ClassifyArgs, head: &ClassifierHead) -> anyhow::Result<Option<Vec<String>>> {
     let Some(path) = &args.classes else { return Ok(head.classes.clone()) };
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read --classes {}", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read --classes {}", path.display()))?;
+    let text = decoded(&bytes).map_err(|e| anyhow::anyhow!("--classes {}: {e}", path.display()))?;
     let names: Vec<String> =
         text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     let (expected, found) = (head.head.bias.len(), names.len());

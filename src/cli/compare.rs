@@ -13,6 +13,7 @@ use ocelli::report::{Run, State};
 use ocelli::train::RunConfig;
 use ocelli::train::config::{Change, changes, resolve, stored};
 
+use super::pixels;
 use super::report::now;
 use super::run::{quoted, stop_on_signals};
 use super::table::{self, Format};
@@ -141,7 +142,7 @@ impl CompareArgs {
     fn values(&self, seed: u64) -> Vec<String> {
         let arch = self.arch.iter().map(|arch| quoted("arch", arch));
         let budget = [format!("epochs={}", self.epochs), format!("seed={seed}")];
-        arch.chain(budget).chain(self.sets.iter().cloned()).collect()
+        arch.chain(budget).chain(pixels::as_value()).chain(self.sets.iter().cloned()).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use ocelli::eval::correspondence::Pck;
 use ocelli::models::weights::preprocessing::{EvalSize, Statistics, Told};
 use ocelli::models::{Backbone as _, Mode};
 use ocelli::train::{Loaded, Loading, correspondence};
+use serde_json::json;
 
 use super::DeviceArgs;
 use super::images::{self, Named};
@@ -82,21 +83,35 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
             }
             println!("{}\nnormalisation: {}; size: views of {} px", net.description, net.statistics, args.size);
         }
-        let bar = images::bar(inputs.len());
+        let bar = if args.json { indicatif::ProgressBar::hidden() } else { images::bar(inputs.len()) };
+        let mut skipped = Vec::new();
         let pck = correspondence(
             |x| net.encoder.feature_map(x, Mode::Eval),
             (&inputs, &all),
             &plan,
             args.seed,
             &device.device,
-            || bar.inc(1),
+            |bad| {
+                skipped.extend(bad);
+                bar.inc(1);
+            },
         )?;
         bar.finish_and_clear();
+        let done = inputs.len() - skipped.len();
+        if let (0, Some(bad)) = (done, skipped.first()) {
+            bail!("no image could be read; the first: {}: {}", bad.name, bad.reason);
+        }
         if pck.cells == 0 {
-            bail!("{}: no two views of an image overlap; expected more images than {}", args.data, inputs.len());
+            bail!("{}: no two views of an image overlap; expected more images than {done}", args.data);
+        }
+        // They are the same for every network.
+        if !args.json && i == 0 {
+            skipped.iter().for_each(|bad| println!("warning: skipped {}: {}", bad.name, bad.reason));
         }
         if args.json {
-            rows.push(json(weights, &net, args.size, inputs.len(), &pck));
+            let mut row = json(weights, &net, args.size, done, &pck);
+            row["skipped"] = skipped.iter().map(|b| json!({ "name": b.name, "reason": b.reason })).collect();
+            rows.push(row);
         } else {
             print_row(&pck);
         }

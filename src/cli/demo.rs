@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use ocelli::data::{DataSet, open_data};
+use ocelli::data::files::set_max_pixels;
+use ocelli::data::{DataSet, open_data_beside};
 use ocelli::eval::attention::{AttentionJaccard, JaccardSummary};
 use ocelli::models::{AnyBackbone, BackboneKind};
 use ocelli::train::config::resolve;
@@ -14,6 +15,7 @@ use super::DeviceArgs;
 use super::attention::{Attended, attend, write_sheet};
 use super::images::Input;
 use super::outputs;
+use super::pixels;
 use super::progress::{self, Progress};
 use super::run::{Run, Start, tell};
 
@@ -53,8 +55,10 @@ const SCORED_MASS: f64 = 0.8;
 
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let mut sets: Vec<String> = args.epochs.iter().map(|e| format!("epochs={e}")).collect();
+    sets.extend(pixels::as_value());
     sets.extend(args.sets.iter().cloned());
     let config = resolve(Some("demo"), None, &sets)?;
+    set_max_pixels(config.loader.max_pixels);
     if config.arch.kind() != BackboneKind::Vit {
         bail!("arch: expected a Vision Transformer, whose attention the demo shows; found {}", config.arch);
     }
@@ -64,7 +68,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
             outputs::check_picture(&args.out.join(name))?;
         }
     }
-    let DataSet { train: source, val: test, understood } = open_data(&args.data)?;
+    let DataSet { train: source, val: test, understood } = open_data_beside(&args.data, Some(&args.out))?;
     let device = args.device.open()?;
     println!("Ocelli trains a Vision Transformer ({}) with DINO on {}, without labels.", config.arch, args.data);
     println!("device: {} ({})", device.name, device.reason);
@@ -93,7 +97,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     }
 
     let shown = test.as_ref().unwrap_or(&source);
-    let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES)?;
+    let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES);
     let maps = |encoder: &AnyBackbone| -> anyhow::Result<Vec<Attended>> {
         let vit = encoder.as_vit().context("the demo looks at a Vision Transformer's attention")?;
         let (size, statistics) = (look_px(&config), (config.views.mean, config.views.std));
@@ -134,7 +138,7 @@ fn look_px(config: &RunConfig) -> usize {
     config.eval.crop_px
 }
 
-/// The first `n` images of a source, with their masks.
-fn samples(source: &dyn ocelli::data::Source, n: usize) -> anyhow::Result<Vec<Input>> {
-    (0..n.min(source.len())).map(|i| Input::of(source, i)).collect()
+/// The first `n` images of a source that can be read, with their masks.
+fn samples(source: &dyn ocelli::data::Source, n: usize) -> Vec<Input> {
+    (0..source.len()).filter_map(|i| Input::of(source, i).ok()).take(n).collect()
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::DeviceArgs;
 use super::coco_results::Labels;
 use super::images::{self, Named};
-use super::outputs::{self, Stems};
+use super::outputs;
 
 /// Objects named in a line at most.
 const NAMED: usize = 12;
@@ -66,16 +66,15 @@ pub fn run(args: &DetectArgs) -> anyhow::Result<()> {
         outputs::check_new(coco, args.overwrite)?;
     }
     let inputs = Named::list(&args.images, 0)?;
-    let mut stems = Stems::default();
-    let pictures: Vec<PathBuf> =
-        (0..inputs.len()).map(|i| args.out.join(format!("{}.png", stems.of(&inputs.name(i))))).collect();
+    let names = inputs.names();
+    let stems = outputs::stems(&names, &[".png"]);
+    let pictures: Vec<PathBuf> = stems.iter().map(|stem| args.out.join(format!("{stem}.png"))).collect();
     if !args.no_pictures {
         pictures.iter().try_for_each(|path| outputs::check_picture(path))?;
     }
     let device = args.device.open()?;
     let mut detector = Detector::open(&args.weights, &device.device)?;
     detector.find_from(args.score);
-    let names: Vec<String> = (0..inputs.len()).map(|i| inputs.name(i)).collect();
     let labels = match &args.coco {
         Some(_) => Some(Labels::of(&names, &detector.classes, args.instances.as_deref())?),
         None => None,

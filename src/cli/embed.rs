@@ -111,14 +111,19 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         bar.inc(names.len() as u64);
     }
     bar.finish_and_clear();
-    for bad in batches.bad_files() {
+    let skipped = batches.bad_files();
+    for bad in skipped {
         println!("warning: skipped {}: {}", bad.name, bad.reason);
     }
-    let table = table.context("no image could be read")?;
+    let table = table.with_context(|| match skipped.first() {
+        Some(bad) => format!("no image could be read; the first: {}: {}", bad.name, bad.reason),
+        None => "no image could be read".to_owned(),
+    })?;
     outputs::write(&args.out, &encode(format, &table)?)?;
     if format == TableFormat::Npy {
         outputs::write(&names, names_txt(&table).as_bytes())?;
     }
-    println!("{:?} features of {} images: {}", table.shape(), inputs.len(), args.out.display());
+    let done = inputs.len() - skipped.len();
+    println!("{:?} features of {done} images: {}", table.shape(), args.out.display());
     Ok(())
 }

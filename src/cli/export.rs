@@ -1,28 +1,30 @@
 //! `ocelli export`.
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use burn::module::Module as _;
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use ocelli::models::AnyBackbone;
 use ocelli::models::weights::preprocessing::Preprocessing;
-use ocelli::models::weights::{Dtype, Family, Network, Part, StateDict, Weights, write_pth, write_safetensors_as};
-use ocelli::train::{Loading, preprocessing_of, resolve_weights, write_atomically};
+use ocelli::models::weights::{
+    Dtype, Family, Network, Part, StateDict, Weights, detectron2, write_pth, write_safetensors_as,
+};
+use ocelli::models::{AnyBackbone, PositionRule};
+use ocelli::train::{Loading, WeightsFile, preprocessing_of, resolve_weights, write_atomically};
 
+use super::export_onnx::{self, OnnxArgs};
 use super::opening::{NormaliseArgs, SizeArgs};
 use super::outputs;
-use super::weights::{arch_of, file_size, image_side_px, thousands};
+use super::weights::{arch_of, file_size, thousands};
 
 /// Write a network's weights for other programs, in PyTorch's names and layout.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli export runs/first --format safetensors --out backbone.safetensors\n  ocelli export runs/first --format pth-layout --out backbone.pth\n  ocelli export checkpoint.pth --what student --format safetensors --dtype f16 --out student.safetensors"
+    after_help = "Examples:\n  ocelli export runs/first --format safetensors --out backbone.safetensors\n  ocelli export runs/first --format pth-layout --out backbone.pth\n  ocelli export checkpoint.pth --what student --format safetensors --dtype f16 --out student.safetensors\n  ocelli export runs/first --format onnx --dynamic --check --out backbone.onnx"
 )]
 pub struct ExportArgs {
-    /// A run folder, a checkpoint, or any file of weights (.safetensors, .pth)
+    /// A run folder, a checkpoint, any file of weights (.safetensors, .pth), a folder of Hugging Face, or hf:NAME
     source: PathBuf,
     /// The kind of file
     #[arg(long, value_enum)]
@@ -36,13 +38,15 @@ pub struct ExportArgs {
     /// Numbers in the file
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
-    /// Heads, where the weights do not tell (only for bpk)
+    /// Heads, where the weights do not tell (for safetensors, bpk and onnx)
     #[arg(long)]
     heads: Option<usize>,
     #[command(flatten)]
     normalise: NormaliseArgs,
     #[command(flatten)]
     size: SizeArgs,
+    #[command(flatten)]
+    onnx: OnnxArgs,
     /// Replace the file if there is one
     #[arg(long)]
     overwrite: bool,
@@ -57,6 +61,10 @@ enum Format {
     PthLayout,
     /// burn's own format, in burn's layout: a record of `ocelli::models::Vit`
     Bpk,
+    /// For onnxruntime and what else reads ONNX: pixels in, features out
+    Onnx,
+    /// A ResNet in detectron2's names, a .pkl as its own script makes of torchvision's files
+    Detectron2,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,9 +89,15 @@ enum Precision {
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     outputs::check_new(&args.out, args.overwrite)?;
+    if args.format == Format::Onnx {
+        return onnx(args);
+    }
+    if let [flag, ..] = args.onnx.named()[..] {
+        bail!("{flag} is for --format onnx");
+    }
     let source = resolve_weights(&args.source)?;
-    let bytes = fs::read(&source).with_context(|| format!("{}: cannot read the weights", source.display()))?;
-    let weights = Weights::open(&bytes).with_context(|| source.display().to_string())?;
+    let opened = WeightsFile::read(&source)?;
+    let weights = opened.open()?;
     let part = match args.what {
         What::Backbone | What::Head => None,
         What::Teacher => Some(Part::Teacher),
@@ -92,7 +106,19 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let network = weights.network(part).with_context(|| source.display().to_string())?;
     let is_head = matches!(args.what, What::Head | What::StudentHead);
     let mut state = if is_head { head(&weights, &network)? } else { weights.backbone(&network)? };
-    state.metadata = describe(&weights, &network, is_head);
+    let mut metadata = describe(&weights, &network, args.heads, is_head);
+    let carried = [PositionRule::METADATA, "num_attention_heads"].into_iter().filter(|_| !is_head);
+    for key in carried {
+        metadata.extend(state.metadata.get(key).map(|value| (key.to_owned(), value.clone())));
+    }
+    if let (Some(heads), Family::Vit { dim, .. }, false) = (args.heads, &network.family, is_head) {
+        ensure!(
+            heads > 0 && dim.is_multiple_of(heads),
+            "--heads {heads}: expected a number that divides the network's width, {dim}"
+        );
+        metadata.insert("num_attention_heads".into(), heads.to_string());
+    }
+    state.metadata = metadata;
     let given = Preprocessing { size: args.size.given(), ..args.normalise.given()? };
     let (statistics, mut size) = preprocessing_of(&given, &source, &weights, &network)?;
     args.size.apply(&mut size);
@@ -109,6 +135,27 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         }
         Format::Bpk if dtype != Dtype::F32 => bail!("--format bpk is written as f32; leave out --dtype"),
         Format::Bpk => burnpack(args, part)?,
+        Format::Detectron2 => {
+            ensure!(
+                !is_head && matches!(network.family, Family::ResNet { .. }),
+                "--format detectron2: expected a ResNet's backbone, found {}",
+                if is_head { "a head".to_owned() } else { network.family.to_string() }
+            );
+            ensure!(
+                state.get("conv1.weight").is_some_and(|t| t.shape.get(2) == Some(&7)),
+                "--format detectron2: expected a ResNet that begins with one convolution of 7×7 pixels, as detectron2's do; this \
+                 one begins otherwise (for small images, or with selective kernels)"
+            );
+            ensure!(dtype == Dtype::F32, "--format detectron2 is written as f32; leave out --dtype");
+            let ending = args.out.extension().and_then(|e| e.to_str());
+            ensure!(
+                ending == Some("pkl"),
+                "--out {}: expected a name that ends in .pkl, by which detectron2 knows the form",
+                args.out.display()
+            );
+            detectron2::write_pkl(&state, concat!("ocelli ", env!("CARGO_PKG_VERSION")))?
+        }
+        Format::Onnx => bail!("--format onnx is written elsewhere"),
     };
     write_atomically(&args.out, &file)?;
     let what = match (is_head, network.part) {
@@ -122,6 +169,9 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         thousands(state.num_values()),
         file_size(file.len())
     );
+    for note in if is_head { Vec::new() } else { network.notes() } {
+        println!("{note}");
+    }
     if !is_head {
         println!("normalisation: {statistics}; size: {size}");
         let flags = input.flags();
@@ -129,13 +179,70 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
             Format::Safetensors => println!("both are in the file's metadata"),
             Format::PthLayout => println!("a .pth does not hold them; when you use it, give {flags}"),
             Format::Bpk => println!("a burnpack does not hold them; normalise its pictures as {flags} says"),
+            Format::Detectron2 => {
+                let level = |v: f32| (f64::from(v) * 255e3).round() / 1e3;
+                let levels = |values: [f32; 3]| values.map(|v| level(v).to_string()).join(", ");
+                let (mean, std) = (levels(statistics.value.mean), levels(statistics.value.std));
+                println!(
+                    "detectron2 needs to be told: INPUT.FORMAT: RGB, MODEL.PIXEL_MEAN: [{mean}], MODEL.PIXEL_STD: [{std}], \
+                     MODEL.RESNETS.STRIDE_IN_1X1: False{}",
+                    widths(&network.family, &state)
+                );
+            }
+            Format::Onnx => {}
         }
     }
-    let is_vit = matches!(network.family, Family::Vit { .. });
-    if !is_head && is_vit && args.format == Format::PthLayout && arch_of(&network.family).is_none() {
-        println!("a .pth does not hold the number of heads; read it again with --heads");
+    if let (false, Family::Vit { dim, registers, .. }) = (is_head, &network.family) {
+        if args.format == Format::PthLayout && (network.heads.or(args.heads).is_some() || dim % 64 != 0) {
+            println!("a .pth does not hold the number of heads; read it again with --heads");
+        }
+        let holder = match args.format {
+            Format::PthLayout => Some("a .pth"),
+            Format::Bpk => Some("a burnpack"),
+            _ => None,
+        };
+        // What is assumed of as many registers need not be held.
+        let rule = state.metadata.get(PositionRule::METADATA);
+        let rule = rule.filter(|rule| rule.as_str() != PositionRule::of_registers(*registers).name());
+        if let (Some(file), Some(rule)) = (holder, rule) {
+            println!(
+                "{file} does not hold how positions of another size are resampled ({rule}); safetensors does"
+            );
+        }
     }
     Ok(())
+}
+
+/// A backbone as a graph.
+fn onnx(args: &ExportArgs) -> anyhow::Result<()> {
+    let part = match args.what {
+        What::Backbone => None,
+        What::Teacher => Some(Part::Teacher),
+        What::Student => Some(Part::Student),
+        What::Head | What::StudentHead => {
+            bail!("--format onnx: expected a backbone; a head goes to safetensors or pth-layout")
+        }
+    };
+    if args.dtype == Precision::F16 {
+        bail!("--format onnx is written as f32; leave out --dtype");
+    }
+    let given = Preprocessing { size: args.size.given(), ..args.normalise.given()? };
+    let loading = Loading { part, heads: args.heads, given, ..Loading::default() };
+    let (source, out) = (&args.source, &args.out);
+    export_onnx::run(&export_onnx::Request { source, out, loading, size: &args.size, onnx: &args.onnx })
+}
+
+/// What detectron2 has to be told of a ResNet with more channels than usual; nothing of others.
+fn widths(family: &Family, state: &StateDict) -> String {
+    let channels = state.get("conv1.weight").and_then(|t| t.shape.first().copied()).unwrap_or(0);
+    match *family {
+        Family::ResNet { bottleneck: true, width, .. } if (channels, width) != (64, 64) => format!(
+            ", MODEL.RESNETS.STEM_OUT_CHANNELS: {channels}, MODEL.RESNETS.RES2_OUT_CHANNELS: {}, \
+             MODEL.RESNETS.WIDTH_PER_GROUP: {width}",
+            4 * channels
+        ),
+        _ => String::new(),
+    }
 }
 
 /// Which of a pair, in its method's words.
@@ -176,6 +283,7 @@ fn head(weights: &Weights<'_>, network: &Network) -> anyhow::Result<StateDict> {
 fn describe(
     weights: &Weights<'_>,
     network: &Network,
+    heads: Option<usize>,
     is_head: bool,
 ) -> std::collections::BTreeMap<String, String> {
     let mut metadata: std::collections::BTreeMap<String, String> = ["epochs_done", "config"]
@@ -190,9 +298,10 @@ fn describe(
     metadata.insert("format".into(), "pt".into());
     metadata.insert("producer".into(), concat!("ocelli ", env!("CARGO_PKG_VERSION")).into());
     if !is_head {
-        let arch = weights.metadata().get("arch").cloned().or_else(|| arch_of(&network.family));
+        let arch =
+            weights.metadata().get("arch").cloned().or_else(|| arch_of(&network.family, heads.or(network.heads)));
         metadata.extend(arch.map(|a| ("arch".to_owned(), a)));
-        metadata.extend(image_side_px(&network.family).map(|s| ("image_size_px".to_owned(), s.to_string())));
+        metadata.extend(network.family.image_side_px().map(|s| ("image_size_px".to_owned(), s.to_string())));
     }
     metadata
 }

@@ -1,5 +1,6 @@
 //! Images named on the command line.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ impl Input {
 pub struct Named {
     parts: Vec<Part>,
     entries: Vec<(usize, usize)>,
+    /// The names of all, where several things were named and images of two could be called the same.
+    names: Vec<String>,
     understood: Vec<Understood>,
 }
 
@@ -68,7 +71,19 @@ impl Named {
         if entries.is_empty() {
             bail!("expected at least one image, folder of images, or `scenes`");
         }
-        Ok(Self { parts, entries, understood })
+        let mut named = Self { parts, entries, names: Vec::new(), understood };
+        if named.parts.len() > 1 {
+            named.names = different(named.names(), |index| {
+                let (part, _) = named.entries[index];
+                matches!(named.parts[part], Part::Set(_)).then(|| names[part].as_str())
+            });
+        }
+        Ok(named)
+    }
+
+    /// The names of all images, in their order; no two are the same.
+    pub fn names(&self) -> Vec<String> {
+        (0..self.len()).map(|index| self.name(index)).collect()
     }
 
     /// What was made of each folder, a line or two each; nothing of single files.
@@ -90,7 +105,7 @@ impl Named {
     /// Reads one, with what is known about it.
     pub fn input(&self, index: usize) -> anyhow::Result<Input> {
         match self.at(index) {
-            Some((Part::Set(source), i)) => Input::of(source.as_ref(), i),
+            Some((Part::Set(source), i)) => Ok(Input { name: self.name(index), ..Input::of(source.as_ref(), i)? }),
             _ => Input::of(self, index),
         }
     }
@@ -120,6 +135,9 @@ impl Source for Named {
     }
 
     fn name(&self, index: usize) -> String {
+        if let Some(name) = self.names.get(index) {
+            return name.clone();
+        }
         match self.at(index) {
             Some((Part::File(path), _)) => path.display().to_string(),
             Some((Part::Set(source), i)) => source.name(i),
@@ -137,6 +155,31 @@ impl Source for Named {
             (Part::File(_), _) => None,
         }
     }
+}
+
+/// Names of which no two are the same. Where any are, also where the case of letters alone tells them apart, those of folders come with
+/// the folder as it was given (`folder_of` an index); an image that is there twice has a number behind its name.
+fn different<'a>(mut names: Vec<String>, folder_of: impl Fn(usize) -> Option<&'a str>) -> Vec<String> {
+    let mut folded = HashSet::new();
+    if names.iter().all(|name| folded.insert(name.to_lowercase())) {
+        return names;
+    }
+    for (index, name) in names.iter_mut().enumerate() {
+        if let Some(folder) = folder_of(index) {
+            *name = format!("{}/{name}", folder.trim_end_matches(['/', '\\']));
+        }
+    }
+    let (mut taken, mut times) = (HashSet::new(), HashMap::<String, usize>::new());
+    for name in &mut names {
+        let times = times.entry(name.clone()).or_insert(1);
+        let mut unique = name.clone();
+        while !taken.insert(unique.clone()) {
+            *times += 1;
+            unique = format!("{name} ({times})");
+        }
+        *name = unique;
+    }
+    names
 }
 
 /// A bar for work on so many images.
@@ -197,4 +240,28 @@ pub fn read_or_note(
         bar.inc(1);
         note
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_table_have_names_that_differ() {
+        let of = |names: &[&str], folders: &[Option<&'static str>]| {
+            different(names.iter().map(|name| (*name).to_owned()).collect(), |index| folders[index])
+        };
+        let (a, b) = (Some("2024/beach/"), Some("2025/beach"));
+        assert_eq!(
+            of(&["1.jpg", "2.jpg"], &[a, b]),
+            ["1.jpg", "2.jpg"],
+            "nothing is added where nothing needs it"
+        );
+        assert_eq!(
+            of(&["1.jpg", "1.JPG", "x/2.jpg"], &[a, b, None]),
+            ["2024/beach/1.jpg", "2025/beach/1.JPG", "x/2.jpg"]
+        );
+        assert_eq!(of(&["a.jpg"; 3], &[None; 3]), ["a.jpg", "a.jpg (2)", "a.jpg (3)"]);
+        assert_eq!(of(&["a (2)", "a", "a"], &[None; 3]), ["a (2)", "a", "a (3)"]);
+    }
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use ocelli::data::{DataSet, open_data};
+use ocelli::data::{BadFile, DataSet, open_data};
 use ocelli::eval::knn::{KnnConfig, knn};
 use ocelli::models::weights::preprocessing::Preprocessing;
-use ocelli::train::{Labelled, Loading, extract_features};
+use ocelli::train::{Labelled, Loading, extract_features_and_bad, too_many};
 
 use super::DeviceArgs;
 use super::opening::{self, NormaliseArgs, SizeArgs};
@@ -59,14 +59,19 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
         bail!("{}: {why}; found {}", args.data, understood.lines().join("; "));
     };
     let no_neighbour = labelled.without_neighbour();
+    let too_many = too_many(&args.k, labelled.train.1.len());
     if !args.json {
         for line in understood.lines() {
             println!("{line}");
         }
         println!("{}", opening::lines(&backbone, &device.name, &backbone.size.to_string()));
     }
-    let train = extract_features(&backbone.encoder, &labelled.train, &config, &device.device)?;
-    let test = extract_features(&backbone.encoder, &labelled.test, &config, &device.device)?;
+    let train = extract_features_and_bad(&backbone.encoder, &labelled.train, &config, &device.device)?;
+    let test = extract_features_and_bad(&backbone.encoder, &labelled.test, &config, &device.device)?;
+    let skipped: Vec<&BadFile> = train.2.iter().chain(&test.2).collect();
+    if !args.json {
+        skipped.iter().for_each(|bad| println!("warning: skipped {}: {}", bad.name, bad.reason));
+    }
     let knn_config = KnnConfig { ks: args.k.clone(), temperature: args.temperature, ..KnnConfig::default() };
     let report = knn(train.0, &train.1, test.0, &test.1, labelled.classes, &knn_config)?;
     if args.json {
@@ -77,12 +82,16 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
             .collect();
         println!(
             "{}",
-            serde_json::json!({ "data": understood, "queries_without_neighbour": no_neighbour, "weights": opening::fields(&backbone, &backbone.size), "train": report.train_rows, "test": report.test_rows,
+            serde_json::json!({ "data": understood, "queries_without_neighbour": no_neighbour, "warnings": too_many.iter().collect::<Vec<_>>(),
+                "skipped": skipped.iter().map(|b| serde_json::json!({ "name": b.name, "reason": b.reason })).collect::<Vec<_>>(), "weights": opening::fields(&backbone, &backbone.size), "train": report.train_rows, "test": report.test_rows,
                 "classes": report.classes, "temperature": report.temperature, "results": rows })
         );
         return Ok(());
     }
     println!("{} neighbours, {} queries, {} classes", report.train_rows, report.test_rows, report.classes);
+    if let Some(warning) = too_many {
+        println!("warning: {warning}");
+    }
     if no_neighbour > 0 {
         println!("{no_neighbour} of the queries are of classes that no neighbour has: they count as wrong");
     }

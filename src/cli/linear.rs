@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
-use ocelli::data::{BadFile, DataSet, Source, open_data};
+use ocelli::data::{BadFile, DataSet, Source, open_data_beside};
 use ocelli::eval::linear::Published;
 use ocelli::models::weights::preprocessing::Preprocessing;
 use ocelli::models::{BackboneKind, ProbeFeatures};
@@ -21,7 +21,7 @@ use super::DeviceArgs;
 use super::images;
 use super::opening::{self, NormaliseArgs, SizeArgs};
 use super::progress::Progress;
-use super::run::{Job, Start, Trains, tell};
+use super::run::{Job, Start, Trains, data_of, tell};
 
 /// Images through the network at once.
 const BATCH: usize = 32;
@@ -135,11 +135,9 @@ pub fn run(args: &LinearArgs) -> anyhow::Result<()> {
     let stored = args.resume.then(|| stored(&out)).transpose()?;
     let named = match (&args.data, &stored) {
         (Some(data), _) => data.clone(),
-        (None, _) => RunDir::stored_data(&out).with_context(|| {
-            format!("{}: the probe does not say what its data was; give --data", out.display())
-        })?,
+        (None, _) => data_of(RunDir::stored_data(&out).as_ref(), &out, args.talks())?,
     };
-    let DataSet { train, val, understood } = open_data(&named)?;
+    let DataSet { train, val, understood } = open_data_beside(&named, Some(&out))?;
     if args.talks() {
         tell(&understood);
     }
@@ -148,7 +146,13 @@ pub fn run(args: &LinearArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let weights = match (&args.weights, &stored) {
         (Some(path), _) => path.clone(),
-        (None, Some(stored)) => PathBuf::from(&stored.weights),
+        (None, Some(stored)) => {
+            let found = RunDir::stored_weights(&out, &stored.weights).find(&out, "--weights")?;
+            if let (true, Some(note)) = (args.talks(), &found.note) {
+                println!("{note}");
+            }
+            found.name.into()
+        }
         (None, None) => bail!("--weights: expected the backbone to evaluate"),
     };
     let backbone = open(args, &weights, &device)?;

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
-use ocelli::data::{Image, MocoViews, Rng, ViewPlan, normalise_into};
+use ocelli::data::{Image, MocoViews, Rng, Source as _, ViewPlan, normalise_into};
 use ocelli::eval::correspondence::{Match, MatchPicture, nearest};
 use ocelli::eval::picture::Picture;
 use ocelli::models::{AnyBackbone, Backbone as _, Mode};
 use ocelli::train::Loading;
 
 use super::DeviceArgs;
-use super::images::{self, Named};
+use super::images::{self, Input, Named};
 use super::opening::{self, NormaliseArgs};
 use super::outputs;
 
@@ -82,11 +82,8 @@ struct Side {
 
 pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
     outputs::check_picture(&args.out)?;
-    let names: Vec<String> = std::iter::once(&args.first).chain(&args.second).cloned().collect();
-    let inputs = Named::list(&names, 1)?;
-    for line in inputs.lines() {
-        println!("{line}");
-    }
+    let first = readable(&args.first)?;
+    let second = args.second.as_deref().map(readable).transpose()?;
     let device = args.device.open()?;
     let given = args.normalise.given()?;
     let loading = Loading { heads: args.heads, stride_px: args.stride, given, ..Loading::default() };
@@ -102,10 +99,9 @@ pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
         let values = values.map_err(|e| anyhow::anyhow!("cannot read the features back: {e:?}"))?;
         Ok(Side { picture: Picture::new(w, h, image.data)?, cells, values })
     };
-    let first = inputs.input(0)?;
     let (fitted, _) = images::fit(&first, args.size, net.stride_px)?;
-    let other = match args.second {
-        Some(_) => images::fit(&inputs.input(1)?, args.size, net.stride_px)?.0,
+    let other = match &second {
+        Some(second) => images::fit(second, args.size, net.stride_px)?.0,
         None => augmented(&first.image, &fitted, net.stride_px, args.seed),
     };
     let (a, b) = (side(fitted)?, side(other)?);
@@ -130,6 +126,27 @@ pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
         args.out.display()
     );
     Ok(())
+}
+
+/// The image somebody named, or the first of a folder that can be read; those before it are listed.
+fn readable(name: &str) -> anyhow::Result<Input> {
+    let inputs = Named::list(&[name.to_owned()], 0)?;
+    inputs.lines().iter().for_each(|line| println!("{line}"));
+    let mut first = None;
+    for index in 0..inputs.len() {
+        match inputs.input(index) {
+            Ok(input) => return Ok(input),
+            Err(error) if inputs.len() == 1 => return Err(error),
+            Err(error) => {
+                println!("warning: skipped {}: {error:#}", inputs.name(index));
+                first.get_or_insert(error);
+            }
+        }
+    }
+    Err(first.map_or_else(
+        || anyhow::anyhow!("{name}: expected an image, found none"),
+        |e| e.context("no image could be read"),
+    ))
 }
 
 /// A view of MoCo v2 at the size of the longer side, whole cells.

@@ -17,6 +17,7 @@ mod embedding;
 mod eval_detection;
 mod eval_segmentation;
 mod export;
+mod export_onnx;
 mod extraction;
 mod fault;
 mod features;
@@ -32,6 +33,7 @@ mod matches;
 mod opening;
 mod outputs;
 mod pages;
+mod pixels;
 mod plan;
 mod presets;
 mod pretrain;
@@ -71,6 +73,10 @@ use ocelli::train::{TrainError, catch_panics, of_data, record_panics};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Read images of up to so many pixels (width × height), as in 200M; 100M without it. One image takes 3 to 16 bytes a
+    /// pixel while it is read, on each thread that reads
+    #[arg(long, global = true, value_name = "PIXELS", value_parser = pixels::parse)]
+    max_pixels: Option<u64>,
 }
 
 #[derive(Subcommand)]
@@ -198,6 +204,9 @@ pub fn main() -> ExitCode {
         std::panic::set_hook(Box::new(|_| ()));
     }
     record_panics();
+    if let Some(pixels) = cli.max_pixels {
+        pixels::ask_for(pixels);
+    }
     let done = catch_panics(|| run(cli.command)).unwrap_or_else(|error| Err(error.into())).map_err(with_place);
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! Files a command writes where the user says: whole or not at all, and never over a file that is not ours.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use ocelli::eval::picture::Rgb;
 
 /// What a picture of ours says of itself, right after its header: a chunk `tEXt`.
-const MARK: &[u8] = b"tEXtSoftware\0Ocelli";
+const MARK: &[u8] = ocelli::data::files::PNG_MARK;
 /// Bytes of a PNG's signature and header, after which other chunks come.
 const HEADER: usize = 8 + 25;
 
@@ -31,7 +31,7 @@ pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> anyhow
 /// When another file is there, or it cannot be written.
 pub fn write_encoded_png(path: &Path, png: &[u8]) -> anyhow::Result<()> {
     check_picture(path)?;
-    write(path, &marked(png))
+    write(path, &ocelli::data::files::marked_png(png))
 }
 
 /// Writes a palette PNG whose pixels are numbers, over nothing but an older picture of ours. Numbers beyond the palette are black.
@@ -115,42 +115,100 @@ pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(ocelli::train::write_atomically(path, bytes)?)
 }
 
-/// Beginnings of file names for pictures: each image's own name without folders and ending, and no two the same.
-#[derive(Default)]
-pub struct Stems(HashSet<String>);
+/// Bytes of a file's name at most: what the common file systems allow.
+const LONGEST: usize = 255;
+/// Bytes kept for a number behind a name.
+const NUMBER: usize = 12;
+/// Folders that are looked at to tell images apart, at most.
+const FOLDERS: usize = 32;
+/// Names that Windows keeps for devices, with whatever ending.
+const DEVICES: [&str; 22] = [
+    "con", "prn", "aux", "nul", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8", "com9", "lpt1",
+    "lpt2", "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9",
+];
 
-impl Stems {
-    /// The one of the next image.
-    pub fn of(&mut self, name: &str) -> String {
-        self.with(name, &[""])
+/// Beginnings of the names of the files that are written for each of these images; `ends` are what comes behind, one for each file of an
+/// image, with the ending.
+///
+/// A beginning is the image's name without folders and ending. Where images of several folders have the same, as many folders come
+/// before it as tell them apart, and where nothing does, a number comes behind it. No two files have one name, also where a file system
+/// takes letters of either case for one, and none is longer than file systems allow: a long name is cut, its end is not.
+pub fn stems<N: AsRef<str>, E: AsRef<str>>(names: &[N], ends: &[E]) -> Vec<String> {
+    let longest_end = ends.iter().map(|end| end.as_ref().len()).max().unwrap_or(0);
+    let room = LONGEST.saturating_sub(longest_end + NUMBER).max(1);
+    let mut made: Vec<String> = names.iter().map(|name| safe(name.as_ref(), 0, room)).collect();
+    let mut alike: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, stem) in made.iter().enumerate() {
+        alike.entry(folded(stem)).or_default().push(index);
     }
+    for group in alike.into_values().filter(|group| group.len() > 1) {
+        let of = |folders: usize| group.iter().map(move |i| safe(names[*i].as_ref(), folders, room));
+        let different = |folders: usize| of(folders).map(|stem| folded(&stem)).collect::<HashSet<_>>().len();
+        let deepest = group.iter().map(|i| parts(names[*i].as_ref()).count()).max().unwrap_or(1).min(FOLDERS);
+        // The fewest folders that tell the most apart.
+        let (mut best, mut folders) = (1, 0);
+        for more in 1..deepest {
+            let found = different(more);
+            if found > best {
+                (best, folders) = (found, more);
+            }
+            if best == group.len() {
+                break;
+            }
+        }
+        let longer: Vec<String> = of(folders).collect();
+        group.iter().zip(longer).for_each(|(index, stem)| made[*index] = stem);
+    }
+    numbered(made, ends)
+}
 
-    /// The one of the next image, of which several files begin so: with these ends.
-    pub fn with(&mut self, name: &str, ends: &[&str]) -> String {
-        let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
-        let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-        let safe: String =
-            stem.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).take(100).collect();
-        let base = if safe.is_empty() { "image".to_owned() } else { safe };
-        // Some file systems take letters of either case for one.
-        let files = |stem: &str| ends.iter().map(|end| format!("{stem}{end}").to_lowercase()).collect::<Vec<_>>();
-        let numbers = std::iter::once(base.clone()).chain((2..).map(|number| format!("{base}-{number}")));
-        for stem in numbers {
+/// The same names, with numbers behind those whose files would have the name of another's.
+fn numbered<E: AsRef<str>>(stems: Vec<String>, ends: &[E]) -> Vec<String> {
+    let (mut taken, mut next) = (HashSet::new(), HashMap::<String, usize>::new());
+    let files = |stem: &str| ends.iter().map(|e| folded(&format!("{stem}{}", e.as_ref()))).collect::<Vec<_>>();
+    let unique = |base: String| {
+        let number = next.entry(folded(&base)).or_insert(1);
+        loop {
+            let stem = if *number == 1 { base.clone() } else { format!("{base}-{number}") };
+            *number += 1;
             let files = files(&stem);
-            if files.iter().all(|file| !self.0.contains(file)) {
-                self.0.extend(files);
+            if files.iter().all(|file| !taken.contains(file)) {
+                taken.extend(files);
                 return stem;
             }
         }
-        base
-    }
+    };
+    stems.into_iter().map(unique).collect()
 }
 
-/// A PNG with our mark in it.
-fn marked(png: &[u8]) -> Vec<u8> {
-    let (header, rest) = png.split_at(HEADER.min(png.len()));
-    let length = MARK.len() as u32 - 4;
-    [header, &length.to_be_bytes()[..], MARK, &crc32fast::hash(MARK).to_be_bytes()[..], rest].concat()
+/// As a file system has it that takes letters of either case for one.
+fn folded(name: &str) -> String {
+    name.to_uppercase().to_lowercase()
+}
+
+/// The parts of a path that name something, the last first.
+fn parts(name: &str) -> impl Iterator<Item = &str> {
+    name.rsplit(['/', '\\']).filter(|part| !matches!(*part, "" | "." | ".."))
+}
+
+/// A name without its ending, with so many of its folders before it, of characters that any file system takes, and at most `room` bytes.
+fn safe(name: &str, folders: usize, room: usize) -> String {
+    let mut all: Vec<&str> = parts(name).take(folders + 1).collect();
+    if let Some(file) = all.first_mut() {
+        *file = file.rsplit_once('.').map(|(stem, _)| stem).filter(|stem| !stem.is_empty()).unwrap_or(*file);
+    }
+    let plain = |part: &&str| -> String {
+        part.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { '_' }).collect()
+    };
+    let mut stem = all.iter().rev().map(plain).collect::<Vec<_>>().join("-");
+    stem.truncate(stem.floor_char_boundary(room));
+    if stem.is_empty() {
+        stem.push_str("image");
+    }
+    if DEVICES.contains(&folded(&stem).as_str()) {
+        stem.insert(0, '_');
+    }
+    stem
 }
 
 fn is_marked(path: &Path) -> bool {
@@ -165,17 +223,44 @@ mod tests {
 
     #[test]
     fn no_two_images_have_one_name() {
-        let mut stems = Stems::default();
-        let names = ["a/cat.jpg", "b/Cat.png", "cat-2.jpg", "a/cat.jpg", "scene 7", "..", "x.tar.gz"];
-        let made = names.map(|name| stems.of(name));
-        assert_eq!(made, ["cat", "Cat-2", "cat-2-2", "cat-3", "scene_7", "_", "x_tar"]);
-        assert_eq!((stems.of(""), stems.of(".png")), ("image".to_owned(), "image-2".to_owned()));
-        // Neither does what is written beside a picture meet another's.
-        let ends = ["", "-index"];
+        let png = [".png"];
+        // What folders tell apart has them before its name; what nothing does has a number behind it.
+        let names =
+            ["2024/beach/IMG_1.jpg", "2025/beach/IMG_1.jpg", "photos/cat.jpg", "./photos/cat (1).JPG", "dog.png"];
+        assert_eq!(stems(&names, &png), ["2024-beach-IMG_1", "2025-beach-IMG_1", "cat", "cat__1_", "dog"]);
+        let names =
+            ["cat 1.jpg", "cat_1.jpg", "CAT_1.png", "a/cat.jpg", "a/cat.jpg", "b\\Cat.jpg", "straße", "STRASSE"];
         assert_eq!(
-            ["a.png", "a-index.png", "a.jpg"].map(|name| stems.with(name, &ends)),
-            ["a", "a-index-2", "a-2"]
+            stems(&names, &png),
+            ["cat_1", "cat_1-2", "CAT_1-3", "a-cat", "a-cat-2", "b-Cat", "straße", "STRASSE-2"]
         );
+        // A numbered name that another image has is passed over.
+        assert_eq!(stems(&["x.jpg", "x-2.jpg", "x.png"], &png), ["x", "x-2", "x-3"]);
+        let names = ["", "..", ".png", "a/.hidden", "x.tar.gz", "кот 1.jpg", "nul.jpg", "a,b \"c\".jpg"];
+        assert_eq!(
+            stems(&names, &png),
+            ["image", "image-2", "_png", "_hidden", "x_tar", "кот_1", "_nul", "a_b__c_"]
+        );
+        // Neither does what is written beside a picture meet another's.
+        let ends = [".png", "-index.png"];
+        assert_eq!(stems(&["a.png", "a-index.png", "a.jpg"], &ends), ["a", "a-index-2", "a-2"]);
+        assert!(stems::<&str, &str>(&[], &[]).is_empty());
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_different() {
+        let ends = ["-head12-mask.png", ".png"];
+        for letter in ["x", "é", "漢", "😀"] {
+            let name = |last: &str| format!("folder/{}{last}.jpg", letter.repeat(250));
+            let names: Vec<String> = (0..20).map(|i| name(&i.to_string())).chain([name("0")]).collect();
+            let made = stems(&names, &ends);
+            let different: HashSet<String> = made.iter().map(|stem| folded(stem)).collect();
+            assert_eq!(different.len(), names.len(), "{made:?}");
+            assert!(made.iter().all(|stem| stem.len() + ends[0].len() <= LONGEST && stem.len() > 200), "{made:?}");
+        }
+        // Many images of one name take no longer than as many of different ones.
+        let names = vec!["IMG.jpg"; 20_000];
+        assert_eq!(stems(&names, &[".png"]).last().map(String::as_str), Some("IMG-20000"));
     }
 
     #[test]

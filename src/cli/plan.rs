@@ -73,6 +73,9 @@ pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: &Evaluat
     for note in &shape.declared.notes {
         line("note", note.clone());
     }
+    for warning in &shape.declared.warnings {
+        line("warning", warning.clone());
+    }
     line("data", data(run, shape.images, evaluated));
     line("device", format!("{} ({})", run.device.name, run.device.reason));
     line("views", views(config));
@@ -151,6 +154,9 @@ pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: &Evaluat
             "evaluation_bytes": trainer.evaluation_bytes(),
         });
         plan.insert("numbers".into(), numbers);
+        // Lines of one name are one there.
+        plan.insert("notes".into(), json!(shape.declared.notes));
+        plan.insert("warnings".into(), json!(shape.declared.warnings));
         plan.insert("understood".into(), run.understood.clone());
         println!("{:#}", Value::Object(plan));
     }

@@ -6,14 +6,17 @@ use clap::Args;
 use ocelli::methods::{PUBLISHED, PublishedArch, PublishedRow, PublishedTable};
 use ocelli::train::RunConfig;
 use ocelli::train::config::{MethodChoice, annotated, preset, presets, resolve};
+use ocelli::transfer::detection::{self, DetectionConfig};
+use ocelli::transfer::segmentation::{SegmentationConfig, segmentation_presets};
 
 /// List the recipes by the table they make, with what is published of them, or print one with every value, what it means and where it comes from.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli presets\n  ocelli presets default\n  ocelli presets vit-s16-300 > run.toml"
+    after_help = "Examples:\n  ocelli presets\n  ocelli presets default\n  ocelli presets vit-s16-300 > run.toml\n  ocelli presets segmentation/laptop"
 )]
 pub struct PresetsArgs {
-    /// Print this recipe as TOML; the name of a method prints its defaults, `default` those of the first
+    /// Print this recipe as TOML; the name of a method prints its defaults, `default` those of the first. `detection/NAME` and
+    /// `segmentation/NAME` are recipes of fine-tuning
     name: Option<String>,
 }
 
@@ -33,6 +36,11 @@ pub fn run(args: &PresetsArgs) -> anyhow::Result<()> {
         print!("{}", annotated(&RunConfig::of(method)?)?);
         return Ok(());
     }
+    let is_pretraining = presets().any(|(_, p)| p.name == name);
+    if let (false, Some(text)) = (is_pretraining, transfer(name)?) {
+        print!("{text}");
+        return Ok(());
+    }
     let (_, found) = preset(name)?;
     println!("# {}", found.about);
     for line in found.toml.lines().take_while(|l| l.starts_with('#')) {
@@ -42,7 +50,24 @@ pub fn run(args: &PresetsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The published tables with the presets of their rows, then the presets that are in no table.
+/// A recipe of fine-tuning with every value. Where tasks share a name, `detection/NAME` and `segmentation/NAME` tell them apart.
+fn transfer(name: &str) -> anyhow::Result<Option<String>> {
+    let of = |task: &str| match name.split_once('/') {
+        Some((before, after)) => (before == task).then_some(after),
+        None => Some(name),
+    };
+    let detector = of("detection").and_then(|name| detection::PRESETS.iter().find(|(known, ..)| *known == name));
+    if let Some((name, about, _)) = detector {
+        let config = DetectionConfig::resolve(Some(name), None, &[])?;
+        return Ok(Some(format!("# {about}\n{}", toml::to_string(&config)?)));
+    }
+    let segmenter = of("segmentation").and_then(|name| segmentation_presets().iter().find(|p| p.name == name));
+    let Some(found) = segmenter else { return Ok(None) };
+    let config = SegmentationConfig::preset(found.name)?;
+    Ok(Some(format!("# {}\n{}", found.about, toml::to_string(&config)?)))
+}
+
+/// The published tables with the presets of their rows, then the presets that are in no table, then those of fine-tuning.
 fn list() {
     let there: BTreeSet<&str> = presets().map(|(_, p)| p.name).collect();
     for table in PUBLISHED {
@@ -52,10 +77,19 @@ fn list() {
     }
     let listed: BTreeSet<&str> = PUBLISHED.iter().flat_map(|t| t.rows).map(|row| row.preset).collect();
     let others: Vec<_> = presets().map(|(_, p)| p).filter(|p| !listed.contains(p.name)).collect();
-    let width = others.iter().map(|p| p.name.len()).max().unwrap_or(0);
-    println!("Others");
-    for p in others {
-        println!("  {:width$}  {}", p.name, p.about);
+    print_named("Others", &others.iter().map(|p| (p.name, p.about)).collect::<Vec<_>>());
+    let detectors: Vec<_> = detection::PRESETS.iter().map(|&(name, about, _)| (name, about)).collect();
+    print_named("\nDetection, for ocelli finetune detection --preset", &detectors);
+    let segmenters: Vec<_> = segmentation_presets().iter().map(|p| (p.name, p.about)).collect();
+    print_named("\nSegmentation, for ocelli finetune segmentation --preset", &segmenters);
+}
+
+/// A title, then names with a sentence each.
+fn print_named(title: &str, recipes: &[(&str, &str)]) {
+    println!("{title}");
+    let width = recipes.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, about) in recipes {
+        println!("  {name:width$}  {about}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! `ocelli pretrain`.
 
 use clap::Args;
-use ocelli::data::{DataSet, open_data};
+use ocelli::data::{DataSet, open_data_beside};
 use ocelli::models::BackboneKind;
 use ocelli::train::config::{TaskKind, resolve};
 use ocelli::train::{Labelled, RunConfig, Stored, Trainer};
@@ -22,8 +22,9 @@ pub struct PretrainArgs {
     /// Method by name (see `ocelli presets`)
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(methods()))]
     method: Option<String>,
-    /// Backbone: vit-ti/16, vit-s/16, vit-s/8, vit-b/16, vit-b/8, or WIDTHxDEPTHxHEADS as in vit-96x6x3/4; resnet18, 34, 50,
-    /// 101, 152, 200, with xN times the channels as in resnet-50x2, or cN of them in the first stage as in resnet-18c16
+    /// Backbone: vit-ti/16, vit-s/16, vit-s/8, vit-b/16, vit-b/8, or WIDTHxDEPTHxHEADS as in vit-96x6x3/4, with -reg4 four
+    /// registers as in vit-s/14-reg4; resnet18, 34, 50, 101, 152, 200, with xN times the channels as in resnet-50x2, or cN of
+    /// them in the first stage as in resnet-18c16
     #[arg(long)]
     arch: Option<String>,
     /// Epochs
@@ -47,7 +48,7 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     let stored = args.run.stored(TASK)?;
     let config = configuration(args, stored.as_ref())?;
     let data = args.run.data(stored.as_ref())?;
-    let DataSet { train: source, val: test, understood } = open_data(&data)?;
+    let DataSet { train: source, val: test, understood } = open_data_beside(&data, args.run.out.as_deref())?;
     let why_no_knn = understood.why_no_knn();
     if args.run.talks() {
         tell(&understood);

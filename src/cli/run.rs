@@ -1,5 +1,6 @@
 //! What every command that trains has in common: its flags, its configuration, its folder, and how a run is shown.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -7,11 +8,13 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use ocelli::data::Understood;
-use ocelli::train::config::{TaskKind, changes, resolve_over};
+use ocelli::data::files::set_max_pixels;
+use ocelli::train::config::{TaskKind, changes, read_config, resolve_over};
 use ocelli::train::device::Chosen;
-use ocelli::train::{Event, RunConfig, RunDir, Stored, Summary, Task, TrainError, Trainer};
+use ocelli::train::{Event, Place, RunConfig, RunDir, Stored, Summary, Task, TrainError, Trainer};
 use serde_json::{Value, json};
 
+use super::pixels;
 use super::progress::Progress;
 use super::report::Live;
 use super::{DeviceArgs, Failed, Interrupted};
@@ -32,6 +35,9 @@ pub struct RunArgs {
     /// TOML file over the preset
     #[arg(long)]
     pub config: Option<PathBuf>,
+    /// What was in it: a pipe can be read once
+    #[arg(skip)]
+    config_text: OnceCell<String>,
     /// Seed
     #[arg(long)]
     pub seed: Option<u64>,
@@ -60,7 +66,7 @@ pub struct RunArgs {
 
 /// A value as `--set` takes it. TOML quotes its strings, so that no name can be taken for a number.
 pub fn quoted(key: &str, value: &str) -> String {
-    format!("{key}={value:?}")
+    format!("{key}={}", toml::Value::from(value))
 }
 
 impl RunArgs {
@@ -86,24 +92,36 @@ impl RunArgs {
 
     /// The data set as it is named: here, or by the run that goes on.
     pub fn data(&self, stored: Option<&Stored>) -> anyhow::Result<String> {
-        let data = self.data.clone().or_else(|| stored?.data.clone());
-        data.with_context(|| {
-            format!("{}: the run does not say what its data was; give --data", self.out().display())
-        })
+        match &self.data {
+            Some(data) => Ok(data.clone()),
+            None => data_of(stored.and_then(|stored| stored.data.as_ref()), &self.out(), self.talks()),
+        }
     }
 
     /// The file of --config: its name and text.
     pub fn file(&self) -> anyhow::Result<Option<(String, String)>> {
         let Some(path) = &self.config else { return Ok(None) };
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let text = match self.config_text.get() {
+            Some(text) => text.clone(),
+            None => {
+                let text = read_config(path)?;
+                self.config_text.get_or_init(|| text).clone()
+            }
+        };
         Ok(Some((path.display().to_string(), text)))
+    }
+
+    /// Sets the largest image that is read to what the configuration will say; `stored` is that of a run that goes on.
+    pub fn limit_pixels(&self, stored: Option<u64>) -> anyhow::Result<()> {
+        let file = self.file()?;
+        pixels::before_opening(&self.sets, file.as_ref().map(|(_, text)| text.as_str()), stored);
+        Ok(())
     }
 
     /// Single values: `own` of the command, then the seed, then those of --set.
     pub fn values(&self, own: impl IntoIterator<Item = String>) -> Vec<String> {
         let seed = self.seed.map(|seed| format!("seed={seed}"));
-        own.into_iter().chain(seed).chain(self.sets.iter().cloned()).collect()
+        own.into_iter().chain(seed).chain(pixels::as_value()).chain(self.sets.iter().cloned()).collect()
     }
 
     /// The whole configuration: a new one by `new` from file and values, or that of the run that goes on, unless a preset or a
@@ -116,13 +134,17 @@ impl RunArgs {
     ) -> anyhow::Result<RunConfig> {
         let (file, sets) = (self.file()?, self.values(own));
         let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-        let config = match stored {
+        let mut config = match stored {
             Some(stored) if self.preset.is_none() && file.is_none() => resolve_over(&stored.config, None, &sets)?,
             _ => new(file, &sets)?,
         };
         if let Some(stored) = stored {
+            if config.init_from == stored.config.init_from {
+                config.init_from_path.clone_from(&stored.config.init_from_path);
+            }
             self.check_changes(&stored.config, &config)?;
         }
+        set_max_pixels(config.loader.max_pixels);
         Ok(config)
     }
 
@@ -166,6 +188,20 @@ impl RunArgs {
             out.display()
         );
     }
+}
+
+/// Where the data lies that the run in the folder `out` is of. Said is (if `talks`) where it is not as it was named.
+///
+/// # Errors
+/// When the folder does not say, or the data is not there; the message names --data.
+pub fn data_of(stored: Option<&Place>, out: &Path, talks: bool) -> anyhow::Result<String> {
+    let place = stored
+        .with_context(|| format!("{}: the run does not say what its data was; give --data", out.display()))?;
+    let found = place.find(out, "--data")?;
+    if let (true, Some(note)) = (talks, &found.note) {
+        println!("{note}");
+    }
+    Ok(found.name)
 }
 
 /// The command that begins a new run from weights.
@@ -358,4 +394,15 @@ pub fn stop_on_signals(flag: &Arc<AtomicBool>) -> anyhow::Result<()> {
             .context("cannot listen for Ctrl-C")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_quoted_value_is_what_it_was() {
+        for value in ["e\u{301}te\u{301}.pth", r"C:\weights\a.pth", "a \"b\" 'c' = d", "two\nlines", "12", ""] {
+            let table: toml::Table = super::quoted("v", value).parse().unwrap();
+            assert_eq!(table["v"].as_str(), Some(value));
+        }
+    }
 }

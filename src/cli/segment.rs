@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::DeviceArgs;
 use super::images::{self, Named};
-use super::outputs::{self, Stems};
+use super::outputs;
 
 /// Classes named in a line at most.
 const NAMED: usize = 6;
@@ -48,14 +48,11 @@ pub struct SegmentArgs {
 pub fn run(args: &SegmentArgs) -> anyhow::Result<()> {
     ensure!((0.0..=1.0).contains(&args.alpha), "--alpha: expected a share from 0 to 1, found {}", args.alpha);
     let inputs = Named::list(&args.images, 0)?;
-    let mut stems = Stems::default();
-    let files: Vec<[PathBuf; 2]> = (0..inputs.len())
-        .map(|i| {
-            // Both names are taken together, so that no index PNG meets another image's picture.
-            let stem = stems.with(&inputs.name(i), &["", "-index"]);
-            ["", "-index"].map(|what| args.out.join(format!("{stem}{what}.png")))
-        })
-        .collect();
+    // Both names are taken together, so that no index PNG meets another image's picture.
+    let ends = [".png", "-index.png"];
+    let stems = outputs::stems(&inputs.names(), &ends);
+    let files: Vec<[PathBuf; 2]> =
+        stems.iter().map(|stem| ends.map(|end| args.out.join(format!("{stem}{end}")))).collect();
     files.iter().flatten().try_for_each(|path| outputs::check_picture(path))?;
     let device = args.device.open()?;
     let segmenter = Segmenter::open(&args.weights, &device.device)?;

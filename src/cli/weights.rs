@@ -1,15 +1,13 @@
 //! `ocelli weights`.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Args;
 use ocelli::models::Arch;
 use ocelli::models::weights::preprocessing::Preprocessing;
 use ocelli::models::weights::{Entry, Family, Layout, Network, Part, Weights};
-use ocelli::train::{preprocessing_of, resolve_weights};
+use ocelli::train::{WeightsFile, preprocessing_of, resolve_weights};
 use serde_json::{Value, json};
 
 use super::opening;
@@ -23,10 +21,11 @@ const SHOWN_CHARS: usize = 80;
 /// the file is executed.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli weights dino_deitsmall16_pretrain.pth\n  ocelli weights runs/first\n  ocelli weights checkpoint.pth --all --json"
+    after_help = "Examples:\n  ocelli weights dino_deitsmall16_pretrain.pth\n  ocelli weights runs/first\n  ocelli weights hf:facebook/dino-vits16\n  ocelli weights checkpoint.pth --all --json"
 )]
 pub struct WeightsArgs {
-    /// A file of weights, or a run folder (its newest checkpoint)
+    /// A file of weights, a run folder (its newest checkpoint), a folder of Hugging Face, or hf:NAME for what its library has
+    /// cached on this machine
     file: PathBuf,
     /// Every tensor by itself, however many there are
     #[arg(long)]
@@ -38,8 +37,8 @@ pub struct WeightsArgs {
 
 pub fn run(args: &WeightsArgs) -> anyhow::Result<()> {
     let file = resolve_weights(&args.file)?;
-    let bytes = fs::read(&file).with_context(|| format!("{}: cannot read the weights", file.display()))?;
-    let weights = Weights::open(&bytes).with_context(|| file.display().to_string())?;
+    let opened = WeightsFile::read(&file)?;
+    let weights = opened.open()?;
     let layout = weights.layout();
     let name = file.display().to_string();
     let input = layout
@@ -54,9 +53,10 @@ pub fn run(args: &WeightsArgs) -> anyhow::Result<()> {
         Some(Err(error)) => Input { words: format!("Its pictures: {error}."), fields: Value::Null },
         None => Input { words: String::new(), fields: Value::Null },
     };
+    let size = opened.num_bytes();
     let text = match args.json {
-        true => format!("{:#}\n", report(&name, bytes.len(), &weights, &layout, &input)),
-        false => words(&name, bytes.len(), &weights, &layout, &input, args.all),
+        true => format!("{:#}\n", report(&name, size, &weights, &layout, &input)),
+        false => words(&name, size, &weights, &layout, &input, args.all),
     };
     // A reader that has seen enough (`| head`) is no error.
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -103,11 +103,14 @@ fn words(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout, input:
     lines.join("\n") + "\n"
 }
 
-/// The architecture's name here, where the width gives the number of heads.
-pub fn arch_of(family: &Family) -> Option<String> {
+/// The architecture's name here, where `heads` (what the file tells of them) or the width gives their number.
+pub fn arch_of(family: &Family, heads: Option<usize>) -> Option<String> {
     match *family {
-        Family::Vit { dim, depth, patch_size_px, hidden, .. } if dim % 64 == 0 && hidden == 4 * dim && dim > 0 => {
-            Some(Arch { dim, depth, heads: dim / 64, patch_size_px }.to_string())
+        Family::Vit { dim, depth, patch_size_px, hidden, registers, .. }
+            if dim > 0 && hidden == dim.saturating_mul(4) =>
+        {
+            let heads = heads.or((dim % 64 == 0).then_some(dim / 64))?;
+            Some(Arch { dim, depth, heads, patch_size_px, registers }.to_string())
         }
         _ => None,
     }
@@ -151,11 +154,11 @@ fn describe(network: &Network) -> String {
         None => "",
     };
     let mut words = format!("{part}{}", network.family);
-    if let Some(arch) = arch_of(&network.family) {
+    if let Some(arch) = arch_of(&network.family, network.heads) {
         words.push_str(&format!(" ({arch})"));
     }
     words.push_str(&format!(", {} parameters", thousands(network.parameters)));
-    if let Some(side) = image_side_px(&network.family) {
+    if let Some(side) = network.family.image_side_px() {
         words.push_str(&format!(", positions of {side}×{side} px images"));
     }
     if let Some(classes) = network.classes {
@@ -164,30 +167,29 @@ fn describe(network: &Network) -> String {
     if !network.prefix.is_empty() {
         words.push_str(&format!(", under {}", printable(&network.prefix)));
     }
+    for note in network.notes() {
+        words.push_str(&format!("; {}", printable(&note)));
+    }
     words
-}
-
-/// The side of the square images a Vision Transformer's position embeddings belong to.
-pub fn image_side_px(family: &Family) -> Option<usize> {
-    let Family::Vit { tokens, patch_size_px, .. } = *family else { return None };
-    let cells = tokens.checked_sub(1)?;
-    let side = cells.isqrt();
-    (side > 0 && side * side == cells).then_some(side * patch_size_px)
 }
 
 /// What the file can be used for.
 fn fits(weights: &Weights<'_>, layout: &Layout) -> String {
     let Some(first) = layout.networks.first() else {
-        return "No command here takes it: expected a Vision Transformer's tensors (patch_embed.proj.weight, blocks.0…)."
+        return "No command here takes it: expected a Vision Transformer's tensors (patch_embed.proj.weight, blocks.0…) or a \
+                ResNet's (conv1.weight, layer1.0…)."
             .into();
     };
+    if let Some(refusal) = &first.refusal {
+        return format!("No command here takes it: {}.", printable(refusal));
+    }
     let Family::Vit { dim, .. } = first.family else {
         return "Use it with --weights in ocelli match, embed, eval knn and eval correspondence, or with ocelli export; the \
                 first of its networks is taken. Attention maps want a Vision Transformer."
             .into();
     };
     let which = if layout.networks.len() > 1 { " (the first of its networks)" } else { "" };
-    let told = dim % 64 == 0 || weights.metadata().contains_key("config");
+    let told = dim % 64 == 0 || first.heads.is_some() || weights.metadata().contains_key("config");
     let heads = if told { String::new() } else { format!(". Give --heads: a width of {dim} does not tell them") };
     format!("Use it with --weights in ocelli attention, embed and eval knn, or with ocelli export{which}{heads}.")
 }
@@ -219,8 +221,11 @@ fn report(file: &str, size: usize, weights: &Weights<'_>, layout: &Layout, input
                 "prefix": n.prefix,
                 "part": n.part.map(|p| if p == Part::Teacher { "teacher" } else { "student" }),
                 "architecture": n.family.to_string(),
-                "arch": arch_of(&n.family),
-                "image_size_px": image_side_px(&n.family),
+                "arch": arch_of(&n.family, n.heads),
+                "heads": n.heads,
+                "notes": n.notes(),
+                "refusal": n.refusal,
+                "image_size_px": n.family.image_side_px(),
                 "parameters": n.parameters,
                 "classes": n.classes,
             })
@@ -277,9 +282,14 @@ mod tests {
     #[test]
     fn numbers_and_sides() {
         assert_eq!([0, 999, 1000, 21_665_664].map(thousands), ["0", "999", "1,000", "21,665,664"]);
-        let family = |tokens| Family::Vit { dim: 384, depth: 12, patch_size_px: 16, tokens, hidden: 1536 };
-        assert_eq!(image_side_px(&family(197)), Some(224));
-        assert_eq!(image_side_px(&family(190)), None);
-        assert_eq!(arch_of(&family(197)).as_deref(), Some("vit-s/16"));
+        let family =
+            |tokens| Family::Vit { dim: 384, depth: 12, patch_size_px: 16, tokens, hidden: 1536, registers: 0 };
+        assert_eq!(family(197).image_side_px(), Some(224));
+        assert_eq!(family(190).image_side_px(), None);
+        let (dim, patch_size_px) = (usize::MAX, usize::MAX);
+        let vast = Family::Vit { dim, depth: 1, patch_size_px, tokens: 5, hidden: 4, registers: 0 };
+        assert_eq!((vast.image_side_px(), arch_of(&vast, None)), (None, None), "as files may pretend");
+        assert_eq!(arch_of(&family(197), None).as_deref(), Some("vit-s/16"));
+        assert_eq!(arch_of(&family(197), Some(12)).as_deref(), Some("vit-384x12x12/16"));
     }
 }

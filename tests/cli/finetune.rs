@@ -195,7 +195,7 @@ fn what_cannot_be_fine_tuned_is_refused_in_words() {
         &out,
         &["--size", "32", "--set", "epochs=1", "--set", "optim.warmup_epochs=0"],
     ));
-    assert!(text.contains("every tenth image is, 4 of 40"), "{text}");
+    assert!(text.contains("every tenth image is held out, 4 of 40"), "{text}");
 
     let supervised = ["pretrain", "--preset", "supervised-laptop", "--device", "cpu", "--out", "x", "--data"];
     refused(&[&supervised[..], &[flat.as_str()]].concat(), &["learns from labels", "images without classes"]);

@@ -6,17 +6,24 @@ mod bad_input;
 #[path = "../support/command.rs"]
 mod command;
 mod data;
+mod dinov2;
 mod finetune;
 mod linear;
 mod low_shot;
 mod matching;
+mod moved;
+mod onnx;
+mod outputs;
+mod pixels;
 mod report;
 mod resume;
 mod retrieval;
 mod search;
+mod sense;
 mod svm;
 mod tables;
 mod transfer;
+mod transfer_example;
 mod video;
 mod watch;
 

@@ -172,6 +172,15 @@ fn presets_stand_in_the_tables_they_make() {
     let row = ["densecl-r101-200", "DenseCL", "resnet-101", "ImageNet", "200", "61.3", "74.1"];
     assert_eq!(line(rest, "densecl-r101-200"), row);
     assert!(rest.contains("Others") && rest.contains("laptop"), "{list}");
+    let (_, transfer) = rest.split_once("\nDetection").unwrap();
+    assert!(transfer.contains("voc-24k") && transfer.contains("cityscapes-40k"), "{list}");
+    let printed = |name: &str| stdout(&ocelli(&["presets", name]));
+    assert!(printed("voc-24k").contains("iterations = 24000"));
+    // Two tasks have a recipe of this name.
+    assert!(
+        printed("laptop").contains("[views]")
+            && printed("segmentation/laptop").contains("auxiliary_channels = 64")
+    );
 }
 
 /// RN50w5's weights, gradients and moments alone are 7 GB; with 256 images nothing here is large enough.

@@ -121,14 +121,14 @@ fn resnets_of_every_layout() {
     assert!(message.contains("layer3.2.bn2.bias"), "{message}");
     // Few tensors cannot ask for a large network.
     let mut greedy = StateDict::default();
-    extra(&mut greedy, "conv1.weight", &[4096, 3, 1, 1]);
+    extra(&mut greedy, "conv1.weight", &[4096, 3, 7, 7]);
     for stage in 1..=4 {
         for name in ["conv1.weight", "conv3.weight"] {
             extra(&mut greedy, &format!("layer{stage}.0.{name}"), &[4096, 1]);
         }
     }
     let message = load(&write(folder.path(), "greedy.pth", &greedy), None).unwrap_err().to_string();
-    assert!(message.contains("parameters, and there are"), "{message}");
+    assert!(message.contains("no network here is such a ResNet") && message.contains("58 missing"), "{message}");
 }
 
 /// What our own methods store is in the published layouts.

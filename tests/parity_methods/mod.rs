@@ -19,7 +19,7 @@ use burn::tensor::{Device, Tensor};
 use ocelli::methods::optim::{GradientSum, OptimConfig, Optimizer, OptimizerKind, StepRates};
 use ocelli::methods::{Batch, LossOutput, Method, StepClock, Update};
 use ocelli::models::weights::StateDict;
-use ocelli::models::{Backbone, BatchNorm, Conv2d, Init, Kernel, Mode, ResNetError, VitConfig};
+use ocelli::models::{Backbone, BatchNorm, Conv2d, Init, Kernel, Mode, PositionRule, ResNetError, VitConfig};
 use serde_json::Value;
 
 use crate::support::{Fixture, Tolerance, as_usize, assert_close, values};
@@ -129,6 +129,8 @@ pub fn vit_of(f: &Fixture) -> VitConfig {
         heads: f.usize("nheads"),
         mlp_ratio: crate::support::number_after(f.config()["backbone"].as_str().unwrap(), "mlp ratio ") as usize,
         drop_path: 0.0,
+        registers: 0,
+        position_rule: PositionRule::Dino,
     }
 }
 

@@ -102,7 +102,8 @@ async function loadModel(): Promise<OcelliModel | undefined> {
     bar.hidden = true;
   }
   const { info } = loaded;
-  facts({ Network: `${info.arch}, ${(info.parameters / 1e6).toFixed(1)} M values (${info.format})`, Loaded: ms(performance.now() - began) });
+  const read = [`${info.arch}, ${(info.parameters / 1e6).toFixed(1)} M values (${info.format})`, ...info.notes];
+  facts({ Network: read.join('; '), Loaded: ms(performance.now() - began) });
   const layer = element<HTMLInputElement>('layer');
   layer.max = layer.value = String(info.depth);
   head = -1;

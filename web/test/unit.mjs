@@ -23,7 +23,7 @@ const refused = (what, run, code, words) => {
 };
 
 const NETWORK = {
-  arch: 'vit-3x4x1/8', dim: 3, depth: 4, heads: 1, patch: 8, imageSize: 48, parameters: 1, format: 'safetensors',
+  arch: 'vit-3x4x1/8', dim: 3, depth: 4, heads: 1, patch: 8, imageSize: 48, registers: 0, notes: [], parameters: 1, format: 'safetensors',
   mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], normalisation: '', resize: 55, crop: 48, fingerprint: 'cafe0123',
 };
 const bytesOf = (tensors, metadata) => new Uint8Array(writeSafetensors(tensors, metadata));

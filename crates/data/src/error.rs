@@ -48,7 +48,11 @@ pub enum DataError {
         reason: String,
     },
     /// An image claims more pixels than allowed; nothing was allocated for it.
-    #[error("{name}: claims {width}x{height} = {pixels} pixels, the limit is {limit} pixels")]
+    #[error(
+        "{name}: claims {width}x{height} = {pixels} pixels, the limit is {limit} pixels; if that is the picture, raise it: \
+         --max-pixels {}M, or loader.max_pixels in a run's configuration",
+        .pixels.div_ceil(1_000_000)
+    )]
     TooManyPixels {
         /// The image.
         name: String,
@@ -96,7 +100,10 @@ pub enum DataError {
         len: usize,
     },
     /// More images are unreadable than the limit allows.
-    #[error("{bad} of {total} images are unreadable, at most {allowed} are tolerated:\n{listing}")]
+    #[error(
+        "{bad} of {total} images are unreadable, at most {allowed} are tolerated (loader.max_bad_fraction is the share; in \
+         training, --set loader.max_bad_fraction=0.2 tolerates a fifth):\n{listing}"
+    )]
     TooManyBad {
         /// Unreadable images found so far.
         bad: usize,

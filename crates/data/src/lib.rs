@@ -26,7 +26,8 @@ pub use files::{
     AllImages, AnnotatedLoader, BadFile, BatchIter, BoxedSet, CifarSource, DataSet, DecodeLimits, DetectionTest,
     DrawnView, Draws, EpochIter, EvalBatch, EvalBatches, EvalConfig, FolderSource, LeftOut, Loader, LoaderConfig,
     MapImages, MaskedSet, PartInfo, Stored, Understood, ViewBatch, ViewGroup, bad_limit, decode_bytes,
-    decode_file, images_ahead, map_images, open_boxed, open_data, open_masked, open_source, open_split,
+    decode_file, images_ahead, map_images, open_boxed, open_data, open_data_beside, open_masked, open_source,
+    open_split,
 };
 pub use raster::{Image, Mask};
 pub use rng::{Rng, hash_words, split_mix};

@@ -2,6 +2,11 @@
 #![cfg(feature = "files")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "decoding/jpegs.rs"]
+mod jpegs;
+#[path = "decoding/tiffs.rs"]
+mod tiffs;
+
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, Luma, Rgb, Rgba};
@@ -24,6 +29,7 @@ fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     out.into_inner()
 }
 
+#[track_caller]
 fn decode(bytes: &[u8]) -> Image {
     decode_bytes("test", bytes, DecodeLimits::default()).unwrap()
 }
@@ -106,9 +112,7 @@ const CMYK_JPEG: &str = "ffd8ffee000e41646f626500640000000000ffdb004300020101010
 
 #[test]
 fn cmyk_jpeg_has_the_colours_pil_gives() {
-    let hex = CMYK_JPEG.as_bytes().chunks(2);
-    let bytes: Vec<u8> = hex.map(|h| u8::from_str_radix(std::str::from_utf8(h).unwrap(), 16).unwrap()).collect();
-    let ours = decode(&bytes);
+    let ours = decode(&from_hex(CMYK_JPEG));
     assert_eq!((ours.width, ours.height), (16, 8));
     for (x, expected) in [(0, [49u8, 190, 146]), (15, [130, 40, 103])] {
         let found = ours.pixel(x, 4).unwrap();
@@ -158,8 +162,12 @@ fn exif_orientation_is_applied() {
 #[test]
 fn too_many_pixels_are_refused_before_decoding() {
     let bytes = encode(&DynamicImage::ImageRgb8(rgb()), ImageFormat::Png);
-    let error = decode_bytes("big.png", &bytes, DecodeLimits { max_pixels: 50 }).unwrap_err();
+    let error = decode_bytes("big.png", &bytes, DecodeLimits { max_pixels: Some(50) }).unwrap_err();
     assert!(matches!(error, DataError::TooManyPixels { pixels: 84, limit: 50, .. }), "{error}");
+    for word in ["--max-pixels 1M", "loader.max_pixels"] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    assert!(decode_bytes("big.png", &bytes, DecodeLimits { max_pixels: Some(84) }).is_ok());
     // A header that claims 60000×60000 pixels with no data behind it.
     let mut bomb = bytes;
     bomb[16..20].copy_from_slice(&60_000u32.to_be_bytes());
@@ -186,5 +194,49 @@ fn what_is_not_an_image_is_said_plainly() {
     assert!(fail(&png[..40]).contains("png"));
     for cut in 0..png.len() - 13 {
         fail(&png[..cut]);
+    }
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+/// 4000 × 1000 white pixels, lossless.
+const WHITE_WEBP: &str = "52494646cc000000574542505650384cc00000002f9fcff90007d0fffef7bfff012141e2fff72622fa9ff19f\
+fffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73f\
+fff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7f\
+fef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39ffffce73ffff9cf7ffef39fff6300";
+
+/// Two frames of 5 × 4 pixels: (200, 30, 40), then blue.
+const MOVING_WEBP: &str = "524946468600000057454250565038580a00000002000000040000030000414e494d06000000000000000000\
+414e4d462a000000000000000000040000030000640000025650384c110000002f04c0000007508f2217a5ff8188e87f0000414e4d462800000000\
+0000000000040000030000640000005650384c0f0000002f04c000000710d1fffe0722a2ff0100";
+
+#[test]
+fn webp_may_be_blank_and_may_move() {
+    let white = decode(&from_hex(WHITE_WEBP));
+    assert_eq!((white.width, white.height), (4000, 1000));
+    assert!(white.data.iter().all(|level| *level == 255));
+    let first = decode(&from_hex(MOVING_WEBP));
+    assert_eq!((first.width, first.height), (5, 4));
+    assert!(first.data.chunks_exact(3).all(|p| p == [200, 30, 40]), "{:?}", first.pixel(0, 0));
+}
+
+#[test]
+fn a_name_says_nothing() {
+    let picture = DynamicImage::ImageRgb8(rgb());
+    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
+        let read = decode_bytes("photo.jpg", &encode(&picture, format), DecodeLimits::default()).unwrap();
+        assert_eq!(&read.data, picture.as_bytes(), "{format:?}");
+    }
+    for (bytes, word) in [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".as_slice(), "HEIC"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miaf", "AVIF"),
+        (b"P6\n1 1\n255\nabc", "PNM"),
+    ] {
+        let message = decode_bytes("photo.jpg", bytes, DecodeLimits::default()).unwrap_err().to_string();
+        assert!(message.starts_with("photo.jpg: expected a JPEG") && message.contains(word), "{message}");
+        assert!(message.contains("save it as") || message.contains("export it as"), "{message}");
     }
 }

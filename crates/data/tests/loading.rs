@@ -192,7 +192,7 @@ fn too_many_unreadable_files_are_an_error() {
     let last = loader.epoch(0, 0).last().unwrap();
     let message = last.unwrap_err().to_string();
     assert!(message.contains("of 40 images are unreadable, at most 4"), "{message}");
-    assert!(message.contains("made to fail"), "{message}");
+    assert!(message.contains("made to fail") && message.contains("loader.max_bad_fraction"), "{message}");
     let all_bad = Flat { bad: (0..30).collect(), ..Flat::new(30) };
     let loader = Loader::new(
         Arc::new(all_bad),

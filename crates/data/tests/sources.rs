@@ -60,7 +60,7 @@ fn folder_errors_say_what_was_found() {
     }
     let message = fail(folder.path());
     assert!(message.contains("3 files, none with a known image extension: a.txt, b.csv, c"), "{message}");
-    assert!(fail(&folder.path().join("a.txt")).contains("found a file"));
+    assert!(fail(&folder.path().join("a.txt")).contains("expected a folder of images, found a "));
     write_png(&folder.path().join("broken.png"), 1);
     fs::write(folder.path().join("broken.png"), "not a png").unwrap();
     let source = FolderSource::open(folder.path()).unwrap();

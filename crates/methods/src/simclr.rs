@@ -292,7 +292,7 @@ impl<B: Backbone> Method for Simclr<B> {
 
 #[cfg(test)]
 mod tests {
-    use ocelli_models::VitConfig;
+    use ocelli_models::{PositionRule, VitConfig};
 
     use super::*;
 
@@ -305,6 +305,8 @@ mod tests {
             heads: 2,
             mlp_ratio: 2,
             drop_path: 0.0,
+            registers: 0,
+            position_rule: PositionRule::Dino,
         };
         Simclr::new(config, |init: &mut Init| vit.init(init), 3, &Device::flex()).unwrap()
     }

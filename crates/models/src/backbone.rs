@@ -264,7 +264,7 @@ impl BackboneConfig {
     pub fn activations(&self, side_px: usize) -> usize {
         let layer = match self {
             // Tokens, their queries, keys and values, and the hidden layer of the MLP.
-            Self::Vit(c) => (1 + self.cells(side_px)) * c.dim * (4 + c.mlp_ratio),
+            Self::Vit(c) => (1 + c.registers + self.cells(side_px)) * c.dim * (4 + c.mlp_ratio),
             // The first stage has the largest maps; a 3×3 convolution unfolds them.
             Self::ResNet(c) => (side_px * 4 / c.stride_px().max(1) * 2).pow(2) * c.arch.channels * 12,
         };
@@ -295,7 +295,7 @@ impl fmt::Display for BackboneKind {
     }
 }
 
-/// A backbone by name: a Vision Transformer (`vit-s/16`, see [`Arch`]) or a ResNet (`resnet-50`, see [`ResNetArch`];
+/// A backbone by name: a Vision Transformer (`vit-s/16`, `vit-s/14-reg4`, see [`Arch`]) or a ResNet (`resnet-50`, see [`ResNetArch`];
 /// `resnet50` is the same).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -384,6 +384,7 @@ mod tests {
             ("resnet-18c8", "resnet-18c8"),
             ("wide-resnet50", "wide-resnet-50"),
             ("vit-s/16", "vit-s/16"),
+            ("vit-b/14-reg4", "vit-b/14-reg4"),
         ] {
             assert_eq!(name.parse::<BackboneArch>().unwrap().to_string(), written);
         }

@@ -24,7 +24,7 @@ impl BackboneConfig {
 impl VitConfig {
     /// As [`BackboneConfig::training_activations`].
     fn training_activations(&self, side_px: usize) -> usize {
-        let tokens = 1 + (side_px / self.patch_size_px).pow(2);
+        let tokens = 1 + self.registers + (side_px / self.patch_size_px).pow(2);
         // Of a block its input, queries, keys and values, their mixture, the sum, and the hidden layer of the MLP.
         let block = tokens * self.dim * (6 + self.mlp_ratio);
         3 * side_px * side_px + self.depth * block

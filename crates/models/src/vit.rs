@@ -1,5 +1,7 @@
 //! The Vision Transformer of DINO: pre-norm blocks, class token, learned position embeddings (Dosovitskiy et al.
-//! 2020; Caron et al. 2021).
+//! 2020; Caron et al. 2021); with registers, that of DINOv2 (Oquab et al. 2023; Darcet et al. 2023).
+//!
+//! DINOv2's layer scale is no part of it: files come with it folded into the projections before it, which are linear.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation};
@@ -13,10 +15,14 @@ mod trace;
 pub use arch::{Arch, VitError};
 pub(crate) use block::BatchShape;
 use block::Block;
+pub use shape::usual_side_px;
 pub use trace::Trace;
 
-use crate::pos_embed::{PositionGrid, interpolate};
+use crate::pos_embed::{PositionGrid, PositionRule, interpolate};
 use crate::{Init, LayerNorm, Mode};
+
+/// What DINOv2 draws registers with: they begin as good as equal.
+const REGISTER_DEVIATION: f64 = 1e-6;
 
 /// Shape of a Vision Transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +42,12 @@ pub struct VitConfig {
     pub mlp_ratio: usize,
     /// Largest drop-path rate; block i of n gets rate·i/(n−1).
     pub drop_path: f64,
+    /// Tokens beside class and patches that belong to no place of the image; DINOv2 has 0 or 4.
+    #[serde(default)]
+    pub registers: usize,
+    /// How position embeddings are interpolated for images of another size.
+    #[serde(default)]
+    pub position_rule: PositionRule,
 }
 
 impl VitConfig {
@@ -60,6 +72,9 @@ impl VitConfig {
             },
             blocks: (0..self.depth).map(|i| Block::new(self, self.drop_path * i as f64 / last, init)).collect(),
             norm: LayerNorm::new(self.dim, block::LAYER_NORM_EPSILON, init),
+            register_tokens: (self.registers > 0)
+                .then(|| init.trunc_normal([1, self.registers, self.dim], REGISTER_DEVIATION)),
+            position_rule: self.position_rule,
         })
     }
 
@@ -68,7 +83,7 @@ impl VitConfig {
         let (d, p, r) = (self.dim, self.patch_size_px, self.mlp_ratio);
         let side = self.image_size_px / p;
         let block = 4 * d + (3 * d * d + 3 * d) + (d * d + d) + (r * d * d + r * d) + (r * d * d + d);
-        3 * p * p * d + d + d + (1 + side * side) * d + self.depth * block + 2 * d
+        3 * p * p * d + d + d + (1 + side * side + self.registers) * d + self.depth * block + 2 * d
     }
 }
 
@@ -105,6 +120,9 @@ impl PatchEmbed {
 }
 
 /// A Vision Transformer without a classifier. See [`VitConfig`].
+///
+/// Registers take part in every block and are in no output: tokens are the class token's and the patches', and of
+/// attention the registers' columns are left out and the rest is not scaled up, so that a row then sums to less than 1.
 #[derive(Module, Debug)]
 pub struct Vit {
     /// `[1, 1, dim]`.
@@ -117,6 +135,10 @@ pub struct Vit {
     pub blocks: Vec<Block>,
     /// The final layer norm.
     pub norm: LayerNorm,
+    /// `[1, registers, dim]`, where it has some.
+    pub register_tokens: Option<Param<Tensor<3>>>,
+    #[module(skip)]
+    position_rule: PositionRule,
 }
 
 impl Vit {
@@ -135,6 +157,22 @@ impl Vit {
         self.blocks.first().map_or(1, Block::heads)
     }
 
+    /// Tokens that belong to no place of the image.
+    pub fn registers(&self) -> usize {
+        self.register_tokens.as_ref().map_or(0, |tokens| tokens.shape().dims::<3>()[1])
+    }
+
+    /// How position embeddings are interpolated.
+    pub fn position_rule(&self) -> PositionRule {
+        self.position_rule
+    }
+
+    /// The entry of a file's metadata that names the rule, where it is not the one that is assumed of as many registers.
+    pub fn position_entry(&self) -> Option<(&'static str, String)> {
+        let is_usual = self.position_rule == PositionRule::of_registers(self.registers());
+        (!is_usual).then(|| (PositionRule::METADATA, self.position_rule.name().to_owned()))
+    }
+
     /// Patches of a `height × width` image: whole patches only.
     pub fn grid(&self, height_px: usize, width_px: usize) -> PositionGrid {
         let patch = self.patch_size_px();
@@ -151,6 +189,7 @@ impl Vit {
             side,
             self.grid(height_px, width_px),
             height_px == width_px,
+            self.position_rule,
         );
         Tensor::cat(vec![all.narrow(0, 0, 1), patches], 0)
     }
@@ -177,7 +216,7 @@ impl Vit {
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, shape, Mode::Eval, i);
             if i >= first {
-                out.push(self.norm.forward(x.clone()).reshape([shape.batch, shape.tokens, self.dim()]));
+                out.push(shape.visible(self.norm.forward(x.clone())));
             }
         }
         out
@@ -189,15 +228,15 @@ impl Vit {
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, shape, Mode::Eval, i);
         }
-        let dim = self.dim();
-        self.norm.forward(x).reshape([shape.batch, shape.tokens, dim])
+        shape.visible(self.norm.forward(x))
     }
 
     /// Softmax attention of block `layer` for some queries: `[batch, heads, queries, 1 + cells]`. Query 0 is the
-    /// class token, query 1 + i patch i. The last block's class row is what DINO's pictures show.
+    /// class token, query 1 + i patch i. The last block's class row is what DINO's pictures show. What goes to registers is
+    /// left out: then a row sums to less than 1.
     pub fn attention_rows(&self, images: Tensor<4>, layer: usize, queries: std::ops::Range<usize>) -> Tensor<4> {
         let (x, shape, block) = self.up_to_block(images, layer);
-        block.attention_rows(x, shape, queries)
+        block.attention_rows(x, shape, queries).narrow(3, 0, shape.visible_tokens())
     }
 
     /// What goes into block `layer` (the last one where there are fewer), and the block.
@@ -214,19 +253,25 @@ impl Vit {
     /// column left out.
     pub fn cls_attention(&self, images: Tensor<4>) -> Tensor<3> {
         let (x, shape, block) = self.up_to_block(images, self.blocks.len().saturating_sub(1));
-        block.attention_row(x, shape, 0).narrow(2, 1, shape.tokens - 1)
+        block.attention_row(x, shape, 0).narrow(2, 1, shape.visible_tokens() - 1)
     }
 
-    /// Patches, class token and positions: `[batch·tokens, dim]`.
+    /// Class token and patches with their positions, then registers, which have none: `[batch·tokens, dim]`. DINOv2 has its
+    /// registers before the patches; attention does not know the order of what it attends to.
     fn embed(&self, images: Tensor<4>) -> (Tensor<2>, BatchShape) {
         let [batch, _, height, width] = images.dims();
         let grid = self.grid(height, width);
-        let (tokens, dim) = (1 + grid.cells(), self.dim());
+        let (visible, dim) = (1 + grid.cells(), self.dim());
         let patches = self.patch_embed.forward(images, grid).reshape([batch, grid.cells(), dim]);
         let cls = self.cls_token.val().expand([batch, 1, dim]);
-        let positions = self.position_embedding(height, width).reshape([1, tokens, dim]);
-        let x = Tensor::cat(vec![cls, patches], 1) + positions;
-        (x.reshape([batch * tokens, dim]), BatchShape { batch, tokens })
+        let positions = self.position_embedding(height, width).reshape([1, visible, dim]);
+        let mut x = Tensor::cat(vec![cls, patches], 1) + positions;
+        let registers = self.registers();
+        if let Some(tokens) = &self.register_tokens {
+            x = Tensor::cat(vec![x, tokens.val().expand([batch, registers, dim])], 1);
+        }
+        let tokens = visible + registers;
+        (x.reshape([batch * tokens, dim]), BatchShape { batch, tokens, registers })
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 pub use ocelli_weights::{
-    DataPickleError, Dtype, Entry, Family, HostTensor, Layout, Mismatch, Network, Part, StateDict, Weights,
-    WeightsError, preprocessing, read_data_pickle, read_safetensors, write_pth, write_pth_under,
-    write_safetensors, write_safetensors_as,
+    DataPickleError, Dtype, Entry, Family, HostTensor, Layout, Mismatch, Network, Part, ShardIndex, StateDict,
+    Weights, WeightsError, detectron2, preprocessing, read_data_pickle, read_model_config, read_safetensors,
+    write_pth, write_pth_under, write_safetensors, write_safetensors_as,
 };
 
 use crate::params::{self, FlatParam};

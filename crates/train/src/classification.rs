@@ -15,14 +15,11 @@ use ocelli_models::{AnyBackbone, BackboneKind, Mode};
 use crate::atomic::write_atomically;
 use crate::config::{ConfigError, TaskKind, table_of};
 use crate::event::Best;
-use crate::features::{eval_transform, rows_of, thin};
+use crate::features::{eval_transform, rows_and_bad, thin};
 pub use crate::replace::CLASSIFIER as CLASSIFIER_FILE;
 use crate::steps::{MethodTask, Steps, classes_of};
 use crate::task::Scores;
-use crate::{Pictures, RunConfig, TrainError};
-
-/// Every so many labelled images one is held out, where a data set has no part for it.
-const HELD_OUT: usize = 10;
+use crate::{EveryTenth, Pictures, RunConfig, TrainError};
 
 /// Labelled images to learn from and others to classify.
 #[derive(Clone)]
@@ -55,23 +52,10 @@ impl ClassifiedData {
         let (train, val) = match val {
             Some(val) => (train, val),
             None => {
-                let (held_out, rest): (Vec<usize>, Vec<usize>) =
-                    (0..train.len()).partition(|i| i % HELD_OUT == HELD_OUT - 1);
-                if held_out.is_empty() {
-                    return Err(MethodError::Value {
-                        key: "data",
-                        expected: format!("a held-out part (val), or {HELD_OUT} labelled images or more"),
-                        found: format!("{} labelled images and no held-out part", train.len()),
-                    }
-                    .into());
-                }
-                notes.push(format!(
-                    "no labelled part is held out: every tenth image is, {} of {}",
-                    held_out.len(),
-                    train.len()
-                ));
+                let parts = EveryTenth::of(train.len(), "labelled images")?;
+                notes.push(parts.note());
                 let part = |indices| -> Arc<dyn Source> { Arc::new(Subset::new(train.clone(), indices)) };
-                (part(rest), part(held_out))
+                (part(parts.train), part(parts.held_out))
             }
         };
         let strangers = (0..val.len()).filter(|i| val.label(*i).is_some_and(|l| l as usize >= count)).count();
@@ -211,8 +195,8 @@ impl MethodTask for Classification {
     fn evaluate(&mut self) -> Result<Scores, TrainError> {
         let (config, net) = (self.steps.config(), self.classifier()?);
         let logits = |images| net.forward(images, Mode::Eval).0;
-        let (logits, labels) =
-            rows_of(&self.held_out, eval_transform(config), config, self.steps.device(), logits)?;
+        let (logits, labels, bad) =
+            rows_and_bad(&self.held_out, eval_transform(config), config, self.steps.device(), logits)?;
         let logits = logits
             .into_data()
             .try_to_vec::<f32>()
@@ -222,6 +206,7 @@ impl MethodTask for Classification {
         Ok(Scores {
             named: named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
             quoted: Some(("top-1".to_owned(), found.top1)),
+            bad,
             ..Scores::default()
         })
     }

@@ -1,6 +1,9 @@
 //! A run's configuration: presets, TOML files and single values, in that order of precedence.
 
+use std::path::PathBuf;
+
 use ocelli_data::ViewPlan;
+use ocelli_data::files::MAX_PIXELS;
 use ocelli_methods::{Facts, MethodError, Recipe, Sections, ViewSettings};
 use ocelli_models::{Arch, BackboneArch, BackboneConfig, ResNetConfig, Stem};
 use serde::{Deserialize, Serialize};
@@ -10,11 +13,14 @@ use crate::watch::WatchConfig;
 mod about;
 mod changes;
 mod check;
+mod hints;
 mod kinds;
 pub mod layers;
 mod method;
 mod presets;
 mod resolve;
+mod sense;
+mod text;
 
 pub use about::annotated;
 pub(crate) use changes::continued_of;
@@ -25,6 +31,7 @@ pub use ocelli_methods::optim::{OptimConfig, OptimizerKind, ScheduleKind, Warmup
 pub use presets::{preset, presets};
 pub(crate) use resolve::table_of;
 pub use resolve::{resolve, resolve_over, stored};
+pub use text::{read_config, text_of};
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +93,10 @@ pub struct RunConfig {
     pub arch: BackboneArch,
     /// Weights to start from (a run, a checkpoint, a `.safetensors` or `.pth` file); empty starts from random ones.
     pub init_from: String,
+    /// Where those weights lie, where that is not as they are named: a relative name means nothing in another folder. No part of what a
+    /// configuration writes.
+    #[serde(skip)]
+    pub init_from_path: Option<PathBuf>,
     /// Seed of weights, order, views and drop path.
     pub seed: u64,
     /// Epochs.
@@ -120,8 +131,9 @@ impl Default for RunConfig {
         Self {
             task: TaskKind::Pretraining,
             method: MethodChoice::default(),
-            arch: BackboneArch::Vit(Arch { dim: 384, depth: 12, heads: 6, patch_size_px: 16 }),
+            arch: BackboneArch::Vit(Arch { dim: 384, depth: 12, heads: 6, patch_size_px: 16, registers: 0 }),
             init_from: String::new(),
+            init_from_path: None,
             seed: 0,
             epochs: 100,
             batch_size: 64,
@@ -201,13 +213,16 @@ pub struct LoaderSection {
     pub prefetch: usize,
     /// Share of unreadable images that stops the run (0.01).
     pub max_bad_fraction: f32,
+    /// Largest width × height of an image that is read (100 million). Whoever opens the data makes it the limit of the process
+    /// (`ocelli_data::files::set_max_pixels`).
+    pub max_pixels: u64,
     /// Where views are rendered: `auto`, `cpu` or `gpu`. Levels differ by 2 of 255 at most.
     pub views: ViewsOn,
 }
 
 impl Default for LoaderSection {
     fn default() -> Self {
-        Self { threads: 0, prefetch: 4, max_bad_fraction: 0.01, views: ViewsOn::Auto }
+        Self { threads: 0, prefetch: 4, max_bad_fraction: 0.01, max_pixels: MAX_PIXELS, views: ViewsOn::Auto }
     }
 }
 

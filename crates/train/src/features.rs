@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ocelli_data::{EvalBatches, EvalTransform, Source, ViewGroup};
+use ocelli_data::{BadFile, EvalBatches, EvalTransform, Source, ViewGroup};
 use ocelli_models::{AnyBackbone, Backbone as _, Mode};
 
 use crate::{RunConfig, TrainError};
@@ -37,19 +37,30 @@ pub fn eval_transform(config: &RunConfig) -> EvalTransform {
 /// Applies `map` to batches `[n, 3, height, width]` of the images and stacks the rows `[n, dim]` it returns; labels
 /// come along. Unreadable images are left out.
 pub(crate) fn rows_of(
-    (source, indices): &(Arc<dyn Source>, Vec<usize>),
+    images: &(Arc<dyn Source>, Vec<usize>),
     transform: EvalTransform,
     config: &RunConfig,
     device: &Device,
     map: impl Fn(Tensor<4>) -> Tensor<2>,
 ) -> Result<(Tensor<2>, Vec<u32>), TrainError> {
-    let batches = EvalBatches::new(
+    rows_and_bad(images, transform, config, device, map).map(|(rows, labels, _)| (rows, labels))
+}
+
+/// The same with the images that were left out.
+pub(crate) fn rows_and_bad(
+    (source, indices): &(Arc<dyn Source>, Vec<usize>),
+    transform: EvalTransform,
+    config: &RunConfig,
+    device: &Device,
+    map: impl Fn(Tensor<4>) -> Tensor<2>,
+) -> Result<(Tensor<2>, Vec<u32>, Vec<BadFile>), TrainError> {
+    let mut batches = EvalBatches::new(
         source.clone(),
         indices.clone(),
         ocelli_data::EvalConfig { transform, batch_size: config.eval.batch_size, threads: config.loader.threads },
     )?;
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
-    for batch in batches {
+    for batch in batches.by_ref() {
         let batch = batch?;
         let shape = [batch.indices.len(), 3, batch.height as usize, batch.width as usize];
         rows.push(map(Tensor::from_data(TensorData::new(batch.data, shape), device)));
@@ -58,7 +69,21 @@ pub(crate) fn rows_of(
     if rows.is_empty() {
         return Err(TrainError::TooFewImages { images: 0, batch: 1 });
     }
-    Ok((Tensor::cat(rows, 0), labels))
+    let bad = batches.bad_files().to_vec();
+    Ok((Tensor::cat(rows, 0), labels, bad))
+}
+
+/// Features `[n, dim]` of the images that can be read, their labels, and the images that cannot, as [`extract_features`].
+///
+/// # Errors
+/// When none can be read.
+pub fn extract_features_and_bad(
+    encoder: &AnyBackbone,
+    images: &(Arc<dyn Source>, Vec<usize>),
+    config: &RunConfig,
+    device: &Device,
+) -> Result<(Tensor<2>, Vec<u32>, Vec<BadFile>), TrainError> {
+    rows_and_bad(images, eval_transform(config), config, device, |x| encoder.features(x, Mode::Eval))
 }
 
 /// Features `[n, dim]` of the images (see [`Backbone::features`](ocelli_models::Backbone::features)) and their labels.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use ocelli_data::{EvalTransform, Source};
+use ocelli_data::{BadFile, EvalTransform, Source};
 use ocelli_eval::knn::{KnnConfig, knn};
 use ocelli_models::{AnyBackbone, BackboneConfig};
 
 use crate::config::EvalConfig;
-use crate::features::{eval_transform, extract_features, rows_of, thin};
+use crate::features::{eval_transform, extract_features, extract_features_and_bad, rows_of, thin};
 use crate::linear::{FrozenFeatures, online_probe};
 use crate::{KnnFigures, RunConfig, TrainError};
 
@@ -58,6 +58,30 @@ impl Labelled {
         let (source, indices) = &self.test;
         indices.iter().filter_map(|i| source.label(*i)).filter(|label| !known.contains(label)).count()
     }
+
+    /// What makes no sense of k-NN during a run: a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let (neighbours, queries, without) = (self.train.1.len(), self.test.1.len(), self.without_neighbour());
+        // Of the numbers of neighbours that are tried, the one people quote.
+        let few = too_many(&[QUOTED], neighbours);
+        let unknown = (without > 0).then(|| {
+            format!("{without} of the {queries} queries are of classes that no neighbour has: they count as wrong")
+        });
+        few.into_iter().chain(unknown).collect()
+    }
+}
+
+/// The number of neighbours whose accuracy is quoted.
+const QUOTED: usize = 20;
+
+/// Says which of these numbers of neighbours are more than there are.
+pub fn too_many(ks: &[usize], neighbours: usize) -> Option<String> {
+    let more: Vec<String> = ks.iter().filter(|k| **k > neighbours).map(ToString::to_string).collect();
+    let line = format!(
+        "k = {} is more than the {neighbours} neighbours there are, and takes all of them",
+        more.join(", ")
+    );
+    (!more.is_empty()).then_some(line)
 }
 
 /// Weighted k-NN accuracy (τ = 0.07) of the encoder's features, per cent by k.
@@ -70,24 +94,15 @@ pub fn knn_of(
     config: &RunConfig,
     device: &Device,
 ) -> Result<KnnFigures, TrainError> {
-    let [train, test] = both(encoder, labelled, config, device)?;
-    figures(train, test, labelled.classes)
+    let of = |images| extract_features(encoder, images, config, device);
+    figures(of(&labelled.train)?, of(&labelled.test)?, labelled.classes)
 }
 
 /// Rows of features and their labels.
 type Rows = (Tensor<2>, Vec<u32>);
 
-fn both(
-    encoder: &AnyBackbone,
-    labelled: &Labelled,
-    config: &RunConfig,
-    device: &Device,
-) -> Result<[Rows; 2], TrainError> {
-    let of = |images| extract_features(encoder, images, config, device);
-    Ok([of(&labelled.train)?, of(&labelled.test)?])
-}
-
-/// The same with the accuracy of a linear classifier on the same features, per cent, where the configuration wants it.
+/// The same with the accuracy of a linear classifier on the same features, per cent, where the configuration wants it, and the
+/// held-out images that could not be read.
 ///
 /// # Errors
 /// As [`knn_of`].
@@ -96,15 +111,17 @@ pub(crate) fn knn_and_linear(
     labelled: &Labelled,
     config: &RunConfig,
     device: &Device,
-) -> Result<(KnnFigures, Option<f64>), TrainError> {
-    let [train, test] = both(encoder, labelled, config, device)?;
+) -> Result<(KnnFigures, Option<f64>, Vec<BadFile>), TrainError> {
+    let train = extract_features(encoder, &labelled.train, config, device)?;
+    let (features, labels, bad) = extract_features_and_bad(encoder, &labelled.test, config, device)?;
+    let test = (features, labels);
     let linear = if config.eval.linear {
         let frozen = |(features, labels): &Rows| FrozenFeatures::new(features.clone(), labels.clone());
         online_probe(&frozen(&train)?, &frozen(&test)?, labelled.classes, config.seed)?
     } else {
         None
     };
-    Ok((figures(train, test, labelled.classes)?, linear))
+    Ok((figures(train, test, labelled.classes)?, linear, bad))
 }
 
 /// Side that pixels are compared at, pixels: what makes pictures look alike is there, and ten thousand of them take 123 MB.

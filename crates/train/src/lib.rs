@@ -16,10 +16,12 @@ mod features;
 mod fence;
 #[cfg(feature = "gpu")]
 pub mod gpu_views;
+mod held_out;
 mod knn;
 mod linear;
 pub mod memory;
 mod pictures;
+mod place;
 mod pretraining;
 mod replace;
 mod run_dir;
@@ -36,14 +38,16 @@ pub use config::RunConfig;
 pub use correspondence::correspondence;
 pub use error::TrainError;
 pub use event::{Best, EpochFigures, Event, Figures, KnnFigures, RunShape, StepFigures};
-pub use features::{eval_transform, extract_features, to_tensor};
+pub use features::{eval_transform, extract_features, extract_features_and_bad, to_tensor};
 pub use fence::{catch_panics, of_data, record_panics};
-pub use knn::{Labelled, knn_of, knn_of_pixels};
+pub use held_out::EveryTenth;
+pub use knn::{Labelled, knn_of, knn_of_pixels, too_many};
 pub use linear::{
     ClassifierHead, FrozenFeatures, HEAD, HEAD_PTH, LINEAR_TASK, LinearConfig, LinearTask, extract_for_probe,
     read_head,
 };
 pub use pictures::{Pictures, write_picture};
+pub use place::Place;
 pub use pretraining::Pretraining;
 pub use run_dir::{RunDir, Stored};
 pub use steps::{MethodTask, Steps};
@@ -51,4 +55,4 @@ pub use task::{Cadence, Declared, Rates, Scores, Size, Task};
 pub use throughput::{Bench, Phase, Throughput, backbone_of, throughput};
 pub use trainer::{Listen, Measured, Summary, Trainer};
 pub use watch::{OnCollapse, WatchConfig};
-pub use weights::{Loaded, Loading, load_into, preprocessing_of, resolve_weights, weights_crc32};
+pub use weights::{Loaded, Loading, WeightsFile, load_into, preprocessing_of, resolve_weights, weights_crc32};

@@ -25,7 +25,7 @@ use crate::event::Best;
 use crate::features::to_tensor;
 use crate::steps::names_crc32;
 use crate::task::{Cadence, Declared, Rates, Scores, Size, Task};
-use crate::{ClassifiedData, Event, TrainError, WatchConfig};
+use crate::{ClassifiedData, TrainError, WatchConfig};
 
 pub use crate::replace::{HEAD, HEAD_PTH};
 pub use config::{LINEAR_TASK, LinearConfig};
@@ -252,6 +252,7 @@ impl Task for LinearTask {
             levels: Vec::new(),
             signs: Vec::new(),
             notes: self.config.notes(),
+            warnings: Vec::new(),
             views_about: "Random resized crops and flips, seen by a backbone that does not change.",
         }
     }
@@ -376,12 +377,6 @@ impl Task for LinearTask {
             loader.add_bad(known);
         }
     }
-
-    fn baseline(&mut self) -> Result<Option<Event>, TrainError> {
-        Ok(None)
-    }
-
-    fn skip_baseline(&mut self) {}
 
     fn evaluate(&mut self) -> Result<Scores, TrainError> {
         self.scores = score(&self.probe, self.classes.len(), &self.val)?;

@@ -381,7 +381,8 @@ fn write_png(
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|e| TrainError::io(folder, "create the folder", &e))?;
     }
-    write_atomically(path, &bytes)
+    // Marked, so that no data set takes it for a photograph.
+    write_atomically(path, &ocelli_data::files::marked_png(&bytes))
 }
 
 #[cfg(test)]

@@ -84,6 +84,12 @@ impl MethodTask for Pretraining {
         if wanted { vec![online.bar_with("linear", 1.0, 1, " %")] } else { Vec::new() }
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let config = self.steps.config();
+        let measured = self.labelled.as_ref().filter(|_| config.eval.every_epochs > 0);
+        [measured.map(Labelled::warnings).unwrap_or_default(), enlarged(self.steps.source(), config)].concat()
+    }
+
     fn init(&mut self) -> Result<Option<String>, TrainError> {
         let Some((encoder, words)) = self.steps.start_from_weights()? else { return Ok(None) };
         self.untrained = Some(encoder);
@@ -106,9 +112,10 @@ impl MethodTask for Pretraining {
 
     fn evaluate(&mut self) -> Result<Scores, TrainError> {
         let Some(labelled) = &self.labelled else { return Ok(Scores::default()) };
-        let (knn, linear) = knn_and_linear(&self.encoder()?, labelled, self.steps.config(), self.steps.device())?;
+        let (config, device) = (self.steps.config(), self.steps.device());
+        let (knn, linear, bad) = knn_and_linear(&self.encoder()?, labelled, config, device)?;
         let named = linear.map(|accuracy| (ONLINE, accuracy)).into_iter().collect();
-        Ok(Scores { quoted: quoted(&knn), knn: Some(knn), named })
+        Ok(Scores { quoted: quoted(&knn), knn: Some(knn), named, bad })
     }
 
     fn evaluation_bytes(&self) -> usize {
@@ -119,6 +126,25 @@ impl MethodTask for Pretraining {
     fn draw(&self, folder: &Path, epochs_done: usize) -> Result<(), TrainError> {
         self.pictures.draw(&self.encoder()?, epochs_done, folder)
     }
+}
+
+/// Pictures that are looked at for their size.
+const LOOKED_AT: usize = 3;
+
+/// Whether every crop is larger than the pictures, which then are only enlarged.
+fn enlarged(source: &Arc<dyn Source>, config: &RunConfig) -> Vec<String> {
+    let (all, side) = (source.len(), config.views.global_size_px);
+    let looked_at = LOOKED_AT.min(all);
+    let images = (0..looked_at).filter_map(|i| source.load(i * all / looked_at).ok());
+    let largest = images.map(|image| image.width.max(image.height) as usize).max();
+    let largest = largest.filter(|largest| *largest < side);
+    let line = |px| {
+        format!(
+            "views.global_size_px is {side} and the pictures have {px} px at most ({looked_at} of {all} looked at): crops are \
+             enlarged, at the price of larger ones"
+        )
+    };
+    largest.map(line).into_iter().collect()
 }
 
 /// The accuracy people quote: k = 20 where it is there.

@@ -4,13 +4,18 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::atomic::{remove_if_there, write_atomically};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint_files::{CHECKPOINTS, CheckpointFile};
+use crate::place::Place;
 use crate::replace::{self, CONFIG, Found, MANIFEST, METRICS};
 use crate::{RunConfig, TrainError};
+
+mod manifest;
+
+use manifest::{Manifest, Part};
 
 /// A run's folder: `config.toml`, `manifest.json`, `metrics.jsonl`, `checkpoints/`. Locked while this exists.
 #[derive(Debug)]
@@ -21,53 +26,13 @@ pub struct RunDir {
     _lock: File,
 }
 
-/// What the run was made with.
-#[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
-    ocelli: String,
-    burn: String,
-    os: String,
-    arch: String,
-    device: String,
-    data: String,
-    started_unix_s: u64,
-    command: Vec<String>,
-    /// What was made of data and weights.
-    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-    understood: serde_json::Value,
-    /// The later parts of a run that was continued.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    resumed: Vec<Part>,
-}
-
-/// One process that went on with a run.
-#[derive(Debug, Serialize, Deserialize)]
-struct Part {
-    ocelli: String,
-    device: String,
-    unix_s: u64,
-    command: Vec<String>,
-}
-
-impl Part {
-    fn now(device: &str) -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Self {
-            ocelli: env!("CARGO_PKG_VERSION").into(),
-            device: device.into(),
-            unix_s: now.map_or(0, |d| d.as_secs()),
-            command: std::env::args().collect(),
-        }
-    }
-}
-
 /// What a run folder says of the run in it.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// Every value resolved.
     pub config: RunConfig,
-    /// The data set as it was named, where the folder says.
-    pub data: Option<String>,
+    /// The data set, where the folder says.
+    pub data: Option<Place>,
 }
 
 impl RunDir {
@@ -123,7 +88,11 @@ impl RunDir {
     /// When there is no run, or its configuration cannot be read.
     pub fn stored(root: &Path) -> Result<Stored, TrainError> {
         let (path, text) = stored_text(root)?;
-        let config = crate::config::stored(&text, &path)?;
+        let mut config = crate::config::stored(&text, &path)?;
+        // Not every run that goes on opens them: what does says that they are gone.
+        let weights = Self::stored_weights(root, &config.init_from).find(root, "--init-from");
+        let elsewhere = weights.ok().filter(|found| found.name != config.init_from);
+        config.init_from_path = elsewhere.map(|found| found.name.into());
         Ok(Stored { config, data: Self::stored_data(root) })
     }
 
@@ -135,9 +104,14 @@ impl RunDir {
         stored_text(root)
     }
 
-    /// The data set of the run in the folder as it was named, where the folder says.
-    pub fn stored_data(root: &Path) -> Option<String> {
-        manifest_in(root).map(|m| m.data)
+    /// The data set of the run in the folder, where the folder says.
+    pub fn stored_data(root: &Path) -> Option<Place> {
+        Manifest::read(root).map(|m| Place { named: m.data, path: m.data_path })
+    }
+
+    /// The weights that the run in the folder began from, which its configuration names so.
+    pub fn stored_weights(root: &Path, named: &str) -> Place {
+        Place { named: named.to_owned(), path: Manifest::read(root).and_then(|m| m.weights_path) }
     }
 
     /// The folder.
@@ -145,7 +119,8 @@ impl RunDir {
         &self.root
     }
 
-    /// Writes `config.toml` (every value resolved) and `manifest.json`. `understood` says what was made of data and
+    /// Writes `config.toml` (every value resolved) and `manifest.json`. Beside the names of data and weights the manifest keeps where they
+    /// lie: a relative name means nothing in another folder. `understood` says what was made of data and
     /// weights: layout, classes, normalisation, what was left out. Of a run that goes on, the manifest keeps when, with what
     /// and by which command it began, and lists the later parts; device, data and `understood` are those of the last part, where
     /// `weights` of null stand for those it began with.
@@ -165,23 +140,12 @@ impl RunDir {
         })?;
         let now = Part::now(device);
         // A new run has none: its folder was cleared.
-        let mut manifest = match self.manifest() {
+        let mut manifest = match Manifest::read(&self.root) {
             Some(mut begun) => {
                 begun.resumed.push(now);
                 begun
             }
-            None => Manifest {
-                ocelli: now.ocelli,
-                burn: "0.22.1".into(),
-                os: std::env::consts::OS.into(),
-                arch: std::env::consts::ARCH.into(),
-                device: String::new(),
-                data: String::new(),
-                started_unix_s: now.unix_s,
-                command: now.command,
-                understood: serde_json::Value::Null,
-                resumed: Vec::new(),
-            },
+            None => Manifest::begun(now, &toml),
         };
         // A run that goes on may open no weights: what is known of those that it began with stays.
         if let (Some(begun), Some(now)) = (manifest.understood.get("weights"), understood.get_mut("weights"))
@@ -189,15 +153,12 @@ impl RunDir {
         {
             *now = begun.clone();
         }
-        (manifest.device, manifest.data, manifest.understood) = (device.into(), data.into(), understood);
+        (manifest.device, manifest.understood) = (device.into(), understood);
+        manifest.take_data(data);
         let json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
         write_atomically(&self.root.join(MANIFEST), &json)?;
         // Last: a folder with a configuration is a run, and has everything a run has.
         write_atomically(&self.root.join(CONFIG), toml.as_bytes())
-    }
-
-    fn manifest(&self) -> Option<Manifest> {
-        manifest_in(&self.root)
     }
 
     /// Appends one line to `metrics.jsonl`, with the time in a field `unix_s`; returns the row as written.
@@ -302,19 +263,17 @@ fn check_free(root: &Path, overwrite: bool) -> Result<(), TrainError> {
 /// Path and text of the configuration.
 fn stored_text(root: &Path) -> Result<(String, String), TrainError> {
     let path = root.join(CONFIG);
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok((path.display().to_string(), text)),
+    match fs::read(&path) {
+        Ok(bytes) => match crate::config::text_of(&bytes) {
+            Ok(text) => Ok((path.display().to_string(), text)),
+            Err(reason) => Err(TrainError::File { path, reason }),
+        },
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(TrainError::File {
             path: root.to_owned(),
             reason: "there is no run here to go on with (no config.toml); start one without --resume".into(),
         }),
         Err(e) => Err(TrainError::io(&path, "read the configuration", &e)),
     }
-}
-
-/// The manifest, where it is there and whole.
-fn manifest_in(root: &Path) -> Option<Manifest> {
-    serde_json::from_slice(&fs::read(root.join(MANIFEST)).ok()?).ok()
 }
 
 /// Takes the folder for this process alone.
@@ -376,7 +335,7 @@ mod tests {
         for (weights, expected) in [("a".into(), "a"), (serde_json::Value::Null, "a"), ("b".into(), "b")] {
             let dir = RunDir::reopen(folder.path()).or_else(|_| RunDir::create(folder.path(), false)).unwrap();
             dir.write_description(&RunConfig::default(), "cpu", "photos", understood(weights)).unwrap();
-            let told = manifest_in(folder.path()).unwrap().understood;
+            let told = Manifest::read(folder.path()).unwrap().understood;
             assert_eq!((&told["weights"], &told["train"]), (&expected.into(), &3.into()));
         }
     }
@@ -406,11 +365,49 @@ mod tests {
         assert_eq!((&now["device"], &now["data"]), (&"gpu".into(), &"moved".into()));
         assert_eq!(now["resumed"].as_array().unwrap().len(), 1);
         assert!(now["resumed"][0]["unix_s"].as_u64() > Some(7) && now["resumed"][0]["command"].is_array());
-        assert_eq!(RunDir::stored(folder.path()).unwrap().data.as_deref(), Some("moved"));
+        let stored = RunDir::stored(folder.path()).unwrap();
+        assert_eq!(stored.data, Some(Place { named: "moved".into(), path: None }));
         // Replaced it is another run.
         drop(dir);
         let dir = RunDir::create(folder.path(), true).unwrap();
         dir.write_description(&RunConfig::default(), "cpu", "photos", serde_json::Value::Null).unwrap();
         assert!(read().get("resumed").is_none() && read()["started_unix_s"].as_u64() > Some(7));
+    }
+
+    /// A path is kept as it was given and as it is found from anywhere.
+    #[test]
+    fn the_manifest_keeps_where_things_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        fs::create_dir(at("photos")).unwrap();
+        fs::write(at("a.pth"), "").unwrap();
+        let run = folder.path().join("run");
+        let config = RunConfig { init_from: at("a.pth"), ..RunConfig::default() };
+        let dir = RunDir::create(&run, false).unwrap();
+        dir.write_description(&config, "cpu", &at("photos"), serde_json::Value::Null).unwrap();
+        let place = |name: &str| Place { named: at(name), path: Some(at(name)) };
+        assert_eq!(RunDir::stored_data(&run), Some(place("photos")));
+        assert_eq!(RunDir::stored_weights(&run, &at("a.pth")), place("a.pth"));
+        // In the next part the weights may be gone; where they were stays.
+        drop(dir);
+        fs::remove_file(at("a.pth")).unwrap();
+        let dir = RunDir::reopen(&run).unwrap();
+        dir.write_description(&config, "cpu", &at("photos"), serde_json::Value::Null).unwrap();
+        assert_eq!(RunDir::stored_data(&run), Some(place("photos")));
+        dir.write_description(&config, "cpu", "scenes:64", serde_json::Value::Null).unwrap();
+        assert_eq!(RunDir::stored_data(&run), Some(Place { named: "scenes:64".into(), path: None }));
+        assert_eq!(RunDir::stored_weights(&run, &at("a.pth")), place("a.pth"));
+        assert_eq!(RunDir::stored(&run).unwrap().config, config, "nothing of it is a part of the configuration");
+        // A run of an earlier version says nothing.
+        fs::write(run.join(MANIFEST), manifest_without_paths(&run)).unwrap();
+        assert_eq!(RunDir::stored_data(&run).unwrap().path, None);
+    }
+
+    fn manifest_without_paths(run: &Path) -> String {
+        let mut manifest: serde_json::Value =
+            serde_json::from_slice(&fs::read(run.join(MANIFEST)).unwrap()).unwrap();
+        let fields = manifest.as_object_mut().unwrap();
+        fields.retain(|key, _| !key.ends_with("_path"));
+        manifest.to_string()
     }
 }

@@ -101,6 +101,11 @@ impl Steps {
         &self.config
     }
 
+    /// The images that are learnt from.
+    pub fn source(&self) -> &Arc<dyn Source> {
+        self.loader.source()
+    }
+
     /// Where it is computed.
     pub fn device(&self) -> &Device {
         &self.device
@@ -132,7 +137,8 @@ impl Steps {
         if self.config.init_from.is_empty() {
             return Ok(None);
         }
-        let path = Path::new(&self.config.init_from);
+        let named = Path::new(&self.config.init_from);
+        let path = self.config.init_from_path.as_deref().unwrap_or(named);
         let views = &self.config.views;
         let statistics = Statistics { mean: views.mean, std: views.std };
         let (encoder, words) = crate::load_into(path, &self.backbone, statistics, &self.device)?;

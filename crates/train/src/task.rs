@@ -35,6 +35,8 @@ pub struct Declared {
     pub signs: Vec<Sign>,
     /// What a person should know before the first step.
     pub notes: Vec<String>,
+    /// Settings that make no sense together, a line each.
+    pub warnings: Vec<String>,
     /// What the views are for.
     pub views_about: &'static str,
 }
@@ -93,6 +95,8 @@ pub struct Scores {
     pub named: Figures,
     /// The one people quote, and what it is.
     pub quoted: Option<(String, f64)>,
+    /// Held-out images that could not be read: the figures are without them.
+    pub bad: Vec<BadFile>,
 }
 
 /// A task.
@@ -185,10 +189,12 @@ pub trait Task {
     ///
     /// # Errors
     /// When images cannot be read.
-    fn baseline(&mut self) -> Result<Option<Event>, TrainError>;
+    fn baseline(&mut self) -> Result<Option<Event>, TrainError> {
+        Ok(None)
+    }
 
     /// The baseline is known from an earlier part of the run.
-    fn skip_baseline(&mut self);
+    fn skip_baseline(&mut self) {}
 
     /// Evaluates the network as it is.
     ///

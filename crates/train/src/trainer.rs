@@ -3,12 +3,13 @@
 mod epoch;
 mod saving;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use ocelli_data::Source;
+use ocelli_data::{BadFile, Source};
 use ocelli_models::AnyBackbone;
 
 use crate::averages::Averages;
@@ -35,6 +36,8 @@ pub struct Trainer<T: Task = Pretraining> {
     stop: Arc<AtomicBool>,
     writer: Writer,
     last_saved: Instant,
+    /// The skipped images that were told already, with the reasons: an evaluation finds the same ones again.
+    told: HashSet<String>,
 }
 
 /// How a run ended.
@@ -93,6 +96,7 @@ impl<T: Task> Trainer<T> {
             stop: Arc::default(),
             writer: Writer::default(),
             last_saved: Instant::now(),
+            told: HashSet::new(),
         }
     }
 
@@ -156,7 +160,11 @@ impl<T: Task> Trainer<T> {
         let shape = self.shape();
         self.last_saved = Instant::now();
         match self.resumed_from.clone() {
-            None => listen(&Event::Started(shape))?,
+            None => {
+                let warnings = shape.declared.warnings.clone();
+                listen(&Event::Started(shape))?;
+                warnings.into_iter().try_for_each(|message| listen(&Event::Warning { message }))?;
+            }
             Some(checkpoint) => listen(&Event::Resumed { step: self.steps_done(), checkpoint, shape })?,
         }
         if self.steps_done() == 0 {
@@ -194,9 +202,7 @@ impl<T: Task> Trainer<T> {
             self.next_epoch(done);
             last = Some(figures);
         }
-        for bad in self.task.bad().into_values() {
-            listen(&Event::Warning { message: format!("skipped {}: {}", bad.name, bad.reason) })?;
-        }
+        self.tell_bad(self.task.bad().into_values().collect(), listen)?;
         // A run is finished when its last checkpoint is.
         let asked = Instant::now();
         self.finish_writing(listen)?;
@@ -234,7 +240,8 @@ impl<T: Task> Trainer<T> {
             listen(&baseline)?;
             self.position.baseline_done = true;
         }
-        let Scores { knn, named, quoted } = scores;
+        let Scores { knn, named, quoted, bad } = scores;
+        self.tell_bad(bad, listen)?;
         if let Some((what, accuracy)) = quoted
             && self.position.best.as_ref().is_none_or(|b| accuracy > b.accuracy)
         {
@@ -245,6 +252,17 @@ impl<T: Task> Trainer<T> {
             self.position.best = Some(best);
         }
         Ok(EpochFigures { knn, scores: named, ..figures })
+    }
+
+    /// Tells which images were skipped, each once.
+    fn tell_bad(&mut self, bad: Vec<BadFile>, listen: Listen<'_>) -> Result<(), TrainError> {
+        for bad in bad {
+            let message = format!("skipped {}: {}", bad.name, bad.reason);
+            if self.told.insert(message.clone()) {
+                listen(&Event::Warning { message })?;
+            }
+        }
+        Ok(())
     }
 
     /// Pictures show a run; no run ends for want of them.

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{Family, ModuleState as _, Part, StateDict};
-use ocelli_models::{AnyBackbone, Arch, BackboneArch, BackboneConfig, Init, ResNetConfig, Vit, VitConfig};
+use ocelli_models::{AnyBackbone, BackboneArch, BackboneConfig, Init, ResNetConfig, Vit};
 
 use crate::{RunConfig, TrainError};
 
 mod file;
 mod input;
 mod into;
+mod source;
 
 pub use file::resolve_weights;
 pub use input::preprocessing_of;
 pub use into::load_into;
+pub use source::WeightsFile;
 
 use file::Found;
 
@@ -58,8 +60,9 @@ pub struct Loaded {
 
 impl Loading {
     /// Opens a run folder (its newest checkpoint), a checkpoint of Ocelli, DINO (the teacher's backbone), MoCo or DenseCL (the
-    /// query encoder), or a backbone alone in DINO's, timm's or torchvision's names: safetensors, or PyTorch's `.pth`, `.pt`
-    /// and `.tar`. Heads, queues and classifiers are left out. `random:vit-s/16` and `random:resnet-50` draw a network.
+    /// query encoder), a folder of Hugging Face or what its library has cached (`hf:facebook/dino-vits16`), or a backbone in any
+    /// names that [`ocelli_models::weights::Weights::layout`] knows: safetensors, or PyTorch's `.pth`, `.pt`, `.bin` and `.tar`.
+    /// Heads, queues and classifiers are left out. `random:vit-s/16` and `random:resnet-50` draw a network.
     ///
     /// # Errors
     /// When there is no such file or architecture, or the file holds something else: the message counts and names what is
@@ -197,9 +200,7 @@ fn load(config: &BackboneConfig, state: &StateDict, device: &Device) -> Result<A
 /// The architecture's name here.
 fn name_of(config: &BackboneConfig) -> String {
     match config {
-        BackboneConfig::Vit(VitConfig { dim, depth, heads, patch_size_px, .. }) => {
-            Arch { dim: *dim, depth: *depth, heads: *heads, patch_size_px: *patch_size_px }.to_string()
-        }
+        BackboneConfig::Vit(config) => config.arch().to_string(),
         BackboneConfig::ResNet(ResNetConfig { arch, .. }) => arch.to_string(),
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{Family, ModuleState as _, StateDict, Weights};
-use ocelli_models::{Arch, Init, Vit, VitConfig};
+use ocelli_models::{Arch, Init, Vit, VitConfig, usual_side_px};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 
@@ -35,6 +35,8 @@ pub struct Model {
     pub(crate) network: Rc<Network>,
     pub(crate) config: VitConfig,
     format: String,
+    /// What was done to the file's tensors, in words.
+    notes: Vec<String>,
     parameters: usize,
     normalisation: String,
     size: EvalSize,
@@ -43,7 +45,7 @@ pub struct Model {
 
 #[wasm_bindgen]
 impl Model {
-    /// Reads weights: safetensors, or PyTorch's `.pth`, in DINO's or timm's names. `heads` where the file does not tell (a
+    /// Reads weights: safetensors, or PyTorch's `.pth`, in DINO's, DINOv2's or timm's names. `heads` where the file does not tell (a
     /// width that is no multiple of 64); `mean` and `std` of the pixels in 0..1, if left out what the file says, else
     /// ImageNet's.
     ///
@@ -57,7 +59,7 @@ impl Model {
         std: Option<Vec<f32>>,
     ) -> Result<Model, WebError> {
         let weights = Weights::open(bytes)?;
-        let (config, state) = backbone_of(&weights, heads)?;
+        let (config, state, notes) = backbone_of(&weights, heads)?;
         let vit = config.init(&mut Init::blank(&engine.device))?;
         let fingerprint = fingerprint(&vit, &state);
         let vit = state.load_into(vit)?;
@@ -68,15 +70,17 @@ impl Model {
         let parameters = config.num_parameters();
         let format = weights.format().to_owned();
         let normalisation = statistics.to_string();
-        Ok(Self { network: Rc::new(network), config, format, parameters, normalisation, size, fingerprint })
+        let network = Rc::new(network);
+        Ok(Self { network, config, format, notes, parameters, normalisation, size, fingerprint })
     }
 
     /// The network's numbers, as JSON.
     pub fn describe(&self) -> String {
-        let VitConfig { dim, depth, heads, patch_size_px, image_size_px, .. } = self.config;
+        let VitConfig { dim, depth, heads, patch_size_px, image_size_px, registers, .. } = self.config;
         json!({
-            "arch": Arch { dim, depth, heads, patch_size_px }.to_string(),
+            "arch": self.config.arch().to_string(),
             "dim": dim, "depth": depth, "heads": heads, "patch": patch_size_px, "imageSize": image_size_px,
+            "registers": registers, "notes": self.notes,
             "parameters": self.parameters, "format": self.format,
             "mean": self.network.mean, "std": self.network.std, "normalisation": self.normalisation,
             "resize": self.size.resize_px, "crop": self.size.crop_px, "fingerprint": self.fingerprint,
@@ -131,11 +135,11 @@ impl TracedPicture {
     }
 }
 
-/// The Vision Transformer to use of a file, and its tensors.
+/// The Vision Transformer to use of a file, its tensors, and what was done to them, in words.
 pub(crate) fn backbone_of(
     weights: &Weights<'_>,
     heads: Option<usize>,
-) -> Result<(VitConfig, StateDict), WebError> {
+) -> Result<(VitConfig, StateDict, Vec<String>), WebError> {
     let network = weights.network(None)?;
     if !matches!(network.family, Family::Vit { .. }) {
         let what = weights.layout().name;
@@ -145,7 +149,7 @@ pub(crate) fn backbone_of(
     let state = weights.backbone(&network)?;
     let told = state.metadata.get("config").and_then(|c| heads_of_run(c));
     let config = VitConfig::of_weights(&state, heads.or(told)).map_err(WebError::Weights)?;
-    Ok((config, state))
+    Ok((config, state, network.notes()))
 }
 
 /// Heads of the run a checkpoint of ours belongs to, whose configuration is TOML with one key a line.
@@ -172,7 +176,7 @@ fn statistics(
     Ok(Told { value, ..told })
 }
 
-/// The size it is evaluated at: as the file says, as the run it comes from does, or as its position embeddings want.
+/// The size it is evaluated at: as the file says, as the run it comes from does, or as is usual for its position embeddings.
 fn eval_size(metadata: &BTreeMap<String, String>, config: &VitConfig) -> EvalSize {
     // What is wrong with the file's normalisation is told where that is read.
     let told = Preprocessing::of_metadata(metadata).ok().and_then(|said| said.size);
@@ -182,7 +186,8 @@ fn eval_size(metadata: &BTreeMap<String, String>, config: &VitConfig) -> EvalSiz
     };
     let run = of_run("resize_px").zip(of_run("crop_px"));
     let run = run.map(|(resize_px, crop_px)| EvalSize { resize_px, crop_px });
-    told.map(|told| told.value).or(run).unwrap_or_else(|| EvalSize::for_side(config.image_size_px))
+    let usual = || EvalSize::for_side(usual_side_px(config.patch_size_px, config.image_size_px));
+    told.map(|told| told.value).or(run).unwrap_or_else(usual)
 }
 
 pub(crate) fn channels(

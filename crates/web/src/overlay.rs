@@ -113,7 +113,7 @@ impl Overlay {
         self.fit(columns, rows);
         let numbers = [heads as u32, tokens as u32 - 1, columns, head.unwrap_or(heads) as u32, mass.to_bits()];
         self.setup.queue.write_buffer(&self.settings, 0, bytemuck::cast_slice(&numbers));
-        self.draw(attention)?;
+        self.draw(attention.flatten(0, 2))?;
         self.done().await;
         Ok(())
     }
@@ -146,7 +146,8 @@ impl Overlay {
         self.surface.configure(&self.setup.device, &configuration);
     }
 
-    fn draw(&self, attention: Tensor<3>) -> Result<(), WebError> {
+    /// `attention` has one axis, so that its values lie side by side: columns may have been left out without a copy.
+    fn draw(&self, attention: Tensor<1>) -> Result<(), WebError> {
         let tensor = attention.try_into_primitive::<Wgpu>().map_err(|e| failed(format!("{e:?}")))?;
         let lent = tensor.client.get_resource::<WgpuServer<AutoCompiler>>(tensor.handle.clone());
         let lent = lent.map_err(|e| failed(format!("{e:?}")))?;

@@ -58,7 +58,7 @@ impl Default for SessionConfig {
             ..DinoViews::default()
         };
         Self {
-            arch: Arch { dim: 128, depth: 4, heads: 2, patch_size_px: 8 },
+            arch: Arch { dim: 128, depth: 4, heads: 2, patch_size_px: 8, registers: 0 },
             dino,
             views,
             epochs: 20,
@@ -298,6 +298,8 @@ impl Session {
             size: Some(Told::new(EvalSize::for_side(side), "")),
         };
         pictures.write(&mut metadata);
+        let rule = self.method.teacher().backbone.position_entry();
+        metadata.extend(rule.map(|(key, rule)| (key.to_owned(), rule)));
         let mut state = StateDict { tensors: Vec::new(), metadata };
         for param in params::collect(&self.method.teacher().backbone) {
             let values = read(param.values.clone()).await?;

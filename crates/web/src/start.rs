@@ -24,7 +24,7 @@ impl Start {
     /// `weights` as [`Model::load`](crate::Model::load).
     pub fn read(bytes: &[u8], heads: Option<usize>) -> Result<Self, WebError> {
         let weights = Weights::open(bytes)?;
-        let (vit, backbone) = backbone_of(&weights, heads)?;
+        let (vit, backbone, _) = backbone_of(&weights, heads)?;
         let has = |name: &str| weights.entries().iter().any(|e| e.name == name);
         let known =
             ["student.backbone.cls_token", "teacher.backbone.cls_token", "dino_loss.center"].into_iter().all(has);
@@ -37,8 +37,7 @@ impl Start {
     }
 
     pub fn arch(&self) -> Arch {
-        let VitConfig { dim, depth, heads, patch_size_px, .. } = self.vit;
-        Arch { dim, depth, heads, patch_size_px }
+        self.vit.arch()
     }
 
     /// The configuration with the head as the checkpoint has it.

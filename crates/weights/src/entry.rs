@@ -17,6 +17,8 @@ pub struct Entry {
     pub(crate) stride: Option<Vec<usize>>,
     /// First element in the storage.
     pub(crate) first: usize,
+    /// Which of the files it is in.
+    pub(crate) file: usize,
     /// The storage in the file, bytes. Several tensors may share one.
     pub(crate) range: Range<usize>,
 }

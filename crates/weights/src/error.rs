@@ -57,7 +57,7 @@ pub enum WeightsError {
 }
 
 /// A text out of a file without what would move a terminal's cursor.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -2,6 +2,8 @@
 //!
 //! [`Weights::open`] takes the bytes of a safetensors file or of a PyTorch file (the zip, or the older form) and lists
 //! its tensors; values are decoded one tensor at a time. A pickle is read as data by a machine that can call nothing.
+//! [`Weights::layout`] tells which networks a file holds, whichever program named them, and [`Weights::backbone`] brings one to
+//! our names and form.
 //! Whatever the bytes, reading neither panics nor takes more memory than twice the file and 64 MB.
 //!
 //! [`read_data_pickle`] reads what else research code leaves in pickles, plain data and numpy arrays, by the same machine.
@@ -11,13 +13,20 @@
 //! Nothing here touches files or knows of tensors on devices; the crate compiles to wasm unchanged.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod companions;
+pub mod detectron2;
 mod dtype;
 mod entry;
 mod error;
+mod fits;
 mod layout;
+mod naming;
 mod numpy_pickle;
+mod ours;
 mod pickle;
+mod plan;
 pub mod preprocessing;
+mod program;
 mod safetensors;
 mod state;
 mod torch;
@@ -26,6 +35,7 @@ mod weights;
 mod write_torch;
 mod zip;
 
+pub use companions::{ShardIndex, read_model_config};
 pub use dtype::Dtype;
 pub use entry::Entry;
 pub use error::{Mismatch, WeightsError};

@@ -40,7 +40,7 @@ pub fn list(bytes: &[u8]) -> Result<(Vec<Entry>, BTreeMap<String, String>), Weig
         };
         let Some(dtype) = dtype_of(info.dtype) else { continue };
         let shape = info.shape.clone();
-        entries.push(Entry { name, dtype, shape, stride: None, first: 0, range: start..end });
+        entries.push(Entry { name, dtype, shape, stride: None, first: 0, file: 0, range: start..end });
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let metadata = parsed.metadata().clone().unwrap_or_default().into_iter().collect();

@@ -284,6 +284,7 @@ impl<'a> Walk<'_, 'a> {
                 shape: tensor.shape.clone(),
                 stride: (!is_contiguous(&tensor.shape, &tensor.stride)).then(|| tensor.stride.clone()),
                 first: if count == 0 { 0 } else { tensor.offset },
+                file: 0,
                 range: part,
             }),
             _ => Err(fail(format!(

@@ -1,15 +1,15 @@
 //! Any file of weights, opened by its bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::entry::Entry;
 use crate::{HostTensor, StateDict, WeightsError, safetensors, torch, walk};
 
-/// Weights in memory: the bytes of a file and the list of its tensors. Values are decoded when they are asked for, so
-/// tensors nobody wants (an optimizer's) and second names of the same storage cost nothing.
+/// Weights in memory: the bytes of a file, or of several that belong together, and the list of its tensors. Values are
+/// decoded when they are asked for, so tensors nobody wants (an optimizer's) and second names of the same storage cost nothing.
 #[derive(Debug, Clone)]
 pub struct Weights<'a> {
-    bytes: &'a [u8],
+    files: Vec<&'a [u8]>,
     format: &'static str,
     entries: Vec<Entry>,
     metadata: BTreeMap<String, String>,
@@ -35,9 +35,50 @@ impl<'a> Weights<'a> {
         Err(WeightsError::Unrecognised(describe(bytes)))
     }
 
+    /// Opens files that belong together, as Hugging Face splits large networks: each with the name to speak of it by. Their
+    /// tensors are one list, in the order of the files; of what they say of themselves the first counts.
+    ///
+    /// # Errors
+    /// As [`Weights::open`], with the name of the file; and when two files have a tensor of the same name.
+    pub fn open_many(files: &[(String, &'a [u8])]) -> Result<Self, WeightsError> {
+        let mut all: Option<Self> = None;
+        let mut from: HashMap<String, usize> = HashMap::new();
+        for (index, (name, bytes)) in files.iter().enumerate() {
+            let mut one = Self::open(bytes).map_err(|e| WeightsError::Layout(format!("{name}: {e}")))?;
+            for entry in &mut one.entries {
+                entry.file = index;
+                if let Some(before) = from.insert(entry.name.clone(), index) {
+                    let other = files.get(before).map_or("", |(name, _)| name.as_str());
+                    return Err(WeightsError::Tensor {
+                        name: entry.name.clone(),
+                        reason: format!("it is there twice, in {other} and in {name}"),
+                    });
+                }
+            }
+            match &mut all {
+                None => all = Some(one),
+                Some(all) => {
+                    all.files.extend(one.files);
+                    all.entries.extend(one.entries);
+                    one.metadata.into_iter().for_each(|(key, value)| {
+                        all.metadata.entry(key).or_insert(value);
+                    });
+                }
+            }
+        }
+        all.ok_or_else(|| WeightsError::Layout("expected at least one file of weights, found none".into()))
+    }
+
+    /// Adds what a file beside this one says, where this one says nothing.
+    pub fn tell(&mut self, words: impl IntoIterator<Item = (String, String)>) {
+        for (key, value) in words {
+            self.metadata.entry(key).or_insert(value);
+        }
+    }
+
     pub(crate) fn of_safetensors(bytes: &'a [u8]) -> Result<Self, WeightsError> {
         let (entries, metadata) = safetensors::list(bytes)?;
-        Ok(Self { bytes, format: "safetensors", entries, metadata })
+        Ok(Self { files: vec![bytes], format: "safetensors", entries, metadata })
     }
 
     fn of_torch(bytes: &'a [u8], file: &torch::TorchFile<'_>) -> Result<Self, WeightsError> {
@@ -45,7 +86,7 @@ impl<'a> Weights<'a> {
         if entries.is_empty() {
             return Err(WeightsError::Torch("there is no tensor in it".into()));
         }
-        Ok(Self { bytes, format: file.form, entries, metadata })
+        Ok(Self { files: vec![bytes], format: file.form, entries, metadata })
     }
 
     /// `safetensors`, `PyTorch zip` or `PyTorch before 1.6`.
@@ -74,7 +115,8 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// When it does not hold floating-point numbers.
     pub fn values(&self, entry: &Entry) -> Result<Vec<f32>, WeightsError> {
-        entry.decode(self.bytes).ok_or_else(|| WeightsError::Tensor {
+        let file = self.files.get(entry.file).copied().unwrap_or_default();
+        entry.decode(file).ok_or_else(|| WeightsError::Tensor {
             name: entry.name.clone(),
             reason: format!("expected f16, bf16, f32 or f64 values, found {}", entry.dtype),
         })
@@ -86,19 +128,36 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// When tensors that share storage would together take far more memory than the file explains.
     pub fn state_dict(&self, mut wanted: impl FnMut(&Entry) -> Option<String>) -> Result<StateDict, WeightsError> {
-        const ALLOWANCE: usize = 32 << 20;
         let mut state = StateDict { tensors: Vec::new(), metadata: self.metadata.clone() };
-        // Half-precision values double; names for the same storage again must stay within that.
-        let mut left = self.bytes.len().saturating_mul(2).saturating_add(ALLOWANCE);
+        let mut budget = self.budget();
         for entry in self.entries.iter().filter(|e| e.dtype.is_float()) {
             let Some(name) = wanted(entry) else { continue };
-            left = left.checked_sub(4 * entry.len()).ok_or_else(|| WeightsError::Tensor {
-                name: entry.name.clone(),
-                reason: "tensors share their storage so often that they would not fit in memory".into(),
-            })?;
+            budget.take(entry)?;
             state.tensors.push((name, HostTensor { shape: entry.shape.clone(), values: self.values(entry)? }));
         }
         Ok(state)
+    }
+
+    /// What decoded tensors may cost together. Half-precision values double; names for the same storage again must stay within
+    /// that.
+    pub(crate) fn budget(&self) -> Budget {
+        const ALLOWANCE: usize = 32 << 20;
+        let all = self.files.iter().fold(0usize, |sum, file| sum.saturating_add(file.len()));
+        Budget(all.saturating_mul(2).saturating_add(ALLOWANCE))
+    }
+}
+
+/// Bytes that may still be decoded.
+pub(crate) struct Budget(usize);
+
+impl Budget {
+    pub fn take(&mut self, entry: &Entry) -> Result<(), WeightsError> {
+        let needs = entry.len().saturating_mul(4);
+        self.0 = self.0.checked_sub(needs).ok_or_else(|| WeightsError::Tensor {
+            name: entry.name.clone(),
+            reason: "tensors share their storage so often that they would not fit in memory".into(),
+        })?;
+        Ok(())
     }
 }
 

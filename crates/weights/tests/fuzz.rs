@@ -10,7 +10,9 @@ mod bounds;
 
 use bounds::{bounded, fuzz, fuzz_text, settings};
 use ocelli_weights::preprocessing::{by_name, read_json};
-use ocelli_weights::{Weights, read_data_pickle};
+use ocelli_weights::{
+    HostTensor, ShardIndex, StateDict, Weights, read_data_pickle, read_model_config, write_safetensors,
+};
 use support::{Lies, PTH, fixture, header, pth, safetensors, tensor, zip};
 
 /// Opcodes that build.
@@ -27,7 +29,11 @@ fn read(bytes: &[u8]) -> bool {
         }
     }
     for network in &layout.networks {
-        let _ = weights.backbone(network);
+        let Ok(state) = weights.backbone(network) else { continue };
+        assert!(network.refusal.is_none() && network.notes().iter().all(|note| !note.is_empty()));
+        for (name, tensor) in &state.tensors {
+            assert_eq!(tensor.shape.iter().product::<usize>(), tensor.values.len(), "{name}");
+        }
     }
     let _ = weights.state_dict(|e| Some(e.name.clone()));
     true
@@ -107,6 +113,124 @@ fn mutated_files_neither_panic_nor_hang_nor_swell() {
     fuzz("safetensors", &safetensors(), OPCODES, often, &honest, &read);
     data_pickles(often, megabytes);
     preprocessing(often);
+    layouts(often);
+    companions(often);
+}
+
+/// A file of the project's fixtures of other programs' layouts.
+fn layout(name: &str) -> Vec<u8> {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let path = std::path::Path::new(&root).join("../../tests/golden/weights_layouts").join(name);
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Every program's names, and shapes that nearly fit: a tensor a line.
+fn layouts(often: (usize, u64)) {
+    let names = [
+        "hf-vit/model.safetensors",
+        "hf-registers/model.safetensors",
+        "hf-resnet/model.safetensors",
+        "torchvision-vit.safetensors",
+        "timm-deit3.safetensors",
+        "timm-registers.safetensors",
+        "transformers5.pth",
+    ];
+    let texts = names.map(|name| {
+        let file = layout(name);
+        let weights = Weights::open(&file).unwrap();
+        let line = |e: &ocelli_weights::Entry| {
+            let shape: Vec<String> = e.shape.iter().map(usize::to_string).collect();
+            format!("{} {}\n", e.name, shape.join(","))
+        };
+        weights.entries().iter().map(line).collect::<String>()
+    });
+    // Values are of no interest here; a little makes many inputs.
+    const MOST: usize = 10_000;
+    let parse = |text: &str| {
+        let mut state = StateDict::default();
+        for line in text.lines() {
+            let Some((name, shape)) = line.rsplit_once(' ') else { continue };
+            let shape: Option<Vec<usize>> = shape.split(',').map(|n| n.parse().ok()).collect();
+            let Some(shape) = shape else { continue };
+            let count = shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size));
+            let twice = state.tensors.iter().any(|(n, _)| n == name);
+            if let (Some(0..=MOST), false) = (count, twice) {
+                let values = vec![0.5; count.unwrap_or(0)];
+                state.tensors.push((name.to_owned(), HostTensor { shape, values }));
+            }
+        }
+        let bytes = write_safetensors(&state).unwrap();
+        read(&bytes) && Weights::open(&bytes).unwrap().network(None).is_ok()
+    };
+    let letters = [
+        "0",
+        "1",
+        "3",
+        "16",
+        "17",
+        ",",
+        ".weight",
+        "blocks.",
+        "layer",
+        "ls1.gamma",
+        "q_proj",
+        "\n",
+        " ",
+        "norm",
+        ".",
+    ];
+    fuzz_text("names of programs", &texts, &letters, often, &parse);
+    let seeds: Vec<Vec<u8>> = [names[0], names[4], names[6]].map(layout).to_vec();
+    fuzz("files of programs", &seeds, OPCODES, often, &|_| None, &read);
+}
+
+/// The index of shards and the network's configuration.
+fn companions(often: (usize, u64)) {
+    let index = String::from_utf8(layout("hf-shards/model.safetensors.index.json")).unwrap();
+    let small = r#"{"metadata":{"total_size":8},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.bin"}}"#;
+    let letters = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "..",
+        "/",
+        "\\\\",
+        "\\u002e",
+        ".bin",
+        ".safetensors",
+        "C:",
+        "\\u0000",
+        "é",
+    ];
+    let shard = safetensors().swap_remove(0);
+    let open = Weights::open(&shard).unwrap();
+    fuzz_text("index of shards", &[index, small.to_owned()], &letters, often, &|text| {
+        let Ok(index) = ShardIndex::parse("index", text) else { return false };
+        for file in index.files() {
+            let path = std::path::Path::new(file);
+            assert!(
+                path.components().count() == 1 && path.file_name().is_some_and(|n| n == file.as_str()),
+                "{file:?}"
+            );
+            assert!(!file.contains(['/', '\\', ':', '\0']) && !file.starts_with('.'), "{file:?}");
+        }
+        let _ = index.check(&open);
+        true
+    });
+    let configs = ["hf-vit", "hf-resnet", "hf-registers"]
+        .map(|name| String::from_utf8(layout(&format!("{name}/config.json"))).unwrap());
+    fuzz_text("config.json of transformers", &configs, &letters, often, &|text| {
+        let told = read_model_config(text);
+        assert!(told.iter().all(|(_, value)| value.chars().count() <= 80));
+        let mut weights = open.clone();
+        weights.tell(told.clone());
+        let _ = weights.layout();
+        !told.is_empty()
+    });
 }
 
 /// Plain data and numpy arrays.

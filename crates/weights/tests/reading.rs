@@ -51,7 +51,7 @@ fn a_dino_checkpoint_gives_its_teacher() {
     assert_eq!(layout.name, "a DINO checkpoint (student and teacher)");
     let prefixes: Vec<&str> = layout.networks.iter().map(|n| n.prefix.as_str()).collect();
     assert_eq!(prefixes, ["teacher.backbone.", "student.module.backbone."]);
-    let family = Family::Vit { dim: 8, depth: 1, patch_size_px: 2, tokens: 5, hidden: 32 };
+    let family = Family::Vit { dim: 8, depth: 1, patch_size_px: 2, tokens: 5, hidden: 32, registers: 0 };
     for (part, offset) in [(None, 0.0), (Some(Part::Teacher), 0.0), (Some(Part::Student), 1.0)] {
         let network = weights.network(part).unwrap();
         assert_eq!(network.family, family);

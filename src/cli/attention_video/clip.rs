@@ -55,7 +55,7 @@ impl Format {
                     out.display()
                 ),
                 false => {
-                    (0..frames.len()).try_for_each(|i| outputs::check_picture(&in_folder(out, &frames.name(i))))
+                    (0..frames.len()).try_for_each(|i| outputs::check_picture(&in_folder(out, frames.name(i))))
                 }
             },
         }

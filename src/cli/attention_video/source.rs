@@ -10,12 +10,14 @@ use image::{AnimationDecoder as _, ImageDecoder as _, Limits};
 use ocelli::data::Image;
 use ocelli::data::files::{DecodeLimits, decode_file};
 
-use crate::cli::frames;
+use crate::cli::{frames, outputs};
 
 /// The frames that are shown, numbered from 0; read when they are visited.
 pub struct Frames {
     path: PathBuf,
     kind: Kind,
+    /// The name of each frame that is shown: no two are the same.
+    names: Vec<String>,
     /// Every so many frames are shown.
     stride: usize,
     len: usize,
@@ -62,7 +64,16 @@ impl Frames {
         if len == 0 {
             bail!("--video {}: expected at least one frame, found none", path.display());
         }
-        Ok(Self { path: path.to_owned(), kind, stride: stride.max(1), len })
+        let stride = stride.max(1);
+        let name = |index: usize| match &kind {
+            Kind::Folder(files) => {
+                let file = files.get(index * stride).and_then(|f| f.file_name()).unwrap_or_default();
+                file.to_string_lossy().into_owned()
+            }
+            Kind::Gif(..) => format!("{:05}", index * stride),
+        };
+        let names = outputs::stems(&(0..len).map(name).collect::<Vec<_>>(), &[".png"]);
+        Ok(Self { path: path.to_owned(), kind, names, stride, len })
     }
 
     /// What was found, in words.
@@ -99,15 +110,9 @@ impl Frames {
         (0..count).map(|i| i * self.len / count).collect()
     }
 
-    /// A frame's name: its file's, or its number.
-    pub fn name(&self, index: usize) -> String {
-        match &self.kind {
-            Kind::Folder(files) => {
-                let file = files.get(index * self.stride).and_then(|f| f.file_stem()).unwrap_or_default();
-                file.to_string_lossy().into_owned()
-            }
-            Kind::Gif(..) => format!("{:05}", index * self.stride),
-        }
+    /// A frame's name: its file's without ending, or its number.
+    pub fn name(&self, index: usize) -> &str {
+        self.names.get(index).map_or("", String::as_str)
     }
 
     /// Reads these frames, in rising order, one at a time.
@@ -144,9 +149,12 @@ fn gif<'a>(path: &Path, bytes: &'a [u8]) -> anyhow::Result<GifDecoder<Cursor<&'a
     let bad = || format!("{}: damaged GIF", path.display());
     let mut decoder = GifDecoder::new(Cursor::new(bytes)).with_context(bad)?;
     let (width, height) = decoder.dimensions();
-    let limit = DecodeLimits::default().max_pixels;
+    let limit = DecodeLimits::default().most_pixels();
     if u64::from(width) * u64::from(height) > limit {
-        bail!("{}: {width} × {height} pixels are more than {limit}", path.display());
+        bail!(
+            "{}: {width} × {height} pixels are more than {limit}; --max-pixels raises the limit",
+            path.display()
+        );
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(16 * u64::from(width) * u64::from(height) + (16 << 20));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use ocelli::data::{DataSet, open_data};
+use ocelli::data::{DataSet, open_data_beside};
 use ocelli::models::weights::preprocessing::{EvalSize, Preprocessing, Told};
 use ocelli::models::{BackboneConfig, ResNetConfig};
 use ocelli::train::config::{TaskKind, resolve, resolve_over};
@@ -47,8 +47,9 @@ pub fn run(args: &ClassificationArgs) -> anyhow::Result<()> {
     let mut progress = Progress::new(!args.run.talks());
     let stored = args.run.stored(TASK)?;
     ensure!(stored.is_none() || args.run.preset.is_none(), "--preset: a run that goes on keeps its own");
+    args.run.limit_pixels(stored.as_ref().map(|run| run.config.loader.max_pixels))?;
     let named = args.run.data(stored.as_ref())?;
-    let DataSet { train, val, understood } = open_data(&named)?;
+    let DataSet { train, val, understood } = open_data_beside(&named, args.run.out.as_deref())?;
     if args.run.talks() {
         tell(&understood);
     }
@@ -62,8 +63,8 @@ pub fn run(args: &ClassificationArgs) -> anyhow::Result<()> {
     if let (true, Some(weights)) = (args.run.talks(), &weights) {
         println!("normalisation: {}; size: {}", weights.statistics, weights.size);
     }
-    let mut own =
-        weights.as_ref().zip(args.weights.as_deref()).map(|(w, path)| of_weights(w, path)).unwrap_or_default();
+    let given = weights.as_ref().zip(args.weights.as_deref());
+    let mut own = given.map(|(weights, path)| of_weights(weights, path)).transpose()?.unwrap_or_default();
     own.extend(args.epochs.map(|epochs| format!("epochs={epochs}")));
     let config = args.run.configuration(stored.as_ref(), own, |file, sets| {
         if let Some(stored) = &stored {
@@ -122,14 +123,17 @@ fn open(args: &ClassificationArgs, path: &Path, device: &Chosen) -> anyhow::Resu
 }
 
 /// What the weights decide whatever a preset or file says: the backbone.
-fn of_weights(weights: &Loaded, path: &Path) -> Vec<String> {
+fn of_weights(weights: &Loaded, path: &Path) -> anyhow::Result<Vec<String>> {
     let mut sets = vec![quoted("arch", &weights.arch())];
-    let drawn = path.to_str().is_some_and(|text| text.starts_with("random:"));
-    sets.push(quoted("init_from", if drawn { "" } else { path.to_str().unwrap_or_default() }));
+    // An empty name stands for drawn weights: no other may become one.
+    let name = path.to_str().with_context(|| {
+        format!("--weights {}: expected a name in UTF-8, found other bytes; rename it", path.display())
+    })?;
+    sets.push(quoted("init_from", if name.starts_with("random:") { "" } else { name }));
     if let BackboneConfig::ResNet(ResNetConfig { stem, .. }) = &weights.config {
         sets.push(format!("resnet.stem={}", json!(stem)));
     }
-    sets
+    Ok(sets)
 }
 
 /// The preset fitted to weights and data: normalisation and size are the weights'; batches are small where there are few

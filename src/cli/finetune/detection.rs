@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use ocelli::data::files::{BoxedSet, open_boxed};
+use ocelli::data::files::{BoxedSet, open_boxed, set_max_pixels};
 use ocelli::models::weights::preprocessing::Statistics;
 use ocelli::models::{BackboneArch, BackboneConfig};
 use ocelli::train::{Loaded, Trainer, resolve_weights, weights_crc32};
@@ -37,6 +37,7 @@ pub fn run(args: &DetectionArgs) -> anyhow::Result<()> {
     );
     let mut progress = Progress::new(!talks);
     let stored = args.stored()?.map(|(text, name)| DetectionConfig::parse(&text, &name)).transpose()?;
+    args.run.limit_pixels(stored.as_ref().map(|config| config.loader.max_pixels))?;
     let named = args.data()?;
     let BoxedSet { train, val, classes, understood } = open_boxed(&named)?;
     if talks {
@@ -46,7 +47,11 @@ pub fn run(args: &DetectionArgs) -> anyhow::Result<()> {
     let data = DetectionData::of(&train, val.as_ref(), &classes).with_context(|| format!("{named} ({found})"))?;
     let device = args.run.device.open()?;
     let loaded = args.open(&device)?;
-    let config = configuration(args, stored, loaded.as_ref())?;
+    let mut config = configuration(args, stored, loaded.as_ref())?;
+    set_max_pixels(config.loader.max_pixels);
+    if args.run.resume {
+        config.weights_path = Some(args.weights_of_run(&config.weights));
+    }
     if let (true, Some(loaded)) = (talks, &loaded) {
         let used = Statistics { mean: config.views.mean, std: config.views.std };
         let told = if used == loaded.statistics.value {

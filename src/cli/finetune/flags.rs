@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::Args;
 use ocelli::train::device::Chosen;
 use ocelli::train::{Loaded, RunDir};
 
 use crate::cli::opening::BackboneArgs;
-use crate::cli::run::RunArgs;
+use crate::cli::run::{RunArgs, data_of};
 
 /// Flags of a fine-tuning that counts optimizer steps.
 #[derive(Args)]
@@ -48,13 +48,20 @@ impl TransferArgs {
 
     /// The data set as it is named: here, or by the run that goes on.
     pub fn data(&self) -> anyhow::Result<String> {
+        if let Some(data) = &self.run.data {
+            return Ok(data.clone());
+        }
         let out = self.run.out();
-        let stored = || if self.run.resume { RunDir::stored_data(&out) } else { None };
-        self.run
-            .data
-            .clone()
-            .or_else(stored)
-            .with_context(|| format!("{}: the run does not say what its data was; give --data", out.display()))
+        let stored = if self.run.resume { RunDir::stored_data(&out) } else { None };
+        data_of(stored.as_ref(), &out, self.run.talks())
+    }
+
+    /// Where the weights lie that the run to go on with began from, which its configuration names so; as they are named where they are
+    /// gone, for whoever opens them to say so.
+    pub fn weights_of_run(&self, named: &str) -> PathBuf {
+        let out = self.run.out();
+        let found = RunDir::stored_weights(&out, named).find(&out, "--weights");
+        found.map_or_else(|_| named.into(), |found| found.name.into())
     }
 
     /// The backbone to start from; of a run that goes on there is none.

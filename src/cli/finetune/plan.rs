@@ -46,6 +46,9 @@ pub fn show<T: Task>(
     for note in &shape.declared.notes {
         line("note", note.clone());
     }
+    for warning in &shape.declared.warnings {
+        line("warning", warning.clone());
+    }
     line("data", format!("{}: {} images", job.data, shape.images));
     line("device", format!("{} ({})", job.device.name, job.device.reason));
     own.into_iter().for_each(|(name, text)| line(name, text));
@@ -102,6 +105,9 @@ pub fn show<T: Task>(
             "evaluation_bytes": trainer.evaluation_bytes(),
         });
         plan.insert("numbers".into(), numbers);
+        // Lines of one name are one there.
+        plan.insert("notes".into(), json!(shape.declared.notes));
+        plan.insert("warnings".into(), json!(shape.declared.warnings));
         plan.insert("understood".into(), job.understood.clone());
         plan.insert("config".into(), serde_json::to_value(&job.config).unwrap_or_default());
         println!("{:#}", Value::Object(plan));

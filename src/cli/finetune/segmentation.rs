@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use ocelli::data::files::{MaskedSet, open_masked};
+use ocelli::data::files::{MaskedSet, open_masked, set_max_pixels};
 use ocelli::models::BackboneArch;
 use ocelli::train::device::Chosen;
 use ocelli::train::{Loaded, Trainer, resolve_weights, weights_crc32};
@@ -39,6 +39,7 @@ pub fn run(args: &SegmentationArgs) -> anyhow::Result<()> {
     let (talks, out) = (args.run.talks(), args.run.out());
     let mut progress = Progress::new(!talks);
     let stored = args.stored()?.map(|(text, name)| SegmentationConfig::parse(&text, &name)).transpose()?;
+    args.run.limit_pixels(stored.as_ref().map(|config| config.loader.max_pixels))?;
     let named = args.data()?;
     let set: MaskedSet = open_masked(&named)?;
     if talks {
@@ -58,6 +59,7 @@ pub fn run(args: &SegmentationArgs) -> anyhow::Result<()> {
         println!("{}\nnormalisation: {}", loaded.description, loaded.statistics);
     }
     let config = configuration(args, stored, &loaded)?;
+    set_max_pixels(config.loader.max_pixels);
     let task = SegmentationTask::new(&config, &device.device, &loaded, &data)
         .with_context(|| format!("{named} with {}", loaded.description))?;
     let task = match unusable {
@@ -120,7 +122,7 @@ fn weights(
     let Some(stored) = stored else { bail!("--weights: expected the backbone to start from") };
     let open = |name: &str| args.backbone.open(Path::new(name), &device.device);
     let (arch, crc) = (stored.arch.to_string(), &stored.weights_crc32);
-    let found = match open(&stored.weights) {
+    let found = match args.backbone.open(&args.weights_of_run(&stored.weights), &device.device) {
         // They are drawn from the run's seed.
         Ok(loaded) if stored.weights.starts_with("random:") => return Ok((loaded, None)),
         Ok(loaded) => {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use ocelli::data::files::decoded;
 use ocelli::data::{Rng, Source};
 
 /// Keeps these draws apart from others with the same seed.
@@ -89,7 +90,8 @@ fn some_of(
 
 /// The images that a file names, by path or by name alone.
 fn listed(path: &Path, source: &dyn Source, images: &[usize]) -> anyhow::Result<Vec<usize>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("--list {}", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("--list {}", path.display()))?;
+    let text = decoded(&bytes).map_err(|e| anyhow::anyhow!("--list {}: {e}", path.display()))?;
     let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for &image in images {
         let name = source.name(image);

@@ -32,9 +32,10 @@ impl Objects {
             (Year::Davis2016, _) => samples.any(),
             (Year::Davis2017, png::ColorType::Indexed | png::ColorType::Grayscale) => samples.values,
             (Year::Davis2017, other) => bail!(
-                "{}: expected a palette PNG whose pixels are numbers of objects, found {other:?}. A mask saved in \
+                "{}: expected a palette PNG whose pixels are numbers of objects, found one of {}. A mask saved in \
                  colours has lost them; --year 2016 takes whatever is not black for one object",
-                path.display()
+                path.display(),
+                if other == png::ColorType::GrayscaleAlpha { "grey with transparency" } else { "colours" }
             ),
         };
         Ok(Self { width: samples.width, height: samples.height, data })

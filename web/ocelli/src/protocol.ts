@@ -24,7 +24,7 @@ export interface DeviceInfo {
 }
 
 export interface ModelInfo {
-  /** Such as `vit-s/16`. */
+  /** Such as `vit-s/16`, with registers `vit-s/14-reg4`. */
   arch: string;
   dim: number;
   depth: number;
@@ -33,6 +33,10 @@ export interface ModelInfo {
   patch: number;
   /** Image side the position embeddings belong to, pixels. */
   imageSize: number;
+  /** Tokens that belong to no place of the picture; they are in no output. */
+  registers: number;
+  /** What was done to the file's tensors, in words: what was left out, and layer scale, which is folded into the projections. */
+  notes: string[];
   parameters: number;
   format: string;
   /** Taken off pixels in 0..1, and what divides them. */

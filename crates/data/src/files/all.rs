@@ -12,8 +12,8 @@ use super::understood::{PartInfo, Understood};
 use crate::{DataError, Image, Source};
 
 /// Images below a folder, sorted by the bytes of their paths. Held-out parts and pictures beside class folders are
-/// taken too: only what tools leave behind (hidden folders, thumbnails) is passed over. Where the layout has
-/// classes, images in their folders have labels.
+/// taken too: only what tools leave behind (hidden folders, thumbnails) and what Ocelli wrote is passed over. Where the
+/// layout has classes, images in their folders have labels.
 #[derive(Debug, Clone)]
 pub struct AllImages {
     root: PathBuf,
@@ -35,13 +35,7 @@ impl AllImages {
             return Err(listing.no_images(root));
         }
         let mut understood = Understood { spec: root.display().to_string(), ..Understood::default() };
-        understood.leave_out("hidden folder", "hidden folders", &listing.hidden_folders);
-        // An index of ours is no news.
-        let hidden: Vec<String> =
-            listing.hidden_files.iter().filter(|n| !n.starts_with(".ocelli")).cloned().collect();
-        understood.leave_out("hidden file", "hidden files", &hidden);
-        understood.leave_out_files(listing.others.iter());
-        understood.leave_out("unreadable entry", "unreadable entries", &listing.problems);
+        listing.tell(&mut understood, |_| false);
         let class_of = classes(&listing);
         let mut names: Vec<String> = class_of.values().cloned().collect();
         names.sort();

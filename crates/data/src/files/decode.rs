@@ -1,33 +1,55 @@
 //! Bytes of a file to packed RGB: the one door all images come through.
 //!
-//! JPEG (grey, YCbCr, CMYK), PNG, WebP, BMP, GIF (first frame) and TIFF, 8 or 16 bits. As PIL's `convert("RGB")`, alpha
-//! is dropped, not composited. The orientation in the metadata is applied. An image that claims more pixels than the
-//! limit is refused before anything is allocated for it.
+//! JPEG (grey, YCbCr, CMYK), PNG, WebP, BMP, GIF (first frame) and TIFF (first picture), 1 to 16 bits. As PIL's
+//! `convert("RGB")`, alpha is dropped, not composited. The orientation in the metadata is applied. What a file is called
+//! does not matter. An image that claims more pixels than the limit is refused before anything is allocated for it; below
+//! it, memory stays within [`allowance`].
+
+mod jpeg;
+mod kinds;
+mod tiff;
+mod tiff_fields;
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::{DataError, Image};
 
 /// Bounds on what a file may make the decoder do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DecodeLimits {
-    /// Largest width × height.
-    pub max_pixels: u64,
+    /// Largest width × height; `None` for the process's limit at the time of decoding.
+    pub max_pixels: Option<u64>,
 }
 
-impl Default for DecodeLimits {
-    /// 100 megapixels.
-    fn default() -> Self {
-        Self { max_pixels: 100_000_000 }
+/// Largest width × height that is decoded unless something else is asked for: 100 megapixels.
+pub const MAX_PIXELS: u64 = 100_000_000;
+
+/// The limit of a process that sets no other.
+static PROCESS_MAX_PIXELS: AtomicU64 = AtomicU64::new(MAX_PIXELS);
+
+/// Sets the largest width × height for the whole process, data sets that are open already included: what a person asked for
+/// with `--max-pixels` or `loader.max_pixels`.
+pub fn set_max_pixels(pixels: u64) {
+    PROCESS_MAX_PIXELS.store(pixels, Ordering::Relaxed);
+}
+
+impl DecodeLimits {
+    /// The largest width × height in force: these limits' own, or the process's ([`MAX_PIXELS`] unless [`set_max_pixels`]
+    /// has changed it).
+    pub fn most_pixels(self) -> u64 {
+        self.max_pixels.unwrap_or_else(|| PROCESS_MAX_PIXELS.load(Ordering::Relaxed))
     }
 }
 
 /// File name extensions that are taken for images, in lower case.
-pub(crate) const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
+pub(crate) const EXTENSIONS: [&str; 10] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff"];
 
 const KNOWN: &str = "a JPEG, PNG, WebP, BMP, GIF or TIFF image";
 
@@ -45,62 +67,135 @@ pub fn decode_bytes(name: &str, bytes: &[u8], limits: DecodeLimits) -> Result<Im
     })
 }
 
+/// The format that the first bytes tell, where it is one that is read.
+fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
+    if bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+") {
+        // BigTIFF.
+        return Some(ImageFormat::Tiff);
+    }
+    image::guess_format(bytes).ok().filter(ImageFormat::reading_enabled)
+}
+
 fn decode(name: &str, bytes: &[u8], limits: DecodeLimits) -> Result<Image, DataError> {
-    let fail = |reason: String| DataError::Decode { name: name.to_owned(), reason };
     if bytes.is_empty() {
-        return Err(fail(format!("expected {KNOWN}, found an empty file")));
+        return Err(expected(name, "an empty file"));
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|e| fail(format!("expected {KNOWN}: {e}")))?;
-    // Enough for headers; the picture's own limit follows once its size is known.
-    let mut allowed = Limits::default();
-    allowed.max_alloc = Some((16 << 20) + 2 * bytes.len() as u64);
-    reader.limits(allowed.clone());
-    let Some(format) = reader.format() else {
+    if let Some(what) = kinds::foreign(bytes) {
+        return Err(expected(name, what));
+    }
+    let Some(format) = format_of(bytes) else {
         let start: Vec<String> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
-        return Err(fail(format!("expected {KNOWN}, found bytes starting {}", start.join(" "))));
+        return Err(expected(name, &format!("bytes starting {}", start.join(" "))));
     };
-    let kind = format.extensions_str().first().copied().unwrap_or("image");
-    if format == ImageFormat::Tiff && tiff_values(bytes) > bytes.len() as u64 {
-        // The decoder would make room for them all.
-        return Err(fail("damaged tiff file: its fields claim more than the file holds".to_owned()));
-    }
-    let broken = |e: image::ImageError| fail(format!("damaged or unsupported {kind} file: {e}"));
-    let mut decoder = reader.into_decoder().map_err(broken)?;
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > limits.max_pixels {
-        let limit = limits.max_pixels;
-        return Err(DataError::TooManyPixels { name: name.to_owned(), width, height, pixels, limit });
-    }
-    if pixels == 0 {
-        return Err(fail(format!("expected at least one pixel, found {width}x{height}")));
-    }
-    if pixels > plausible_pixels(bytes.len()) {
-        let len = bytes.len();
-        return Err(fail(format!("damaged {kind} file: claims {width}x{height} pixels in {len} bytes")));
-    }
-    if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
-        // The decoder would fill the missing part with grey.
-        return Err(fail("truncated jpeg file: no end-of-image marker".to_owned()));
-    }
-    // 16-bit RGBA is 8 bytes a pixel; decoders may need as much again for themselves.
-    allowed.max_alloc = Some((16 << 20) + 2 * bytes.len() as u64 + 16 * pixels);
-    decoder.set_limits(allowed).map_err(broken)?;
-    let orientation = decoder.orientation().map_err(broken)?;
-    let mut decoded = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    decoded.apply_orientation(orientation);
-    let rgb = decoded.into_rgb8();
+    let (rgb, orientation) = match format {
+        ImageFormat::Tiff => tiff::decode(name, bytes, limits)?,
+        ImageFormat::Jpeg => decode_jpeg(name, bytes, limits)?,
+        _ => decode_as(format, name, bytes, limits)?,
+    };
+    let mut turned = DynamicImage::ImageRgb8(rgb);
+    turned.apply_orientation(orientation);
+    let rgb = turned.into_rgb8();
     let (width, height) = rgb.dimensions();
     Image::new(width, height, rgb.into_raw())
 }
 
-/// The most pixels a file of so many bytes is believed to hold. Deflate gives at most 1,032 bytes for one, JPEG and LZW
-/// less for anything but a single colour; without this a few bytes could ask for hundreds of megabytes. What is left, 3
-/// megapixels in 64 MB, is believed of any file.
-fn plausible_pixels(bytes: usize) -> u64 {
-    (bytes as u64).saturating_mul(1032).max(3_000_000)
+/// The message for what is no image of ours.
+fn expected(name: &str, found: &str) -> DataError {
+    DataError::Decode { name: name.to_owned(), reason: format!("expected {KNOWN}, found {found}") }
+}
+
+/// Width × height, if that is a picture within the limits.
+fn sized(name: &str, width: u32, height: u32, limits: DecodeLimits) -> Result<u64, DataError> {
+    let pixels = u64::from(width) * u64::from(height);
+    let limit = limits.most_pixels();
+    if pixels > limit {
+        return Err(DataError::TooManyPixels { name: name.to_owned(), width, height, pixels, limit });
+    }
+    if pixels == 0 {
+        let reason = format!("expected at least one pixel, found {width}x{height}");
+        return Err(DataError::Decode { name: name.to_owned(), reason });
+    }
+    Ok(pixels)
+}
+
+/// Bytes that decoding a file of `len` bytes and so many pixels may take: 16-bit RGBA is 8 bytes a pixel, and decoders may
+/// need as much again for themselves.
+fn allowance(len: usize, pixels: u64) -> u64 {
+    ((16 << 20) + 2 * len as u64).saturating_add(pixels.saturating_mul(16))
+}
+
+/// A JPEG, if the data of its every row is there.
+fn decode_jpeg(name: &str, bytes: &[u8], limits: DecodeLimits) -> Result<(RgbImage, Orientation), DataError> {
+    let survey = jpeg::Survey::of(bytes);
+    if let Some(what) = survey.refusal() {
+        return Err(expected(name, &what));
+    }
+    let baseline = survey.as_baseline(bytes);
+    let bytes = baseline.as_deref().unwrap_or(bytes);
+    let mut orientation = Orientation::NoTransforms;
+    let decoded = survey.whole(bytes, |bytes| {
+        let (picture, turned) = decode_as(ImageFormat::Jpeg, name, bytes, limits)?;
+        orientation = turned;
+        Ok(picture)
+    })?;
+    match decoded {
+        Some(picture) => Ok((picture, orientation)),
+        None => {
+            let end = if survey.ended { "" } else { ", and no end-of-image marker" };
+            let reason = format!("truncated jpeg file: data of its last rows is missing{end}");
+            Err(DataError::Decode { name: name.to_owned(), reason })
+        }
+    }
+}
+
+/// A picture by the decoder of its format.
+fn decode_as(
+    format: ImageFormat,
+    name: &str,
+    bytes: &[u8],
+    limits: DecodeLimits,
+) -> Result<(RgbImage, Orientation), DataError> {
+    let fail = |reason: String| DataError::Decode { name: name.to_owned(), reason };
+    let kind = format.extensions_str().first().copied().unwrap_or("image");
+    let broken = |e: image::ImageError| fail(format!("damaged or unsupported {kind} file: {e}"));
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    // Enough for headers; the picture's own limit follows once its size is known.
+    let mut allowed = Limits::default();
+    allowed.max_alloc = Some(allowance(bytes.len(), 0));
+    reader.limits(allowed.clone());
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = sized(name, width, height, limits)?;
+    if !plausible(format, bytes, pixels) {
+        let len = bytes.len();
+        return Err(fail(format!("damaged {kind} file: claims {width}x{height} pixels in {len} bytes")));
+    }
+    allowed.max_alloc = Some(allowance(bytes.len(), pixels));
+    decoder.set_limits(allowed).map_err(broken)?;
+    let orientation = decoder.orientation().map_err(broken)?;
+    let decoded = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    Ok((decoded.into_rgb8(), orientation))
+}
+
+/// Whether a file so small can hold so many pixels: what is impossible is not tried. A blank page is small, so this counts
+/// packed bytes, not pixels: deflate gives at most 1,032 for one. A JPEG's blocks of 64 pixels take a bit each at least.
+/// WebP and GIF have no such bound.
+fn plausible(format: ImageFormat, bytes: &[u8], pixels: u64) -> bool {
+    let len = bytes.len() as u64;
+    match (format, bytes.get(24..26)) {
+        (ImageFormat::Png, Some(&[depth, colour])) => {
+            let channels = match colour {
+                2 => 3,
+                4 => 2,
+                6 => 4,
+                _ => 1,
+            };
+            // Rows are filled up to whole bytes; the sum is no more than what they need.
+            pixels.saturating_mul(channels * u64::from(depth)) / 8 <= len.saturating_mul(1032)
+        }
+        (ImageFormat::Jpeg, _) => pixels <= len.saturating_mul(1032),
+        _ => true,
+    }
 }
 
 /// Reads and decodes an image file.
@@ -113,48 +208,34 @@ pub fn decode_file(path: &Path, limits: DecodeLimits) -> Result<Image, DataError
     decode_bytes(&name, &bytes, limits)
 }
 
-/// Bytes that the fields of a TIFF's first directory say they hold, each counted by itself; 0 for what is no TIFF.
-fn tiff_values(bytes: &[u8]) -> u64 {
-    let big_endian = bytes.starts_with(b"MM");
-    let number = |at: u64, len: usize| -> u64 {
-        let part = usize::try_from(at).ok().and_then(|at| bytes.get(at..at.checked_add(len)?)).unwrap_or_default();
-        let join = |n: u64, b: &u8| n << 8 | u64::from(*b);
-        if big_endian { part.iter().fold(0, join) } else { part.iter().rev().fold(0, join) }
-    };
-    // Classic TIFF, and BigTIFF with 64-bit offsets: sizes of an offset, of the number of fields, and of a field.
-    let (offset, count, field) = match number(2, 2) {
-        42 => (number(4, 4), 2, 12),
-        43 => (number(8, 8), 8, 20),
-        _ => return 0,
-    };
-    let first = offset.saturating_add(count as u64);
-    let fields = number(offset, count).min(bytes.len() as u64 / field);
-    let value = |i: u64| {
-        let at = first.saturating_add(i * field);
-        let size = match number(at.saturating_add(2), 2) {
-            3 | 8 => 2,
-            4 | 9 | 11 | 13 => 4,
-            5 | 10 | 12 | 16..=18 => 8,
-            _ => 1,
-        };
-        number(at.saturating_add(4), if count == 2 { 4 } else { 8 }).saturating_mul(size)
-    };
-    (0..fields).map(value).fold(0, u64::saturating_add)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// True when an end-of-image marker follows the first scan. (One inside the metadata belongs to a thumbnail.)
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[marker, kind, high, low]) = bytes.get(at..at + 4) {
-        if marker != 0xFF {
-            break;
-        }
-        match kind {
-            0xDA => break,
-            0xFF => at += 1,
-            0x01 | 0xD0..=0xD8 => at += 2,
-            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-        }
+    /// A page of paper: 8.7 megapixels of one bit in 4 kB.
+    #[test]
+    fn a_blank_page_is_no_bomb() {
+        let (width, height) = (2480, 3508);
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::One);
+        encoder.set_deflate_compression(png::DeflateCompression::Level(9));
+        let rows = vec![0xFF; (width / 8 * height) as usize];
+        encoder.write_header().unwrap().write_image_data(&rows).unwrap();
+        assert!(bytes.len() < 8000, "{} bytes", bytes.len());
+        let page = decode_bytes("page.png", &bytes, DecodeLimits::default()).unwrap();
+        assert_eq!((page.width, page.height), (width, height));
+        assert!(page.data.iter().all(|level| *level == 255));
+        // The same claim with less than deflate needs for it.
+        let cut = bytes[..600].to_vec();
+        let message = decode_bytes("page.png", &cut, DecodeLimits::default()).unwrap_err().to_string();
+        assert!(message.contains("claims 2480x3508"), "{message}");
     }
-    bytes.get(at..).is_some_and(|rest| rest.windows(2).rev().any(|pair| pair == [0xFF, 0xD9]))
+
+    #[test]
+    fn limits_follow_the_process_unless_they_say_more() {
+        assert_eq!(DecodeLimits { max_pixels: Some(7) }.most_pixels(), 7);
+        assert_eq!(DecodeLimits::default().most_pixels(), MAX_PIXELS);
+    }
 }

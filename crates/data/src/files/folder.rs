@@ -9,8 +9,8 @@ use super::listing::Listing;
 use crate::{DataError, Image, Source};
 
 /// Images below a folder, in the byte order of their paths (with `/` between parts), so the numbering is the same on every
-/// system. What tools leave behind (hidden folders, thumbnails) is passed over. When the images sit in at least two subfolders, the
-/// first-level subfolder is the class; otherwise the images are unlabelled.
+/// system. What tools leave behind (hidden folders, thumbnails) and what Ocelli wrote is passed over. When the images sit in at
+/// least two subfolders, the first-level subfolder is the class; otherwise the images are unlabelled.
 #[derive(Debug, Clone)]
 pub struct FolderSource {
     root: PathBuf,

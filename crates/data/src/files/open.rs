@@ -28,11 +28,20 @@ pub struct DataSet {
 /// with CIFAR records, or a record file.
 ///
 /// A folder may hold `train` (or `training`) and `val` (`valid`, `validation`, `dev`, `test`, `testing`), in any case, or
-/// classes, or images; single folders around all of it are gone through.
+/// classes, or images; single folders around all of it are gone through. What Ocelli wrote itself, runs and pictures, is passed
+/// over.
 ///
 /// # Errors
 /// When the text is no known data set, or the data set cannot be read.
 pub fn open_data(spec: &str) -> Result<DataSet, DataError> {
+    open_data_beside(spec, None)
+}
+
+/// The same for a command that writes to a folder, `out`, which may lie within the data set: what is in it is no data.
+///
+/// # Errors
+/// As [`open_data`].
+pub fn open_data_beside(spec: &str, out: Option<&Path>) -> Result<DataSet, DataError> {
     if let Some(config) = scene_config(spec)? {
         let part = |split: Split| -> Result<Arc<dyn Source>, DataError> {
             Ok(Arc::new(SceneSource::new(config.split(split))?))
@@ -45,14 +54,14 @@ pub fn open_data(spec: &str) -> Result<DataSet, DataError> {
         if !is_record_file(path) {
             return Err(DataError::NotAFolder {
                 path: spec.to_owned(),
-                found: "a file that does not end in .bin or .bin.xz".to_owned(),
+                found: super::held::file(path).unwrap_or("a file that does not end in .bin or .bin.xz").to_owned(),
             });
         }
         let root = spec.to_owned();
         let understood = Understood { spec: root.clone(), root, ..Understood::default() };
         return Ok(of_parts(understood, ("", Arc::new(CifarSource::open(path)?)), None));
     }
-    let listing = Listing::of(path)?;
+    let listing = Listing::beside(path, out)?;
     let images: Vec<&str> = listing.images.iter().map(|(name, _)| name.as_str()).collect();
     let folders: Vec<&str> = listing.folders.iter().map(String::as_str).collect();
     let others: Vec<&str> = listing.others.iter().map(String::as_str).collect();
@@ -123,11 +132,7 @@ struct Opening<'a> {
 impl Opening<'_> {
     /// Leaves out what no layout takes.
     fn leave_out_the_rest(&mut self, is_taken: impl Fn(&String) -> bool) {
-        let Listing { hidden_folders, hidden_files, problems, others, .. } = self.listing;
-        self.understood.leave_out("hidden folder", "hidden folders", hidden_folders);
-        self.understood.leave_out("hidden file", "hidden files", hidden_files);
-        self.understood.leave_out_files(others.iter().filter(|name| !is_taken(name)));
-        self.understood.leave_out("unreadable entry", "unreadable entries", problems);
+        self.listing.tell(&mut self.understood, is_taken);
     }
 
     fn records(mut self, names: &[String]) -> Result<DataSet, DataError> {

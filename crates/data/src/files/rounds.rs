@@ -23,7 +23,7 @@ pub struct LoaderConfig {
     pub threads: usize,
     /// Finished batches that may wait for the trainer: bounds the memory.
     pub prefetch_batches: usize,
-    /// Fraction of the data set that may be unreadable before an epoch fails.
+    /// Fraction of the data set that may be unreadable before an epoch fails; see [`bad_limit`](super::bad_limit).
     pub max_bad_fraction: f32,
     /// Leave out the last batch of an epoch when it is not full.
     pub drop_last: bool,
@@ -69,7 +69,7 @@ impl<D: Stored> Rounds<D> {
         }
         if !(0.0..=1.0).contains(&config.max_bad_fraction) {
             let found = config.max_bad_fraction;
-            return Err(DataError::config("max_bad_fraction", "0 to 1", found));
+            return Err(DataError::config("loader.max_bad_fraction", "0 to 1", found));
         }
         let needed = if config.drop_last { config.batch_size } else { 1 };
         if data.count() < needed {

@@ -74,9 +74,14 @@ pub(super) struct Samples<D: Stored> {
     max_bad: usize,
 }
 
-/// How many of so many images may be unreadable. In single precision, in which a hundredth of 100 is 1.
+/// Unreadable images that are tolerated in a small set, whatever the share, but no more than half of it.
+const FEW: usize = 3;
+
+/// How many of so many images may be unreadable: the share, but at least a few, for one cut file among sixty is no reason to
+/// stop. A share of 0 tolerates none. In single precision, in which a hundredth of 100 is 1.
 pub fn bad_limit(max_bad_fraction: f32, images: usize) -> usize {
-    (max_bad_fraction * images as f32).floor() as usize
+    let share = (max_bad_fraction * images as f32).floor() as usize;
+    if max_bad_fraction > 0.0 { share.max(FEW.min(images / 2)) } else { share }
 }
 
 impl<D: Stored> Samples<D> {
@@ -204,4 +209,27 @@ pub(super) fn panic_as_error<T>(
             .unwrap_or_else(|| "no message".to_owned());
         Err(DataError::Panic { what: what(), message })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_bad_images_are_tolerated_unless_none_may_be() {
+        for (share, images, limit) in [
+            (0.01, 100, 3),
+            (0.01, 300, 3),
+            (0.01, 1000, 10),
+            (0.01, 61, 3),
+            (0.01, 6, 3),
+            (0.01, 4, 2),
+            (0.01, 1, 0),
+            (0.2, 40, 8),
+            (1.0, 2, 2),
+            (0.0, 1000, 0),
+        ] {
+            assert_eq!(bad_limit(share, images), limit, "{share} of {images}");
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub struct LeftOut {
     pub what: String,
     /// How many.
     pub count: usize,
-    /// At most three of them; of other files the most frequent endings.
+    /// At most three of them; of other files their endings, the most frequent first.
     pub examples: Vec<String>,
 }
 
@@ -50,6 +50,43 @@ pub struct Understood {
 
 const SHOWN_CLASSES: usize = 8;
 const SHOWN_EXAMPLES: usize = 3;
+const SHOWN_ENDINGS: usize = 8;
+
+/// Kinds of pictures that are not read, by their endings.
+const UNREAD: [(&str, &[&str]); 7] = [
+    ("HEIC", &["heic", "heif", "hif"]),
+    ("AVIF", &["avif"]),
+    ("JPEG XL", &["jxl"]),
+    ("JPEG 2000", &["jp2", "j2k"]),
+    ("camera raw", &["cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2"]),
+    ("Photoshop", &["psd"]),
+    ("PNM", &["ppm", "pgm", "pbm", "pnm"]),
+];
+
+/// A file's ending with its dot, in lower case, or that there is none.
+fn ending_of(name: &str) -> String {
+    let ending = Path::new(name).extension().map(|e| format!(".{}", e.to_string_lossy().to_lowercase()));
+    ending.unwrap_or_else(|| "without an ending".to_owned())
+}
+
+/// The kind of picture that is not read, by an ending with its dot.
+fn kind_of_picture(ending: &str) -> Option<&'static str> {
+    let ending = ending.strip_prefix('.')?;
+    UNREAD.iter().find(|(_, endings)| endings.contains(&ending)).map(|(kind, _)| *kind)
+}
+
+/// What to do about files that are pictures of a kind that is not read, where there are any.
+pub(super) fn unread<'a>(names: impl Iterator<Item = &'a String>) -> Option<String> {
+    let mut found: BTreeMap<&str, usize> = BTreeMap::new();
+    for kind in names.filter_map(|name| kind_of_picture(&ending_of(name))) {
+        *found.entry(kind).or_default() += 1;
+    }
+    let kinds: Vec<String> =
+        found.iter().map(|(kind, n)| count(*n, &format!("{kind} picture"), &format!("{kind} pictures"))).collect();
+    let are = if found.values().sum::<usize>() == 1 { "is" } else { "are" };
+    (!kinds.is_empty())
+        .then(|| format!("{} {are} not read: convert such files to JPEG or PNG to have them", kinds.join(", ")))
+}
 
 /// `3 images`, `1 image`.
 pub(super) fn count(n: usize, one: &str, many: &str) -> String {
@@ -72,25 +109,24 @@ impl Understood {
         }
     }
 
-    /// Leaves files out, which are known by their endings.
+    /// Leaves files out, which are known by their endings; those of pictures come first.
     pub(super) fn leave_out_files<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
         let mut endings: BTreeMap<String, usize> = BTreeMap::new();
         for name in names {
-            let ending = Path::new(name).extension().map(|e| format!(".{}", e.to_string_lossy().to_lowercase()));
-            *endings.entry(ending.unwrap_or_else(|| "without an ending".to_owned())).or_default() += 1;
+            *endings.entry(ending_of(name)).or_default() += 1;
         }
         let total: usize = endings.values().sum();
         if total == 0 {
             return;
         }
         let mut endings: Vec<(String, usize)> = endings.into_iter().collect();
-        endings.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        endings.sort_by_key(|(ending, n)| (kind_of_picture(ending).is_none(), std::cmp::Reverse(*n)));
         let alone = endings.len() == 1;
         let text = |(ending, n): &(String, usize)| if alone { ending.clone() } else { format!("{n} {ending}") };
         let mut examples: Vec<String> = endings.iter().map(text).collect();
-        if endings.len() > SHOWN_EXAMPLES {
-            let rest: usize = endings.iter().skip(SHOWN_EXAMPLES - 1).map(|(_, n)| n).sum();
-            examples.truncate(SHOWN_EXAMPLES - 1);
+        if endings.len() > SHOWN_ENDINGS {
+            let rest: usize = endings.iter().skip(SHOWN_ENDINGS - 1).map(|(_, n)| n).sum();
+            examples.truncate(SHOWN_ENDINGS - 1);
             examples.push(format!("{rest} others"));
         }
         let what = if total == 1 { "file" } else { "files" }.to_owned();

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use ocelli_models::{Vit, VitConfig};
+use ocelli_models::{PositionRule, Vit, VitConfig};
 
 use super::*;
 
@@ -15,6 +15,8 @@ fn deepcluster(heads: &[usize]) -> DeepCluster<Vit> {
         heads: 2,
         mlp_ratio: 2,
         drop_path: 0.0,
+        registers: 0,
+        position_rule: PositionRule::Dino,
     };
     let config =
         DeepClusterConfig { heads: heads.to_vec(), hidden_dim: 16, out_dim: 8, ..DeepClusterConfig::default() };

@@ -6,14 +6,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::VitConfig;
+use crate::PositionRule;
 
 /// What is wrong with a Vision Transformer's shape or name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum VitError {
     /// A name that is none of ours.
     #[error(
-        "unknown architecture \"{0}\": expected vit-ti/P, vit-s/P, vit-b/P (P the patch size in pixels, such as \
-         vit-s/16), or a shape written WIDTHxDEPTHxHEADS, such as vit-96x6x3/4"
+        "unknown architecture \"{0}\": expected vit-ti/P, vit-s/P, vit-b/P, vit-l/P (P the patch size in pixels, such as \
+         vit-s/16), or a shape written WIDTHxDEPTHxHEADS, such as vit-96x6x3/4; with four registers vit-s/14-reg4"
     )]
     UnknownName(String),
     /// Numbers that do not fit together.
@@ -26,7 +27,8 @@ pub enum VitError {
     },
 }
 
-/// A Vision Transformer by name: `vit-ti/16`, `vit-s/8`, `vit-b/16`, or `vit-{width}x{depth}x{heads}/{patch}`.
+/// A Vision Transformer by name: `vit-ti/16`, `vit-s/8`, `vit-b/16`, `vit-l/14`, or `vit-{width}x{depth}x{heads}/{patch}`; with
+/// registers `vit-s/14-reg4`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Arch {
@@ -38,12 +40,19 @@ pub struct Arch {
     pub heads: usize,
     /// Patch side, pixels.
     pub patch_size_px: usize,
+    /// Tokens that belong to no place of the image.
+    pub registers: usize,
 }
 
-const NAMED: [(&str, usize, usize, usize); 3] = [("ti", 192, 12, 3), ("s", 384, 12, 6), ("b", 768, 12, 12)];
+const NAMED: [(&str, usize, usize, usize); 4] =
+    [("ti", 192, 12, 3), ("s", 384, 12, 6), ("b", 768, 12, 12), ("l", 1024, 24, 16)];
+
+/// Published networks have 4 or 16.
+const MOST_REGISTERS: usize = 1024;
 
 impl Arch {
-    /// The full configuration for images of `image_size_px`.
+    /// The full configuration for images of `image_size_px`. Position embeddings are interpolated as DINO does, with
+    /// registers as DINOv2 does.
     pub fn config(&self, image_size_px: usize, drop_path: f64) -> VitConfig {
         VitConfig {
             image_size_px,
@@ -53,6 +62,8 @@ impl Arch {
             heads: self.heads,
             mlp_ratio: 4,
             drop_path,
+            registers: self.registers,
+            position_rule: PositionRule::of_registers(self.registers),
         }
     }
 }
@@ -63,6 +74,10 @@ impl FromStr for Arch {
     fn from_str(name: &str) -> Result<Self, VitError> {
         let unknown = || VitError::UnknownName(name.to_owned());
         let (size, patch) = name.strip_prefix("vit-").and_then(|s| s.split_once('/')).ok_or_else(unknown)?;
+        let (patch, registers) = match patch.split_once("-reg") {
+            Some((patch, count)) => (patch, count.parse().ok().filter(|n| *n > 0).ok_or_else(unknown)?),
+            None => (patch, 0),
+        };
         let patch_size_px = patch.parse().map_err(|_| unknown())?;
         let (dim, depth, heads) = match NAMED.iter().find(|n| n.0 == size) {
             Some(&(_, dim, depth, heads)) => (dim, depth, heads),
@@ -73,7 +88,7 @@ impl FromStr for Arch {
                 (dim, depth, heads)
             }
         };
-        let arch = Self { dim, depth, heads, patch_size_px };
+        let arch = Self { dim, depth, heads, patch_size_px, registers };
         arch.config(patch_size_px.max(1), 0.0).check()?;
         Ok(arch)
     }
@@ -82,9 +97,13 @@ impl FromStr for Arch {
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match NAMED.iter().find(|n| (n.1, n.2, n.3) == (self.dim, self.depth, self.heads)) {
-            Some((name, ..)) => write!(f, "vit-{name}/{}", self.patch_size_px),
-            None => write!(f, "vit-{}x{}x{}/{}", self.dim, self.depth, self.heads, self.patch_size_px),
+            Some((name, ..)) => write!(f, "vit-{name}/{}", self.patch_size_px)?,
+            None => write!(f, "vit-{}x{}x{}/{}", self.dim, self.depth, self.heads, self.patch_size_px)?,
         }
+        if self.registers > 0 {
+            write!(f, "-reg{}", self.registers)?;
+        }
+        Ok(())
     }
 }
 
@@ -102,6 +121,12 @@ impl From<Arch> for String {
 }
 
 impl VitConfig {
+    /// Its name.
+    pub fn arch(&self) -> Arch {
+        let &Self { dim, depth, heads, patch_size_px, registers, .. } = self;
+        Arch { dim, depth, heads, patch_size_px, registers }
+    }
+
     /// Checks that the numbers fit together.
     ///
     /// # Errors
@@ -118,6 +143,9 @@ impl VitConfig {
         }
         if !self.dim.is_multiple_of(self.heads) {
             return fail(format!("{} heads do not divide the width {}", self.heads, self.dim));
+        }
+        if self.registers > MOST_REGISTERS {
+            return fail(format!("expected at most {MOST_REGISTERS} registers, found {}", self.registers));
         }
         if self.image_size_px < self.patch_size_px {
             return fail(format!(
@@ -138,14 +166,38 @@ mod tests {
 
     #[test]
     fn names_read_back() {
-        for name in ["vit-ti/16", "vit-s/16", "vit-s/8", "vit-b/8", "vit-96x6x3/4"] {
-            assert_eq!(name.parse::<Arch>().unwrap().to_string(), name);
+        let names = [
+            "vit-ti/16",
+            "vit-s/16",
+            "vit-s/8",
+            "vit-b/8",
+            "vit-l/14",
+            "vit-s/14-reg4",
+            "vit-96x6x3/4",
+            "vit-8x1x2/2-reg1",
+        ];
+        for name in names {
+            let arch: Arch = name.parse().unwrap();
+            assert_eq!(arch.to_string(), name);
+            assert_eq!(arch.config(28, 0.0).arch(), arch);
         }
     }
 
     #[test]
     fn nonsense_is_refused_with_what_was_expected() {
-        for name in ["resnet50", "vit-s", "vit-s/0", "vit-x/16", "vit-100x2x3/8", "vit-s/16/8"] {
+        for name in [
+            "resnet50",
+            "vit-s",
+            "vit-s/0",
+            "vit-x/16",
+            "vit-100x2x3/8",
+            "vit-s/16/8",
+            "vit-s/14-reg",
+            "vit-s/14-reg0",
+            "vit-s/14-reg18446744073709551615",
+            "vit-s/14-reg18446744073709551616",
+            "vit-s/-reg4",
+        ] {
             let error = name.parse::<Arch>().unwrap_err().to_string();
             assert!(error.contains("expected") || error.contains("must") || error.contains("divide"), "{error}");
         }

@@ -15,12 +15,26 @@ pub(crate) const LAYER_NORM_EPSILON: f64 = 1e-6;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchShape {
     pub batch: usize,
+    /// Of an image all: class token, patches, and registers at the end.
     pub tokens: usize,
+    pub registers: usize,
 }
 
 impl BatchShape {
     fn rows(self) -> usize {
         self.batch * self.tokens
+    }
+
+    /// Class token and patches of an image.
+    pub fn visible_tokens(self) -> usize {
+        self.tokens - self.registers
+    }
+
+    /// Rows without registers' as `[batch, 1 + cells, dim]`.
+    pub fn visible(self, x: Tensor<2>) -> Tensor<3> {
+        let dim = x.dims()[1];
+        let x = x.reshape([self.batch, self.tokens, dim]);
+        if self.registers == 0 { x } else { x.narrow(1, 0, self.visible_tokens()) }
     }
 
     /// The class token's rows, `[batch, dim]`.
@@ -183,7 +197,7 @@ impl Block {
 
     /// The block's output for the class token alone, `[batch, dim]`.
     pub(crate) fn forward_cls(&self, x: Tensor<2>, shape: BatchShape, mode: Mode, index: usize) -> Tensor<2> {
-        let rows = BatchShape { batch: shape.batch, tokens: 1 };
+        let rows = BatchShape { batch: shape.batch, tokens: 1, registers: 0 };
         let mixed = self.attn.forward_cls(self.norm1.forward(x.clone()), shape);
         let x = shape.cls(x) + self.drop(mixed, rows, mode, 2 * index);
         self.add_mlp(x, rows, mode, 2 * index + 1)
@@ -228,7 +242,7 @@ mod tests {
     fn drop_path_drops_images_at_its_rate_and_keeps_the_mean() {
         let device = Device::flex();
         let config = "vit-8x1x2/8".parse::<crate::Arch>().unwrap().config(8, 0.0);
-        let (rate, shape) = (0.3, BatchShape { batch: 4000, tokens: 2 });
+        let (rate, shape) = (0.3, BatchShape { batch: 4000, tokens: 2, registers: 0 });
         let block = Block::new(&config, rate, &mut Init::new(0, &device));
         let ones = || Tensor::<2>::ones([shape.rows(), 8], &device);
         let dropped = |seed, branch| -> Vec<f32> {

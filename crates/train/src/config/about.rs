@@ -105,7 +105,12 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("eval.linear", "also a linear classifier on the same features, 30 epochs at six rates", "Ocelli"),
     ("loader.threads", "threads that decode and cut views; 0: one per core", "Ocelli"),
     ("loader.prefetch", "batches made ahead", "Ocelli"),
-    ("loader.max_bad_fraction", "share of unreadable images that stops the run", "Ocelli"),
+    (
+        "loader.max_bad_fraction",
+        "share of unreadable images that stops the run; up to 3 are tolerated unless it is 0",
+        "Ocelli",
+    ),
+    ("loader.max_pixels", "largest width × height of an image that is read", "Ocelli"),
     ("loader.views", "where views are rendered: cpu, gpu, or auto (gpu on graphics hardware)", "Ocelli"),
     ("log.every_steps", "steps between rows of metrics.jsonl; DINO prints every 10", "DINO"),
     ("log.checkpoint_every_epochs", "epochs between checkpoints", "DINO"),

@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn every_key_is_decided() {
         // Another crop or another choice of images is another measurement: one curve, and a best, must not mix them.
-        let decisive = ["eval.resize_px", "eval.crop_px", "eval.max_train", "eval.max_test"];
+        // With another limit other images are read.
+        let decisive = ["eval.resize_px", "eval.crop_px", "eval.max_train", "eval.max_test", "loader.max_pixels"];
         let all = flat(&table_of(&RunConfig::default()).unwrap());
         let how = |key: &&String| ["loader.", "log.", "eval.", "watch."].iter().any(|s| key.starts_with(s));
         for key in all.keys().filter(how) {

@@ -145,6 +145,9 @@ impl RunConfig {
         if !(0.0..=1.0).contains(&self.loader.max_bad_fraction) {
             return fail("loader.max_bad_fraction", "a share from 0 to 1", &self.loader.max_bad_fraction);
         }
+        if self.loader.max_pixels == 0 {
+            return fail("loader.max_pixels", "at least 1", &self.loader.max_pixels);
+        }
         if !(0.0..1.0).contains(&self.drop_path) {
             return fail("drop_path", "at least 0 and below 1", &self.drop_path);
         }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::ConfigError;
-use super::resolve::nearest;
+use super::hints;
 
 fn wrong(name: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Toml { source_name: name.to_owned(), reason: reason.into() }
@@ -79,25 +79,53 @@ fn parse_set(set: &str) -> Result<Table, ConfigError> {
 /// Lays `over`, by its name in messages, on `base`; every key must be there already, with the same kind of value.
 ///
 /// # Errors
-/// Unknown keys (with the nearest spelling) and values of another kind.
+/// Unknown keys (with those that may be meant, wherever they are) and values of another kind.
 pub fn lay_over(base: &mut Table, over: Table, name: &str) -> Result<(), ConfigError> {
+    if let Some(key) = first_unknown(base, &over, "") {
+        let hint = hints::did_you_mean(&key, base);
+        return Err(ConfigError::UnknownKey { key, source_name: name.to_owned(), hint });
+    }
     lay(base, over, "", name)
+}
+
+/// The first key that `base` lacks, with its sections before it.
+fn first_unknown(base: &Table, over: &Table, prefix: &str) -> Option<String> {
+    over.iter().find_map(|(key, value)| {
+        let mut full = format!("{prefix}{key}");
+        match (base.get(key), value) {
+            (None, mut value) => {
+                // Of a single value the whole key is told.
+                while let Value::Table(inner) = value
+                    && let (Some((key, next)), 1) = (inner.iter().next(), inner.len())
+                {
+                    full.push('.');
+                    full.push_str(key);
+                    value = next;
+                }
+                Some(full)
+            }
+            (Some(Value::Table(base)), Value::Table(over)) => first_unknown(base, over, &format!("{full}.")),
+            _ => None,
+        }
+    })
+}
+
+/// What a value is, in a word.
+fn kind(value: &Value) -> &'static str {
+    if value.is_table() { "a section" } else { value.type_str() }
 }
 
 fn lay(base: &mut Table, over: Table, prefix: &str, name: &str) -> Result<(), ConfigError> {
     for (key, value) in over {
         let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        let hint = nearest(&key, base.keys());
-        let Some(slot) = base.get_mut(&key) else {
-            return Err(ConfigError::UnknownKey { key: full, source_name: name.to_owned(), hint });
-        };
-        match (slot, value) {
-            (Value::Table(inner), Value::Table(value)) => lay(inner, value, &full, name)?,
-            (slot @ Value::Float(_), Value::Integer(value)) => *slot = Value::Float(value as f64),
-            (slot, value) if slot.same_type(&value) => *slot = value,
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(value)) => lay(inner, value, &full, name)?,
+            (Some(slot @ Value::Float(_)), Value::Integer(value)) => *slot = Value::Float(value as f64),
+            (Some(slot), value) if slot.same_type(&value) => *slot = value,
             (slot, value) => {
-                let (expected, found) = (slot.type_str(), value.type_str());
-                return Err(wrong(name, format!("{full}: expected {expected}, found {found} {value}")));
+                let (expected, found) = (slot.map_or("no such key", |slot| kind(slot)), kind(&value));
+                let found = if value.is_table() { found.to_owned() } else { format!("{found} {value}") };
+                return Err(wrong(name, format!("{full}: expected {expected}, found {found}")));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use ocelli_methods::{METHODS, Preset, Recipe};
 
-use super::{ConfigError, resolve::nearest};
+use super::{ConfigError, hints::nearest};
 
 /// All recipes with their methods, in the order of lists.
 pub fn presets() -> impl Iterator<Item = (&'static Recipe, &'static Preset)> {

@@ -96,7 +96,8 @@ pub(crate) fn table_of(config: &RunConfig) -> Result<Table, ConfigError> {
 fn merge(base: &mut Table, over: Table, source_name: &str) -> Result<(), ConfigError> {
     lay_over(base, over, source_name).map_err(|error| match error {
         ConfigError::UnknownKey { key, source_name, hint } => {
-            let hint = of_another_method(&key).unwrap_or(hint);
+            let section = key.split('.').next().filter(|section| !base.contains_key(*section));
+            let hint = section.and_then(of_another_method).unwrap_or(hint);
             ConfigError::UnknownKey { key, source_name, hint }
         }
         other => other,
@@ -108,32 +109,6 @@ fn of_another_method(section: &str) -> Option<String> {
     let has = |recipe: &&&ocelli_methods::Recipe| (recipe.sections)().is_ok_and(|s| s.0.contains_key(section));
     let other = METHODS.iter().find(has)?;
     Some(format!("; it is a section of the method \"{}\", and this run has another", other.name))
-}
-
-/// "; did you mean …?" when a name is close to a known one.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    known
-        .map(|k| (distance(name, k), k))
-        .filter(|(d, k)| *d <= 1 + k.len().max(name.len()) / 3)
-        .min()
-        .map(|(_, k)| format!("; did you mean \"{k}\"?"))
-        .unwrap_or_default()
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -201,7 +176,11 @@ mod tests {
         let message = |sets: &[&str]| {
             resolve(None, None, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).unwrap_err().to_string()
         };
-        assert!(message(&["optim.lrr=1"]).contains("did you mean \"lr\""), "{}", message(&["optim.lrr=1"]));
+        assert!(message(&["optim.lrr=1"]).contains("did you mean \"optim.lr\""), "{}", message(&["optim.lrr=1"]));
+        assert!(message(&["lr=1"]).contains("unknown key \"lr\" in --set lr=1; did you mean \"optim.lr\"?"));
+        let quue = message(&["method=densecl", "moco.quue=64"]);
+        assert!(quue.contains("\"moco.quue\"") && quue.contains("did you mean \"moco.queue\"?"), "{quue}");
+        assert!(message(&["seeds.x=1"]).contains("did you mean"), "{}", message(&["seeds.x=1"]));
         assert!(message(&["epochs=ten"]).contains("epochs: expected integer, found string"));
         assert!(message(&["batch_size=0"]).contains("batch_size: expected at least 1"));
         assert!(message(&["optim.lr=-1"]).contains("optim.lr"));

@@ -34,6 +34,11 @@ pub trait MethodTask {
         Vec::new()
     }
 
+    /// What makes no sense together in settings and data, beside what [`crate::RunConfig::warnings`] finds.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What its checkpoints say beside architecture and size.
     fn describes(&self) -> Vec<(&'static str, String)> {
         Vec::new()
@@ -94,6 +99,7 @@ impl<T: MethodTask> Task for T {
             levels: steps.method.levels(),
             signs: recipe.signs.to_vec(),
             notes: steps.config.notes(&steps.backbone, steps.loader.source().len()),
+            warnings: [steps.config.warnings(steps.loader.source().len()), self.warnings()].concat(),
             views_about: recipe.views_about,
         }
     }

@@ -1,12 +1,12 @@
 //! One network's tensors out of a file, and what the file says of them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use ocelli_models::weights::{Family, Network, Part, StateDict, Weights};
+use ocelli_models::weights::{Family, Network, Part, StateDict};
 use ocelli_models::{BackboneArch, BackboneConfig, ResNetConfig, VitConfig};
 
+use super::source::{WeightsFile, hub_name, in_folder, in_hub};
 use crate::checkpoint_files::checkpoints_in;
 use crate::{RunConfig, TrainError};
 
@@ -23,9 +23,9 @@ impl Found {
     /// The tensors of the network to use, or of the one of a pair that is asked for.
     pub fn read(path: &Path, part: Option<Part>) -> Result<Self, TrainError> {
         let file = resolve_weights(path)?;
-        let bytes = fs::read(&file).map_err(|e| TrainError::io(&file, "read the weights", &e))?;
+        let opened = WeightsFile::read(&file)?;
         let fail = |reason: String| TrainError::File { path: file.clone(), reason };
-        let weights = Weights::open(&bytes).map_err(|e| fail(e.to_string()))?;
+        let weights = opened.open()?;
         let network = weights.network(part).map_err(|e| fail(e.to_string()))?;
         let state = weights.backbone(&network).map_err(|e| fail(e.to_string()))?;
         let layout = weights.layout().name;
@@ -42,14 +42,18 @@ impl Found {
         match self.network.family {
             Family::Vit { .. } => {
                 let heads = heads.or(run.and_then(|r| r.arch.heads())).or_else(|| self.heads_of_table());
-                let config = VitConfig::of_weights(&self.state, heads).map_err(|reason| self.fail(reason))?;
-                Ok(BackboneConfig::Vit(config))
+                Ok(BackboneConfig::Vit(self.vit_config(heads)?))
             }
             Family::ResNet { .. } => {
                 let config = ResNetConfig::of(&self.state).map_err(|e| self.fail(e.to_string()))?;
                 Ok(BackboneConfig::ResNet(config))
             }
         }
+    }
+
+    /// A Vision Transformer's shape.
+    pub fn vit_config(&self, heads: Option<usize>) -> Result<VitConfig, TrainError> {
+        VitConfig::of_weights(&self.state, heads).map_err(|reason| self.fail(reason))
     }
 
     /// Heads out of the configuration of a version of Ocelli that has other keys.
@@ -66,7 +70,7 @@ impl Found {
         self.fail(format!("expected the weights of {what}, found {} ({})", self.layout, self.network.family))
     }
 
-    /// Which network of which file, after how much training.
+    /// Which network of which file, after how much training, and what was done to its tensors.
     pub fn describe(&self, arch: &str) -> String {
         let prefix = &self.network.prefix;
         let is_byol = ["online.", "target."].iter().any(|name| prefix.contains(name));
@@ -82,7 +86,11 @@ impl Found {
         let told = |key: &str| self.state.metadata.get(key);
         let epochs = told("epochs_done").or_else(|| told("epoch"));
         let epochs = epochs.map(|e| format!(" after {e} epochs")).unwrap_or_default();
-        format!("{what} {arch}{epochs} of {}", self.file.display())
+        let notes: String = self.network.notes().iter().map(|note| format!("; {note}")).collect();
+        // Of our own files and those named as ours are there is nothing to say.
+        let usual = ["an Ocelli checkpoint", "a backbone in DINO's names"].contains(&self.layout.as_str());
+        let layout = if usual { String::new() } else { format!(" ({})", self.layout) };
+        format!("{what} {arch}{epochs} of {}{layout}{notes}", self.file.display())
     }
 }
 
@@ -91,14 +99,24 @@ pub(super) fn table(metadata: &BTreeMap<String, String>) -> Option<toml::Table> 
     metadata.get("config")?.parse().ok()
 }
 
-/// The file `path` means: of a run folder its newest checkpoint.
+/// The file `path` means: of a run folder its newest checkpoint, of a folder of Hugging Face its weights or the index of their
+/// shards, of `hf:NAME` what `huggingface_hub` has cached on this machine.
 ///
 /// # Errors
-/// When there is nothing there, or a folder without checkpoints.
+/// When there is nothing there, or a folder without checkpoints and weights.
 pub fn resolve_weights(path: &Path) -> Result<PathBuf, TrainError> {
     let missing = |reason: &str| TrainError::File { path: path.to_owned(), reason: reason.to_owned() };
+    if let Some(name) = hub_name(path).filter(|_| !path.exists()) {
+        return in_folder(&in_hub(name)?);
+    }
     if path.is_dir() {
-        let found = if path.join("checkpoints").is_dir() { checkpoints_in(path)? } else { Vec::new() };
+        let found = if path.join("checkpoints").is_dir() {
+            checkpoints_in(path)?
+        } else if path.join("metrics.jsonl").exists() {
+            Vec::new()
+        } else {
+            return in_folder(path);
+        };
         return found
             .last()
             .cloned()
@@ -107,7 +125,8 @@ pub fn resolve_weights(path: &Path) -> Result<PathBuf, TrainError> {
     match path.exists() {
         true => Ok(path.to_owned()),
         false => Err(missing(
-            "expected weights (a run folder, a .safetensors file, or a .pth of PyTorch), found nothing there",
+            "expected weights (a run folder, a .safetensors file, a .pth of PyTorch, a folder of Hugging Face or hf:NAME), found \
+             nothing there",
         )),
     }
 }

@@ -1,21 +1,19 @@
 //! What a network wants done to its pictures, from whoever says it first: the caller, the file, a file beside it, the name of
 //! a published network. Where nobody does, the usual numbers, which are then called a guess.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
+use ocelli_models::usual_side_px;
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told, by_name, read_json};
 use ocelli_models::weights::{Family, Network, StateDict};
 
 use super::file::{Found, table};
+use super::source::beside;
 use crate::{RunConfig, TrainError};
 
 /// Files beside the weights that may tell.
 const BESIDE: [&str; 2] = ["config.json", "preprocessor_config.json"];
-/// Longest of them that is read, bytes.
-const LONGEST: u64 = 1 << 20;
-/// What DINO, MoCo and torchvision evaluate at.
+/// What DINO, DINOv2, MoCo and torchvision evaluate at.
 const USUAL_PX: usize = 224;
 
 type Both = (Told<Statistics>, Told<EvalSize>);
@@ -58,8 +56,7 @@ fn resolve_parts(
         let run = run.map(of_run).or_else(|| table(&state.metadata).map(|t| of_table(&t)));
         told = told.or(run.transpose().map_err(wrong)?.unwrap_or_default());
         for name in BESIDE {
-            let beside = file.parent().map(|folder| folder.join(name)).and_then(|path| read(&path));
-            if let Some(text) = beside {
+            if let Some(text) = beside(file, name) {
                 told = told
                     .or(read_json(&format!("{name} beside the file"), &text).map_err(wrong)?.unwrap_or_default());
             }
@@ -74,12 +71,19 @@ fn resolve_parts(
             "the file does not say; --normalise half for timm's AugReg weights, --mean and --std for others";
         Told::guess(Statistics::IMAGENET, others)
     });
-    let size = told.size.unwrap_or_else(|| match side {
-        Some(side) => Told::guess(
-            EvalSize::for_side(side),
-            format!("its position embeddings are for {side} px; --resize and --crop for others"),
-        ),
-        None => Told::guess(EvalSize::for_side(USUAL_PX), "the file does not say; --resize and --crop for others"),
+    let size = told.size.unwrap_or_else(|| {
+        let (Family::Vit { patch_size_px, .. }, Some(side)) = (&network.family, side) else {
+            let others = "the file does not say; --resize and --crop for others";
+            return Told::guess(EvalSize::for_side(USUAL_PX), others);
+        };
+        let usual = usual_side_px(*patch_size_px, side);
+        let why = match usual == side {
+            true => format!("its position embeddings are for {side} px; --resize and --crop for others"),
+            false => format!(
+                "what DINOv2 is evaluated at, though its position embeddings are for {side} px; --size {side} for those"
+            ),
+        };
+        Told::guess(EvalSize::for_side(usual), why)
     });
     Ok((statistics, size))
 }
@@ -128,6 +132,7 @@ fn of_layout(layout: &str, network: &Network, state: &StateDict) -> Preprocessin
     let whose = match network.prefix.as_str() {
         p if p.contains("encoder_") && layout.contains("DenseCL") => "DenseCL's",
         p if p.contains("encoder_") => "MoCo's",
+        _ if layout.contains("DINOv2") => "DINOv2's",
         p if p.contains("teacher.") || p.contains("student.") => "DINO's",
         _ if state.metadata.get("author").is_some_and(|a| a == "DenseCL") => "DenseCL's",
         _ => return Preprocessing::default(),
@@ -135,22 +140,12 @@ fn of_layout(layout: &str, network: &Network, state: &StateDict) -> Preprocessin
     let source = format!("what {whose} code trains with");
     Preprocessing {
         statistics: Some(Told::new(Statistics::IMAGENET, source)),
-        size: (whose != "DINO's" || native_side_px(&network.family).is_none_or(|side| side == USUAL_PX))
+        size: (!whose.starts_with("DINO") || native_side_px(&network.family).is_none_or(|side| side == USUAL_PX))
             .then(|| Told::new(EvalSize::for_side(USUAL_PX), format!("what {whose} code evaluates at"))),
     }
 }
 
-/// The side of the square images that a Vision Transformer's position embeddings belong to.
+/// The side of the images that its position embeddings belong to, where pictures may be that large.
 fn native_side_px(family: &Family) -> Option<usize> {
-    let Family::Vit { tokens, patch_size_px, .. } = *family else { return None };
-    let cells = tokens.checked_sub(1)?;
-    let side = cells.isqrt();
-    (side > 0 && side * side == cells).then(|| side.saturating_mul(patch_size_px)).filter(|px| *px <= 1 << 14)
-}
-
-/// A short text file, where there is one.
-fn read(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
-    Some(text)
+    family.image_side_px().filter(|px| *px <= 1 << 14)
 }

@@ -5,6 +5,8 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+
 use ocelli_data::DetectionViews;
 use ocelli_eval::detection::Interpolation;
 use ocelli_models::{ResNetArch, Stem};
@@ -53,6 +55,9 @@ pub struct DetectionConfig {
     pub stem: Stem,
     /// Its weights, as they were named; `random:…` draws them.
     pub weights: String,
+    /// Where they lie, where that is not as they are named; no part of what a configuration writes.
+    #[serde(skip)]
+    pub weights_path: Option<PathBuf>,
     /// CRC-32 of their values; empty where they are drawn, which seed and architecture decide.
     pub weights_crc32: String,
     /// Seed of first weights, order, views and samples.
@@ -96,6 +101,7 @@ impl Default for DetectionConfig {
             },
             stem: Stem::Imagenet,
             weights: String::new(),
+            weights_path: None,
             weights_crc32: String::new(),
             seed: 0,
             iterations: 24_000,

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use ocelli_data::Subset;
 use ocelli_data::annotated::BoxedPart;
 use ocelli_methods::MethodError;
-use ocelli_train::TrainError;
-
-/// Every so many images one is held out, where a set has no part for it.
-const HELD_OUT: usize = 10;
+use ocelli_train::{EveryTenth, TrainError};
 
 /// What a detector is trained and tested on.
 #[derive(Clone)]
@@ -39,18 +36,9 @@ impl DetectionData {
         let (train, val) = match val {
             Some(val) => (train.clone(), val.clone()),
             None => {
-                let (held_out, rest): (Vec<usize>, Vec<usize>) =
-                    (0..train.source.len()).partition(|i| i % HELD_OUT == HELD_OUT - 1);
-                if held_out.is_empty() {
-                    let found = format!("{} images and no held-out part", train.source.len());
-                    return Err(wrong(format!("a held-out part (val), or {HELD_OUT} images or more"), found));
-                }
-                notes.push(format!(
-                    "no part is held out: every tenth image is, {} of {}",
-                    held_out.len(),
-                    train.source.len()
-                ));
-                (some_of(train, &rest), some_of(train, &held_out))
+                let parts = EveryTenth::of(train.source.len(), "images")?;
+                notes.push(parts.note());
+                (some_of(train, &parts.train), some_of(train, &parts.held_out))
             }
         };
         for (name, part) in [("train", &train), ("val", &val)] {

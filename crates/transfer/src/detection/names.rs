@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use ocelli_models::params::{self, FlatParam};
-use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict, WeightsError};
+use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict, WeightsError, detectron2};
 
 use super::network::{FasterRcnn, ResNetC4};
 
@@ -20,32 +20,11 @@ pub fn head_name(own: &str) -> Option<String> {
     PARTS.iter().find_map(|(here, there)| Some(format!("{there}{}", own.strip_prefix(here)?)))
 }
 
-/// The name in files of a ResNet's tensor, which has torchvision's name here: `layer2.0.bn1.weight` is `res3.0.conv1.norm.weight`.
-/// `is_conv` tells the two layers of a shortcut apart.
+/// The name in files of a ResNet's tensor, which has torchvision's name here: the last stage is the detector's head. `is_conv` tells
+/// the two layers of a shortcut apart.
 fn backbone_name(own: &str, is_conv: bool) -> String {
-    let Some((stage, rest)) = own.strip_prefix("layer").and_then(|rest| rest.split_once('.')) else {
-        return match own.strip_prefix("bn1.") {
-            Some(rest) => format!("backbone.stem.conv1.norm.{rest}"),
-            // A deep stem, which the published program has not, keeps its names.
-            None if own.starts_with("stem.") => format!("backbone.{own}"),
-            None => format!("backbone.stem.{own}"),
-        };
-    };
-    let (block, layer) = rest.split_once('.').unwrap_or((rest, ""));
-    let layer = if let Some(what) = layer.strip_prefix("bn") {
-        let (number, what) = what.split_once('.').unwrap_or((what, ""));
-        format!("conv{number}.norm.{what}")
-    } else if let Some(what) = layer.strip_prefix("downsample.") {
-        let what = what.split_once('.').map_or(what, |(_, what)| what);
-        if is_conv { format!("shortcut.{what}") } else { format!("shortcut.norm.{what}") }
-    } else {
-        layer.to_owned()
-    };
-    match stage.parse::<usize>() {
-        Ok(4) => format!("roi_heads.res5.{block}.{layer}"),
-        Ok(stage) => format!("backbone.res{}.{block}.{layer}", stage + 1),
-        Err(_) => format!("backbone.{own}"),
-    }
+    let name = detectron2::name(own, is_conv);
+    if name.starts_with("res5.") { format!("roi_heads.{name}") } else { format!("backbone.{name}") }
 }
 
 fn file_name(param: &FlatParam) -> String {

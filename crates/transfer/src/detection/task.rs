@@ -21,7 +21,7 @@ use ocelli_models::{BackboneConfig, Init, ResNetConfig};
 use ocelli_train::config::ViewsOn;
 use ocelli_train::memory::Needs;
 use ocelli_train::{
-    Best, Cadence, Declared, Event, Loaded, Rates, Scores, Size, Task, TrainError, WatchConfig, write_atomically,
+    Best, Cadence, Declared, Loaded, Rates, Scores, Size, Task, TrainError, WatchConfig, write_atomically,
     write_picture,
 };
 use toml::Table;
@@ -262,6 +262,7 @@ impl Task for DetectionTask {
             levels: Vec::new(),
             signs: Vec::new(),
             notes,
+            warnings: self.config.warnings(),
             views_about: "Whole images in one of several sizes, some mirrored; the boxes go along.",
         }
     }
@@ -393,12 +394,6 @@ impl Task for DetectionTask {
     fn add_bad(&mut self, known: &BTreeMap<usize, BadFile>) {
         self.loader.add_bad(known);
     }
-
-    fn baseline(&mut self) -> Result<Option<Event>, TrainError> {
-        Ok(None)
-    }
-
-    fn skip_baseline(&mut self) {}
 
     fn evaluate(&mut self) -> Result<Scores, TrainError> {
         self.evaluated = None;

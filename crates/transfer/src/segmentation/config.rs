@@ -8,6 +8,7 @@ mod check;
 mod presets;
 mod resolve;
 
+use ocelli_data::files::MAX_PIXELS;
 use ocelli_data::views::{SegmentationTest, SegmentationViews};
 use ocelli_methods::optim::{OptimConfig, OptimizerKind, ScheduleKind, WarmupKind};
 use ocelli_models::weights::preprocessing::Statistics;
@@ -150,6 +151,9 @@ pub struct SegmentationLoading {
     pub prefetch: usize,
     /// Share of unreadable images that stops the run (0.01).
     pub max_bad_fraction: f32,
+    /// Largest width × height of an image that is read (100 million). Whoever opens the data makes it the limit of the process
+    /// (`ocelli_data::files::set_max_pixels`).
+    pub max_pixels: u64,
 }
 
 impl Default for SegmentationConfig {
@@ -211,7 +215,7 @@ impl Default for SegmentationEval {
 
 impl Default for SegmentationLoading {
     fn default() -> Self {
-        Self { threads: 0, prefetch: 2, max_bad_fraction: 0.01 }
+        Self { threads: 0, prefetch: 2, max_bad_fraction: 0.01, max_pixels: MAX_PIXELS }
     }
 }
 

@@ -8,8 +8,7 @@ use ocelli_data::{DataError, MaskedSet, Subset};
 use ocelli_eval::EvalError;
 use ocelli_eval::picture::{Picture, Rgb};
 use ocelli_eval::segmentation::drawing::bright;
-use ocelli_methods::MethodError;
-use ocelli_train::TrainError;
+use ocelli_train::{EveryTenth, TrainError};
 
 /// Colour of pixels without a class: PASCAL VOC's void.
 const VOID: Rgb = [224, 224, 192];
@@ -37,9 +36,6 @@ impl SegmentedData {
     }
 }
 
-/// Every so many images one is held out, where a set has no part for it.
-const HELD_OUT: usize = 10;
-
 impl SegmentedData {
     /// A set with the classes' own colours. Where no part of it is held out, every tenth image is.
     ///
@@ -52,20 +48,10 @@ impl SegmentedData {
             let (train, val) = (set.train.clone(), set.val.clone());
             return Ok(Self { train, val, classes, palette, notes: Vec::new() });
         }
-        let all = set.train.source.len();
-        let (held_out, rest): (Vec<usize>, Vec<usize>) = (0..all).partition(|i| i % HELD_OUT == HELD_OUT - 1);
-        if held_out.is_empty() {
-            return Err(MethodError::Value {
-                key: "data",
-                expected: format!("a held-out part (val), or {HELD_OUT} images or more"),
-                found: format!("{all} images and no held-out part"),
-            }
-            .into());
-        }
-        let note =
-            format!("the data has no held-out part: every tenth image is held out, {} of {all}", held_out.len());
-        let (train, val) = (some_of(&set.train, rest), Some(some_of(&set.train, held_out)));
-        Ok(Self { train, val, classes, palette, notes: vec![note] })
+        let parts = EveryTenth::of(set.train.source.len(), "images")?;
+        let notes = vec![parts.note()];
+        let (train, val) = (some_of(&set.train, parts.train), Some(some_of(&set.train, parts.held_out)));
+        Ok(Self { train, val, classes, palette, notes })
     }
 }
 

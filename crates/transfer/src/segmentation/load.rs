@@ -8,7 +8,7 @@ use ocelli_data::{Image, Scratch};
 use ocelli_eval::picture::Rgb;
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Told};
 use ocelli_models::weights::{ModuleState as _, StateDict, read_safetensors, write_safetensors};
-use ocelli_models::{BackboneArch, BackboneConfig, ResNetConfig, VitConfig};
+use ocelli_models::{BackboneArch, BackboneConfig, ResNetConfig, Vit, VitConfig};
 use ocelli_train::config::ConfigError;
 use ocelli_train::{Loaded, TrainError, weights_crc32};
 
@@ -96,7 +96,8 @@ pub(super) fn segmenter_file(
         ("palette", serde_json::to_string(palette).unwrap_or_default()),
         ("config", config.table()?.to_string()),
     ];
-    let all = said.iter().chain(more);
+    let rule = net.backbone.as_vit().and_then(Vit::position_entry);
+    let all = said.iter().chain(more).chain(&rule);
     state.metadata = all.map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     let short = config.eval.scale_px[0].min(config.eval.scale_px[1]);
     let input = Preprocessing {

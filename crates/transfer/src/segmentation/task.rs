@@ -11,11 +11,11 @@ use ocelli_methods::Level;
 use ocelli_methods::optim::{GradientSum, OptimConfig, Optimizer, StepRates};
 use ocelli_methods::schedule::LrSchedule;
 use ocelli_models::weights::{ModuleState as _, StateDict};
-use ocelli_models::{Init, params};
+use ocelli_models::{Init, Vit, params};
 use ocelli_train::config::ViewsOn;
 use ocelli_train::memory::{Needs, gb};
 use ocelli_train::{
-    Best, Cadence, Declared, Event, Loaded, Rates, Scores, Size, Task, TrainError, WatchConfig, write_atomically,
+    Best, Cadence, Declared, Loaded, Rates, Scores, Size, Task, TrainError, WatchConfig, write_atomically,
     write_picture,
 };
 use serde_json::json;
@@ -238,6 +238,7 @@ impl Task for SegmentationTask {
             levels: vec![Level::new(GUESSING, (self.data.classes.len() as f64).ln())],
             signs: Vec::new(),
             notes,
+            warnings: self.config.warnings(),
             views_about: "Random crops of resized pictures, mirrored and distorted in colour, with the class of every pixel.",
         }
     }
@@ -283,10 +284,12 @@ impl Task for SegmentationTask {
     }
 
     fn describes(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let rule = self.net().backbone.as_vit().and_then(Vit::position_entry);
+        let own = [
             ("arch", self.config.arch.to_string()),
             ("classes", serde_json::to_string(&self.data.classes).unwrap_or_default()),
-        ]
+        ];
+        own.into_iter().chain(rule).collect()
     }
 
     /// Of what is learnt from, of what is held out, by which the best network is chosen, and of the classes.
@@ -398,12 +401,6 @@ impl Task for SegmentationTask {
     fn add_bad(&mut self, known: &BTreeMap<usize, BadFile>) {
         self.loader.add_bad(known);
     }
-
-    fn baseline(&mut self) -> Result<Option<Event>, TrainError> {
-        Ok(None)
-    }
-
-    fn skip_baseline(&mut self) {}
 
     fn evaluate(&mut self) -> Result<Scores, TrainError> {
         let Some(val) = self.data.val.clone() else { return Ok(Scores::default()) };

@@ -55,15 +55,29 @@ fn hugging_face(place: &str, all: &Map<String, Value>) -> Result<Preprocessing, 
     let crop = all.get("crop_size").filter(|_| says("do_center_crop") != Some(false)).and_then(sides);
     // A size of two sides is what images are squashed to; here they keep their shape and lose their margins.
     let squashed = all.get("size").is_some_and(|s| s.get("height").is_some()) && crop.is_none();
+    // ConvNeXt's preprocessor, which ResNets have too: the crop's side, and its share of the resized image.
+    let share = all.get("crop_pct").and_then(Value::as_f64).filter(|s| (0.1..=1.0).contains(s));
     let value = match (resize, crop) {
         (None, None) => None,
+        (Some([edge, _]), None) if edge < 384 && share.is_some() => {
+            Some(EvalSize { resize_px: (edge as f64 / share.unwrap_or(1.0)) as usize, crop_px: edge })
+        }
         (resize, crop) => Some(EvalSize {
             resize_px: resize.map_or(0, |[a, b]| a.min(b)),
             crop_px: crop.or(resize).map_or(0, |[a, b]| a.min(b)),
         }),
     };
-    let note = if squashed { "; it squashes images, here they are cropped" } else { "" };
-    let size = value.map(|value| Told::new(value, format!("{what} in {place}{note}")));
+    let mut source = format!("{what} in {place}");
+    if squashed {
+        source.push_str("; it squashes images, here they are cropped");
+    }
+    // PIL's numbers of its filters.
+    let filter = ["nearest", "Lanczos", "bilinear", "bicubic", "box", "Hamming"];
+    let resample = all.get("resample").and_then(Value::as_u64).and_then(|n| filter.get(usize::try_from(n).ok()?));
+    if let Some(other) = resample.filter(|name| **name != "bicubic") {
+        source.push_str(&format!("; its {other} resampling is taken as bicubic"));
+    }
+    let size = value.map(|value| Told::new(value, source));
     Ok(Preprocessing { statistics, size })
 }
 

@@ -54,8 +54,8 @@ impl MapPicture {
         let info = decoder.read_header_info().map_err(broken)?;
         let (width, height) = (info.width, info.height);
         let pixels = u64::from(width) * u64::from(height);
-        if pixels > limits.max_pixels {
-            let limit = limits.max_pixels;
+        let limit = limits.most_pixels();
+        if pixels > limit {
             return Err(DataError::TooManyPixels { name: name.to_owned(), width, height, pixels, limit });
         }
         // Deflate gives at most 1,032 bytes for one; what is claimed beyond is made up.

@@ -120,8 +120,10 @@ fn read(spec: &Spec<'_>, want: Want) -> Result<MarkedSet, DataError> {
         return Err(listing.no_images(path));
     }
     let instances = coco::find(&listing);
-    if !instances.is_empty() {
-        return coco::open(spec, &listing, &instances);
-    }
-    per_image::open(spec, path, &listing, None, want)
+    let mut set = match instances.is_empty() {
+        true => per_image::open(spec, path, &listing, None, want)?,
+        false => coco::open(spec, &listing, &instances)?,
+    };
+    listing.tell_briefly(&mut set.understood);
+    Ok(set)
 }

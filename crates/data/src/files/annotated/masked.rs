@@ -25,12 +25,15 @@ pub(super) fn open(spec: &Spec<'_>) -> Result<MaskedSet, DataError> {
     if !roots.is_empty() {
         return masked_trees::voc(spec, &roots);
     }
-    let listing = Listing::of(spec.path)?;
+    let listing = Listing::with_drawn(spec.path)?;
     if listing.images.is_empty() {
         return Err(listing.no_images(spec.path));
     }
     if let Some(found) = masked_pairs::find(spec, &listing)? {
-        return finish(spec, found, |look, understood| masked_pairs::classes(spec, &listing, look, understood));
+        return finish(spec, found, |look, understood| {
+            listing.tell_briefly(understood);
+            masked_pairs::classes(spec, &listing, look, understood)
+        });
     }
     let instances = coco::find(&listing);
     if !instances.is_empty() {

@@ -36,6 +36,7 @@ pub use palettes::{VOC as VOC_CLASSES, voc_colour};
 
 use std::path::Path;
 
+use super::text::decoded;
 use super::understood::Understood;
 use crate::DataError;
 use crate::annotated::{BoxedPart, MaskedPart};
@@ -143,9 +144,7 @@ fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
 fn read(path: &Path) -> Result<String, DataError> {
     let fail = |reason: String| DataError::Io { path: path.display().to_string(), reason };
     let bytes = read_bytes(path, MOST_TEXT_BYTES)?;
-    let text = String::from_utf8(bytes).map_err(|_| fail("expected text in UTF-8, found other bytes".into()))?;
-    // Some editors begin files with a mark.
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    decoded(&bytes).map_err(fail)
 }
 
 /// The error about a file of labels.

@@ -25,7 +25,7 @@ pub(super) fn picture_size(path: &Path) -> Result<[u32; 2], DataError> {
     let Some([width, height]) = header else {
         return decode_file(path, limits).map(|image| [image.width, image.height]);
     };
-    let (pixels, limit) = (u64::from(width) * u64::from(height), limits.max_pixels);
+    let (pixels, limit) = (u64::from(width) * u64::from(height), limits.most_pixels());
     if pixels > limit {
         return Err(DataError::TooManyPixels { name: path.display().to_string(), width, height, pixels, limit });
     }

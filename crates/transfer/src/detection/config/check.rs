@@ -142,6 +142,7 @@ impl DetectionConfig {
                 format!("{:?}", optim.milestones),
             ),
             ((1..=16_384).contains(&eval.short_px), "eval.short_px", "1 to 16384", eval.short_px.to_string()),
+            (self.loader.max_pixels > 0, "loader.max_pixels", "at least 1", "0".to_owned()),
             (
                 self.loader.views != ViewsOn::Gpu,
                 "loader.views",
@@ -155,6 +156,34 @@ impl DetectionConfig {
                 Err(ConfigError::Value { key, expected: expected.to_owned(), found }.into())
             }
         }
+    }
+
+    /// Settings that make no sense together, a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let (steps, optim, mut found) = (self.steps(), &self.optim, Vec::new());
+        if optim.warmup_iterations > 0 && optim.warmup_iterations >= steps {
+            found.push(format!(
+                "optim.warmup_iterations is {} and the run has {steps} steps: the learning rate never reaches its peak",
+                optim.warmup_iterations
+            ));
+        }
+        let late: Vec<String> =
+            optim.milestones.iter().filter(|m| **m >= steps).map(ToString::to_string).collect();
+        if !late.is_empty() {
+            let all = late.len() == optim.milestones.len();
+            found.push(format!(
+                "of optim.milestones {} come after the run's {steps} steps{}",
+                late.join(", "),
+                if all { ": the learning rate never steps down" } else { "" }
+            ));
+        }
+        if self.eval.every_iterations > self.iterations {
+            found.push(format!(
+                "eval.every_iterations is {} and the run has {steps} steps: it is evaluated once, at the end",
+                self.eval.every_iterations
+            ));
+        }
+        found
     }
 
     /// What a person should know before the first step, with so many training images.
@@ -175,12 +204,6 @@ impl DetectionConfig {
                 self.steps(),
                 self.iterations
             ));
-        }
-        let milestones = &self.optim.milestones;
-        if !milestones.is_empty() && milestones.iter().all(|m| *m >= self.iterations) {
-            notes.push(
-                "the learning rate never steps down: the optim.milestones come after the last step".to_owned(),
-            );
         }
         if self.accumulate > 1 {
             notes.push(format!(

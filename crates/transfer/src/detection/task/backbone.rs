@@ -22,7 +22,7 @@ impl DetectionTask {
             return Ok(None);
         }
         let config = &self.config;
-        let path = Path::new(&config.weights);
+        let path = config.weights_path.as_deref().unwrap_or_else(|| Path::new(&config.weights));
         let loaded = Loading::default().open(path, &self.device)?;
         let found = weights_crc32(&loaded.encoder)?;
         if !config.weights_crc32.is_empty() && config.weights_crc32 != found {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use ocelli_models::AnyBackbone;
-use ocelli_train::{Loading, RunDir, Trainer, weights_crc32};
+use ocelli_train::{Event, Loading, RunDir, Trainer, weights_crc32};
 
 use super::super::data::tests::scenes;
 use super::super::load::Detector;

@@ -52,6 +52,9 @@ impl SegmentationConfig {
         if !(0.0..=1.0).contains(&self.loader.max_bad_fraction) {
             return Err(wrong("loader.max_bad_fraction", "a share from 0 to 1", self.loader.max_bad_fraction));
         }
+        if self.loader.max_pixels == 0 {
+            return Err(wrong("loader.max_pixels", "at least 1", self.loader.max_pixels));
+        }
         let optim = &self.optim;
         if !matches!(optim.optimizer, OptimizerKind::Sgd | OptimizerKind::AdamW) {
             return Err(wrong("optim.optimizer", "\"sgd\" or \"adamw\"", optim.optimizer));
@@ -80,6 +83,18 @@ impl SegmentationConfig {
             return Err(wrong("eval.window_stride_px", expected, eval.window_stride_px));
         }
         Ok(())
+    }
+
+    /// Settings that make no sense together, a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let warmup = self.optim.warmup_iterations;
+        let rises = (warmup > 0 && warmup >= self.iterations).then(|| {
+            format!(
+                "optim.warmup_iterations is {warmup} and the run has {} steps: the learning rate rises to the very end",
+                self.iterations
+            )
+        });
+        rises.into_iter().collect()
     }
 
     /// What a person should know of the figures.

@@ -98,7 +98,7 @@ mod tests {
             ("task = \"linear\"", "found a run of task \"linear\""),
             ("method = \"dino\"", "found a run of task \"pretraining\""),
             ("task = \"segmentation\"\ncrops = 3", "unknown key \"crops\""),
-            ("task = \"segmentation\"\nviews = 3", "views: expected table"),
+            ("task = \"segmentation\"\nviews = 3", "views: expected a section"),
             ("task = ", "x:"),
         ] {
             let message = SegmentationConfig::parse(text, "x").unwrap_err().to_string();
