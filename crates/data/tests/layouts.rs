@@ -2,21 +2,13 @@
 #![cfg(feature = "files")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 
 use ocelli_data::{DataSet, Source, open_data};
-
-/// `count` pictures in a folder.
-fn pictures(root: &Path, folder: &str, count: usize) {
-    let folder = root.join(folder);
-    fs::create_dir_all(&folder).unwrap();
-    for i in 0..count {
-        image::RgbImage::from_pixel(5, 4, image::Rgb([i as u8, 0, 7]))
-            .save(folder.join(format!("{i}.png")))
-            .unwrap();
-    }
-}
+use support::pictures;
 
 fn open(root: &Path) -> DataSet {
     open_data(root.to_str().unwrap()).unwrap()

@@ -2,22 +2,14 @@
 #![cfg(feature = "files")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 
 use ocelli_data::files::marked_png;
 use ocelli_data::{AllImages, DataSet, FolderSource, Source, open_data, open_data_beside};
-
-/// `count` pictures in a folder.
-fn pictures(root: &Path, folder: &str, count: usize) {
-    let folder = root.join(folder);
-    fs::create_dir_all(&folder).unwrap();
-    for i in 0..count {
-        image::RgbImage::from_pixel(5, 4, image::Rgb([i as u8, 0, 7]))
-            .save(folder.join(format!("{i}.png")))
-            .unwrap();
-    }
-}
+use support::pictures;
 
 /// A picture that Ocelli drew.
 fn drawn(root: &Path, name: &str) {

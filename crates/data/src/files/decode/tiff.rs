@@ -82,7 +82,7 @@ pub(super) fn decode(
     let rgb = samples
         .into_rgb(&colours, height as usize)
         .and_then(|rgb| RgbImage::from_raw(width, height, rgb))
-        .ok_or_else(|| fail(format!("damaged or unsupported tiff file: no pixels come of {kind:?}")))?;
+        .ok_or_else(|| fail("damaged or unsupported tiff file: its samples make no pixels".to_owned()))?;
     let orientation = fields.value(tag::ORIENTATION).and_then(|o| Orientation::from_exif(u8::try_from(o).ok()?));
     Ok((rgb, orientation.unwrap_or(Orientation::NoTransforms)))
 }
