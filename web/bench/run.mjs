@@ -42,7 +42,7 @@ const counting = `
 /** Runs in the page. Each side gives back a function from the input to the class token's feature. */
 const own = async ({ device, name, train }) => {
   const { Ocelli } = await import('/dist/index.js');
-  const ocelli = await Ocelli.open(device, name === 'burn' ? 'stock' : 'auto');
+  const ocelli = await Ocelli.open({ device, kernels: name === 'burn' ? 'stock' : 'auto' });
   if (train) {
     const head = { out_dim: 4096, hidden_dim: 512, bottleneck_dim: 128 };
     const session = await ocelli.session({

@@ -89,13 +89,15 @@ async function loadModel(): Promise<OcelliModel | undefined> {
   say('Loading the network…');
   try {
     loaded = await ocelli.load(weights, {
+      // The file of an address may be another one tomorrow, and the browser's own cache knows that.
+      cache: false,
       onProgress: ({ loaded: n, total }) => {
         bar.hidden = false;
         if (total) bar.value = n / total;
         else bar.removeAttribute('value');
       },
     });
-    model?.free();
+    model?.dispose();
     model = loaded;
     panels.forEach((panel) => panel.network());
   } finally {

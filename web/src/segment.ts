@@ -70,8 +70,9 @@ export class Segment implements Panel {
       // Another picture, network or head meanwhile: that one is asked about next.
       if (loaded !== this.loaded || model !== this.shown.model()) return;
       const present = loaded.head.present(labels);
-      this.draw(tinted(image, labels, coloursOf(loaded.head), backgroundOf(loaded.head)));
-      this.legend(present);
+      const colours = coloursOf(loaded.head);
+      this.draw(tinted(image, labels, colours, backgroundOf(loaded.head)));
+      this.legend(present, colours);
       facts({ Segmented: `${ms(performance.now() - began)}, ${seen.view.rows} × ${seen.view.columns} patches` });
       write(element('segment-out'), this.words(loaded, present));
     } catch (error) {
@@ -110,10 +111,10 @@ export class Segment implements Panel {
     canvas.hidden = false;
   }
 
-  private legend(present: SegmentedClass[]): void {
+  private legend(present: SegmentedClass[], colours: Rgb[]): void {
     const [list, listed] = [element('segment-legend'), present.slice(0, MOST_LISTED)];
     drawBars(list, listed);
-    listed.forEach(({ colour }, i) => (list.children[i] as HTMLElement).style.setProperty('--swatch', `rgb(${bright(colour).join(' ')})`));
+    listed.forEach(({ index }, i) => (list.children[i] as HTMLElement).style.setProperty('--swatch', `rgb(${colours[index]!.join(' ')})`));
   }
 
   private hide(words: string, isError = false): void {
@@ -130,13 +131,12 @@ export class Segment implements Panel {
   }
 }
 
-/** As bright as a colour gets: PASCAL VOC's are too dark to be seen on a picture. */
-function bright(colour: Rgb): Rgb {
-  const largest = Math.max(...colour, 1);
-  return colour.map((level) => Math.floor((level * 255) / largest)) as Rgb;
+/** A palette made brighter by one factor: PASCAL VOC's colours are too dark to be seen on a picture. */
+function coloursOf({ palette }: SegmentationHead): Rgb[] {
+  const largest = Math.max(1, ...palette.flat());
+  return palette.map((colour) => colour.map((level) => Math.floor((level * 255) / largest)) as Rgb);
 }
 
-const coloursOf = (head: SegmentationHead) => head.palette.map(bright);
 /** What is everything else than the classes one looks for is not painted over. */
 const backgroundOf = (head: SegmentationHead) => head.names?.findIndex((name) => name.toLowerCase() === 'background') ?? -1;
 

@@ -92,7 +92,7 @@ export class Training {
     const from = element<HTMLSelectElement>('train-from').value;
     const weights = from === 'loaded' ? this.loaded?.() : from === 'file' ? this.start : undefined;
     if (from === 'file' && !weights) throw new OcelliError('weights', 'choose the file to begin with first');
-    const session = await ocelli.session({}, { weights });
+    const session = await ocelli.session({}, { weights, cache: false });
     if (element<HTMLSelectElement>('train-on').value === 'files') {
       for (const file of this.files) await session.addImage(file);
     } else {

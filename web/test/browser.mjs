@@ -9,13 +9,14 @@ const TYPES = {
   '.json': 'application/json', '.png': 'image/png', '.svg': 'image/svg+xml', '.webp': 'image/webp', '.txt': 'text/plain; charset=utf-8',
 };
 
-/** Serves a folder, and buffers by their paths, on a free port of this machine. */
+/** Serves a folder, and what `memory` has by its path (bytes, or a function that answers), on a free port of this machine. */
 export async function serve(folder, memory = new Map(), headers = {}) {
   const served = [];
   const server = createServer((request, response) => {
     const path = decodeURIComponent(new URL(request.url, 'http://x').pathname);
     served.push(path);
     const bytes = memory.get(path);
+    if (typeof bytes === 'function') return void bytes(request, response);
     if (bytes) return void response.writeHead(200, { 'content-length': bytes.length, 'content-type': TYPES[extname(path)] ?? 'application/octet-stream', ...headers }).end(bytes);
     const file = join(folder, normalize(path === '/' ? '/index.html' : path));
     if (!file.startsWith(folder) || !existsSync(file) || !statSync(file).isFile()) return void response.writeHead(404).end();

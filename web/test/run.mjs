@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
 import { assertClose, fixture, fixtures, formula, formulaVit, hostilePth, readSafetensors, writeSafetensors } from './fixtures.mjs';
+import { loadingInBrowser } from './loading.mjs';
 import { segmentInBrowser } from './segment.mjs';
 import { segmenting } from './segmenting.mjs';
 import { units } from './unit.mjs';
@@ -248,7 +249,7 @@ for (const kind of kinds) {
         out.given = await model.features(image, { kind: 'cls', resize, crop });
       }
       view.dispose();
-      model.free();
+      model.dispose();
       for (const [name, values] of Object.entries(out)) out[name] = await window.toText(values);
       return { ...out, size: [resize, crop] };
     }, { kind, side, patch });
@@ -283,7 +284,7 @@ test('features that are not there are refused by their code', async () => {
       await code({ kind: 'cls-99' }), await code({ kind: 'mean' }), await code({ resize: 5000 }), await code({ resize: 1.5 }), await code({ crop: 3 }),
       await code({ std: [0, 1, 1] }), await code({}, new ImageData(4, 400)), await code({}, new Blob(['no picture'])), await code({ resize: 48, crop: 48 }),
     ];
-    model.free();
+    model.dispose();
     return [...out, await code({})];
   });
   if (codes.join() !== 'argument,argument,argument,argument,argument,argument,image,image,none,disposed') throw new Error(codes.join());
@@ -299,12 +300,12 @@ if (data && existsSync(data)) {
         for (const name of kind === 'cpu' ? ['chelsea', 'coffee'] : ['chelsea']) {
           memory.set(`/memory/${name}.png`, readFileSync(join(data, `golden/${name}.png`)));
           const found = await inPage(async ({ kind, name }) => {
-            const model = await (await window.engine(kind)).load('/memory/real', { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] });
+            const model = await (await window.engine(kind)).load('/memory/real', { cache: false, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] });
             const view = await model.look(await (await fetch(`/memory/${name}.png`)).blob(), { size: 0 });
             const { values } = await view.attention();
             const out = { tokens: await window.toText(await view.tokens()), attention: await window.toText(values) };
             view.dispose();
-            model.free();
+            model.dispose();
             return out;
           }, { kind, name });
           const tokens = f32(found.tokens);
@@ -334,7 +335,7 @@ test('what is wrong is told by its code, and the worker goes on', async () => {
     const code = async (run) => { try { await run(); return 'none'; } catch (e) { return e.code ?? String(e); } };
     const model = await engine.load('/memory/formula.safetensors');
     const aborted = new AbortController();
-    const late = code(() => engine.load('/memory/formula.safetensors', { signal: aborted.signal }));
+    const late = engine.load('/memory/formula.safetensors', { signal: aborted.signal }).catch((e) => e === aborted.signal.reason);
     aborted.abort();
     const view = await model.look(await engine.scene(0, side));
     const codes = {
@@ -365,12 +366,14 @@ test('what is wrong is told by its code, and the worker goes on', async () => {
     return codes;
   }, { side, depth: config.depth, heads: config.heads });
   const expected = {
-    late: 'aborted', cut: 'weights', text: 'weights', hostile: 'weights', said: true, shape: 'weights', named: true, table: 'weights',
+    late: true, cut: 'weights', text: 'weights', hostile: 'weights', said: true, shape: 'weights', named: true, table: 'weights',
     begin: 'weights', overlay: 'device', nowhere: 'network', picture: 'image', layer: 'argument', head: 'argument',
     query: 'argument', config: 'argument', empty: 'argument', gone: 'disposed', after: 36 * 3, itself: true,
   };
   if (JSON.stringify(found) !== JSON.stringify(expected)) throw new Error(`expected ${JSON.stringify(expected)}, found ${JSON.stringify(found)}`);
 });
+
+loadingInBrowser({ test, inPage, memory, file: '/memory/formula.safetensors' });
 
 const program = [process.env.OCELLI_BIN, join(process.env.CARGO_TARGET_DIR ?? join(web, '../target'), 'release/ocelli')].find((p) => p && existsSync(p));
 /** What the native program prints. */
@@ -398,7 +401,7 @@ if (program) {
           const rows = [];
           for (let i = 0; i < count; i++) rows.push(await model.classify(await engine.scene(i, 64), head, 1000));
           const known = model.info.fingerprint === head.fingerprint;
-          model.free();
+          model.dispose();
           return { rows, known };
         }, expected.length);
         if (!found.known) throw new Error('the fingerprint is not the native program’s');
@@ -530,10 +533,9 @@ test('the package trains on pictures and can be stopped', async () => {
     const { Ocelli, train } = window.ocelli;
     const engine = await window.engine('cpu');
     const pictures = [await engine.scene(0, 48), await engine.scene(1, 48)];
-    const stop = new AbortController();
     const steps = [];
     const config = { arch: 'vit-64x2x1/8', batch_size: 2, views: { global_size_px: 32, local_size_px: 16, local_crops: 1 }, dino: { head: { out_dim: 32, hidden_dim: 32, bottleneck_dim: 16 } } };
-    const session = await train(pictures, config, { device: 'cpu', signal: stop.signal, onEvent: ({ step }) => (steps.push(step), step === 2 && stop.abort()) });
+    const session = await train(pictures, config, { device: 'cpu', onEvent: ({ step }, session) => (steps.push(step), step === 2 && session.pause()) });
     const view = await session.look(pictures[0]);
     const { values } = await view.attention();
     session.ocelli.dispose();

@@ -63,8 +63,8 @@ export function segmentInBrowser({ test, inPage, memory, kinds, native }) {
             await code(() => model.segment(picture, head, { size: 0.5 })), await code(() => view.segment(head, { width: 0, height: 9 })),
           ];
           view.dispose();
-          other.free();
-          model.free();
+          other.dispose();
+          model.dispose();
         }
         return out;
       }, kind);
@@ -102,7 +102,7 @@ export function segmentInBrowser({ test, inPage, memory, kinds, native }) {
               const is = (at, [r, g, b]) => data[4 * at] === r && data[4 * at + 1] === g && data[4 * at + 2] === b;
               shares.push([...labels].filter((label, at) => !is(at, head.palette[label])).length / (width * height));
             }
-            model.free();
+            model.dispose();
             return shares;
           }, { kind, maps });
           if (!(apart.length === 3 && apart.every((share) => share <= 0.005))) throw new Error(`shares of pixels of another class: ${apart}`);

@@ -1,8 +1,17 @@
 // What the package computes without a browser: votes, similarities, linear classifiers and their files. Part of run.mjs;
 // `node test/unit.mjs` alone needs `npx tsc -p ocelli` before.
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { KnnClassifier, LinearHead, OcelliError, ranked, similarities } from '../ocelli/dist/index.js';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { download } from '../ocelli/dist/download.js';
+import {
+  KnnClassifier, LinearHead, Ocelli, OcelliError, clearModelCache, deleteModelFromCache, hasModelInCache, load, ranked, similarities, train,
+} from '../ocelli/dist/index.js';
+import { parseIntegrity, verify } from '../ocelli/dist/integrity.js';
+import { together } from '../ocelli/dist/options.js';
 import { difference, featureWidth, fittingKind, sourceOf } from '../ocelli/dist/features.js';
 import { assertClose, fixture, fixtures, writeSafetensors } from './fixtures.mjs';
 
@@ -20,6 +29,12 @@ const refused = (what, run, code, words) => {
     return;
   }
   throw new Error(`${what}: expected a refusal, found none`);
+};
+
+/** The same of what takes time. */
+const rejected = async (what, run, code, words) => {
+  const error = await run().then(() => undefined, (error) => error);
+  refused(what, () => { if (error) throw error; }, code, words);
 };
 
 const NETWORK = {
@@ -237,6 +252,92 @@ export function units(golden) {
     }
   });
 
+  test('a server that renders a page may import it, and is told that it computes in a browser', async () => {
+    const calls = {
+      load: () => load('x.safetensors'), open: () => Ocelli.open(), train: () => train([]), cached: () => hasModelInCache('x'),
+      delete: () => deleteModelFromCache('x'), clear: () => clearModelCache(),
+    };
+    for (const [what, call] of Object.entries(calls)) await rejected(what, call, 'unsupported', /in a browser/);
+  });
+
+  test('checksums are read, and other bytes refused', async () => {
+    const bytes = Buffer.from('a file');
+    const sri = (algorithm, of = bytes) => `${algorithm}-${createHash(algorithm).update(of).digest('base64')}`;
+    for (const algorithm of ['sha256', 'sha384', 'sha512']) {
+      await verify(bytes, sri(algorithm), 'x');
+      await rejected(algorithm, () => verify(bytes, sri(algorithm, 'another'), 'x.pth'), 'integrity', /^x\.pth: expected sha\d+-.*, found sha\d+-/);
+    }
+    // Of several the strongest counts, of its digests any; the letters of addresses, and options, are allowed.
+    await verify(bytes, `${sri('sha256', 'another')} ${sri('sha512', 'b')}\n${sri('sha512').replaceAll('+', '-').replaceAll('/', '_')}?x`, 'x');
+    await rejected('the weaker one', () => verify(bytes, `${sri('sha256')} ${sri('sha384', 'b')}`, 'x'), 'integrity', /found sha384-/);
+    for (const text of ['', 'md5-abc', 'sha256-', 'sha256-abc', 'sha256', sri('sha256').replace('sha256', 'sha384'), `${sri('sha256')}x=`]) {
+      refused(text, () => parseIntegrity(text), 'argument', /integrity: expected/);
+    }
+  });
+
+  test('progress of several files is one', () => {
+    const seen = [];
+    const tell = together(['module', 'weights'], ({ loaded, total, file }) => seen.push([loaded, total, file.kind]));
+    tell({ kind: 'weights', loaded: 5, total: 50 });
+    tell({ kind: 'module', loaded: 1, total: 0 });
+    tell({ kind: 'module', loaded: 10, total: 10 });
+    tell({ kind: 'weights', loaded: 50, total: 50 });
+    same('seen', seen, [[5, 0, 'weights'], [6, 0, 'module'], [15, 60, 'module'], [60, 60, 'weights']]);
+    same('nobody asks', together(['module'], undefined), undefined);
+  });
+
+  test('a download lies in memory once', async () => {
+    setFlagsFromString('--expose-gc');
+    const gc = runInNewContext('gc');
+    const [chunk, count] = [Buffer.alloc(1 << 20, 7), 40];
+    const size = chunk.length * count;
+    const server = createServer(async (_, response) => {
+      response.writeHead(200, { 'content-length': size });
+      for (let i = 0; i < count; i++) if (!response.write(chunk)) await new Promise((done) => response.once('drain', done));
+      response.end();
+    });
+    await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
+    const used = () => (gc(), process.memoryUsage().arrayBuffers);
+    try {
+      const [before, samples] = [used(), []];
+      const wanted = { headers: [], integrity: undefined, cache: false, maxBytes: size };
+      const { bytes } = await download(`http://127.0.0.1:${server.address().port}/`, wanted, {
+        signal: new AbortController().signal, onProgress: ({ loaded }) => loaded > (samples.length * size) / 8 && samples.push(used() - before),
+      });
+      samples.push(used() - before);
+      if (samples.length < 8) throw new Error(`looked ${samples.length} times`);
+      // The buffer is there from the beginning, so that there is none to be copied at the end.
+      if (!(samples[0] >= 0.9 * size && Math.max(...samples) <= 1.3 * size)) throw new Error(`${size} bytes take ${samples}`);
+      if (bytes.length !== size || bytes.some((v) => v !== 7)) throw new Error('other bytes arrived');
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+
+  test('a download takes what the server tells, more, less, and in pieces of any size', async () => {
+    const whole = Uint8Array.from({ length: 300_000 }, (_, i) => i % 251);
+    const body = (sizes) => new ReadableStream({
+      start(controller) {
+        let at = 0;
+        for (const size of sizes) controller.enqueue(whole.slice(at, (at += size)));
+        controller.close();
+      },
+    });
+    const bytesIn = (type) => new ReadableStream({ type, start: (controller) => (controller.enqueue(whole.slice()), controller.close()) });
+    const bodies = [() => body([0, 1, 0, 99_999, 200_000, 0]), () => bytesIn('bytes'), () => whole.slice()];
+    for (const told of [undefined, 0, 1, 299_999, 300_000, 300_001, 500_000]) {
+      for (const make of bodies) {
+        const headers = told === undefined ? {} : { 'content-length': String(told) };
+        let last;
+        const { bytes } = await download('http://x.example/', { headers: [], integrity: undefined, cache: false, maxBytes: 1e6 }, {
+          signal: new AbortController().signal, fetch: async () => new Response(make(), { headers }), onProgress: (p) => (last = p),
+        });
+        same(`${told}`, [bytes.length, bytes.findIndex((v, i) => v !== whole[i]), last.loaded, last.total], [300_000, -1, 300_000, 300_000]);
+      }
+    }
+  });
+
   for (const name of fixtures(golden, 'linear_probe')) {
     test(`logits match the reference (${name})`, () => {
       const { config, json, tensors } = fixture(golden, name);
@@ -262,7 +363,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   let failed = 0;
   for (const { name, run } of units(golden)) {
     try {
-      run();
+      await run();
       console.log(`ok    ${name}`);
     } catch (error) {
       failed += 1;

@@ -1,6 +1,6 @@
 // What goes wrong, with a code a program can rely on.
 
-import type { ErrorCode } from './protocol';
+import type { ErrorCode } from './protocol.js';
 
 /** An error with a code a program can rely on; the message is for people. */
 export class OcelliError extends Error {
@@ -9,3 +9,6 @@ export class OcelliError extends Error {
     this.name = 'OcelliError';
   }
 }
+
+/** What was thrown, in words. */
+export const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,7 +1,7 @@
 // Which numbers of a picture a classifier or a search compares, and whose they are.
 
 import { OcelliError } from './error.js';
-import type { FeatureKind, FeatureOptions, ModelInfo } from './protocol';
+import type { FeatureKind, FeatureOptions, ModelInfo } from './protocol.js';
 
 /**
  * Whose features numbers are: of which network, of pictures prepared how. Features of different sources are not to be compared:

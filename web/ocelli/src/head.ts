@@ -3,7 +3,7 @@
 import { OcelliError } from './error.js';
 import { featureWidth, fittingKind } from './features.js';
 import { unit } from './knn.js';
-import type { FeatureKind, FeatureOptions, ModelInfo } from './protocol';
+import type { FeatureKind, FeatureOptions, ModelInfo } from './protocol.js';
 import { decode, openSafetensors } from './safetensors.js';
 
 /** A class and how likely it is. */

@@ -1,10 +1,11 @@
 // What the page and the worker say to each other.
 
-import type { Fitting } from './fitted';
-import type { PatchLayers } from './patch-head';
+import type { Fitting } from './fitted.js';
+import type { PatchLayers } from './patch-head.js';
 
 /** Programs can rely on these; messages are for people. */
-export type ErrorCode = 'weights' | 'image' | 'argument' | 'device' | 'network' | 'aborted' | 'disposed' | 'fault';
+export type ErrorCode =
+  | 'weights' | 'image' | 'argument' | 'device' | 'network' | 'integrity' | 'unsupported' | 'disposed' | 'fault';
 
 export type DeviceChoice = 'auto' | 'webgpu' | 'cpu';
 /** Whose kernels compute: the package's own where there are any, or burn's everywhere, to compare. */
@@ -118,16 +119,55 @@ export interface StepFigures {
   [figure: string]: number | string | string[] | undefined;
 }
 
-export interface LoadOptions {
-  heads?: number;
-  mean?: [number, number, number];
-  std?: [number, number, number];
+/** What a file of weights does not tell, or should not decide. */
+export interface NetworkOptions {
+  /** Heads of a block, where the width is no multiple of 64. */
+  heads?: number | undefined;
+  /** Taken off pixels in 0..1, and what divides them (default: what the file says, else ImageNet's). */
+  mean?: [number, number, number] | undefined;
+  std?: [number, number, number] | undefined;
+}
+
+/** Whether the cache is used: `true`, read and filled; `false`, neither; `'reload'`, filled anew. */
+export type CacheUse = boolean | 'reload';
+
+/** Weights as the worker gets them: bytes, a file, or an address and how it is fetched. */
+export interface Weights {
+  from: ArrayBuffer | Uint8Array | Blob | string;
+  headers: [string, string][];
+  integrity: string | undefined;
+  cache: CacheUse;
+  maxBytes: number;
+}
+
+/** How far one file has come. */
+export interface FileProgress {
+  /** `module`: the WebAssembly module; `weights`: a network's file. */
+  kind: 'module' | 'weights';
+  /** Its address; empty for files and bytes. */
+  url: string;
+  /** Bytes so far, unpacked. */
+  loaded: number;
+  /** Bytes in all; 0 where the server does not tell. */
+  total: number;
+  /** Read from the browser's cache of weights: nothing is downloaded. */
+  cached: boolean;
+}
+
+/** How a worker begins. */
+export interface Opening {
+  device: DeviceChoice;
+  kernels: Kernels;
+  /** Address of the module, where it does not lie beside the worker. */
+  wasmUrl: string | undefined;
+  /** Whether somebody wants to know how far the module has come. */
+  progress: boolean;
 }
 
 /** Everything the worker does: arguments and result. */
 export interface Calls {
-  open: { args: [DeviceChoice, Kernels]; result: DeviceInfo };
-  load: { args: [ArrayBuffer | Blob | string, LoadOptions]; result: ModelInfo & { model: number } };
+  open: { args: [Opening]; result: DeviceInfo };
+  load: { args: [Weights, NetworkOptions]; result: ModelInfo & { model: number } };
   look: { args: [number, ImageBitmap | ImageData, number, boolean]; result: ViewInfo };
   lookAt: { args: [number, Float32Array, number, number, number]; result: ViewInfo };
   features: { args: [number, ImageBitmap | ImageData, Required<FeatureOptions>]; result: Float32Array };
@@ -145,7 +185,7 @@ export interface Calls {
   paint: { args: [number, number, number, number, number | undefined, number]; result: void };
   freeOverlay: { args: [number]; result: void };
   session: {
-    args: [string, (ArrayBuffer | Blob | string)?, number?];
+    args: [string, Weights | undefined, number | undefined];
     result: { session: number; config: string; totalSteps: number; shape: number[]; start: SessionStart };
   };
   sessionState: { args: [number, ArrayBuffer]; result: void };
@@ -179,5 +219,6 @@ export interface Cancel {
 export type Reply =
   | { id: number; value: unknown; times: Times }
   | { id: number; error: { code: ErrorCode; message: string } }
-  | { id: number; progress: { loaded: number; total: number } }
+  | { id: number; progress: FileProgress }
+  | { id: number; cancelled: true }
   | { lost: string };

@@ -1,11 +1,13 @@
 // Owns the wasm module and everything in it. One call at a time, in the order they came.
 
-import init, { Engine, TracedPicture, Model, Overlay, Session, chooseKernels, fault, scene } from '../pkg/ocelli_web.js';
+import { Model, Overlay, Session, TracedPicture, fault, scene, type Engine } from '../pkg/ocelli_web.js';
+import { openDevice } from './device.js';
+import { take, type Taken } from './download.js';
+import { OcelliError } from './error.js';
 import { fitted } from './fitted.js';
 import { PatchHead } from './patch-head.js';
-import type {
-  Call, Calls, Cancel, DeviceChoice, DeviceInfo, ErrorCode, HandedHead, Kernels, LoadOptions, Reply, Request, SessionStart, ViewInfo,
-} from './protocol';
+import { decoded } from './pixels.js';
+import type { Call, Calls, Cancel, ErrorCode, HandedHead, Reply, Request, SessionStart, ViewInfo, Weights } from './protocol.js';
 import { likeliest, taps, type Lengths, type Taps } from './upsample.js';
 
 // A dedicated worker's scope, without pulling the library of types for workers beside the page's.
@@ -14,17 +16,9 @@ const scope = self as unknown as {
   onmessage: ((event: MessageEvent<Request | Cancel>) => void) | null;
 };
 
-class Refusal extends Error {
-  constructor(readonly code: ErrorCode, message: string) {
-    super(message);
-  }
-}
-
 /** Numbers per channel as the module takes them. */
 const three = (v?: number[]) => (v ? Float32Array.from(v) : undefined);
 
-/** Pictures are shrunk to this while they are decoded: no map needs more. */
-const MAX_SIDE_PX = 2048;
 /** Longest side over the shortest of a picture whose features are asked for. */
 const MAX_ASPECT = 16;
 
@@ -39,12 +33,19 @@ const overlays = new Map<number, Overlay>();
 let head: { key: number; patch: PatchHead } | undefined;
 /** Milliseconds the current call spent on pixels. */
 let pixelsMs = 0;
-const cancelled = new Set<number>();
-const running = new Map<number, AbortController>();
+
+/** A call that waits or is under way. */
+interface Context {
+  id: number;
+  signal: AbortSignal;
+  /** The weights it needs, on their way since it came. */
+  weights: Promise<Taken> | undefined;
+}
+const aborts = new Map<number, AbortController>();
 
 function get<T>(map: Map<number, T>, id: number, what: string): T {
   const found = map.get(id);
-  if (found === undefined) throw new Refusal('disposed', `this ${what} was disposed of`);
+  if (found === undefined) throw new OcelliError('disposed', `this ${what} was disposed of`);
   return found;
 }
 
@@ -54,103 +55,9 @@ function keep<T>(map: Map<number, T>, value: T): number {
 }
 
 function opened(): Engine {
-  if (!engine) throw new Refusal('device', 'no device is open yet');
+  if (!engine) throw new OcelliError('device', 'no device is open yet');
   return engine;
 }
-
-async function open(choice: DeviceChoice, kernels: Kernels): Promise<DeviceInfo> {
-  memory = (await init()).memory;
-  chooseKernels(kernels);
-  const onCpu = async (reason: string): Promise<DeviceInfo> => {
-    engine = await Engine.open(false, false);
-    return { kind: 'cpu', name: 'CPU (SIMD wasm)', reason, software: false, limits: {} };
-  };
-  if (choice === 'cpu') return onCpu('asked for by name');
-  const { adapter, reason } = await findAdapter();
-  if (!adapter && choice === 'webgpu') throw new Refusal('device', `WebGPU is not available: ${reason}`);
-  if (!adapter) return onCpu(reason);
-  const about = adapter.info ?? {};
-  const words = [about.vendor, about.architecture, about.description].filter(Boolean).join(' ');
-  const software = Boolean(about.isFallbackAdapter) || /swiftshader|llvmpipe|lavapipe|software|warp/i.test(words);
-  if (software && choice === 'auto') return onCpu('the only adapter is computed on the CPU, and our CPU path is faster than that');
-  watchForLoss(adapter);
-  engine = await Engine.open(true, software);
-  const limits: Record<string, number> = {};
-  for (const name of ['maxStorageBufferBindingSize', 'maxBufferSize', 'maxComputeWorkgroupStorageSize', 'maxComputeInvocationsPerWorkgroup']) {
-    limits[name] = adapter.limits[name];
-  }
-  return { kind: 'webgpu', name: words || 'WebGPU', reason: '', software, limits };
-}
-
-// WebGPU's types are not in TypeScript's library yet.
-type Loose = any;
-
-async function findAdapter(): Promise<{ adapter: Loose; reason: string }> {
-  const gpu: Loose = (navigator as Loose).gpu;
-  if (!gpu) return { adapter: undefined, reason: 'this browser has no WebGPU' };
-  try {
-    const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
-    return { adapter, reason: adapter ? '' : 'the browser found no adapter' };
-  } catch (error) {
-    return { adapter: undefined, reason: String(error) };
-  }
-}
-
-/** Tells the page when the device the module opens is lost: the module asks for it itself, so its request is watched. */
-function watchForLoss(adapter: Loose): void {
-  const kind = Object.getPrototypeOf(adapter);
-  const request = kind.requestDevice;
-  kind.requestDevice = async function (this: Loose, ...args: unknown[]) {
-    const device = await request.apply(this, args);
-    device.lost.then((info: { message: string }) => {
-      scope.postMessage({ lost: info.message || 'the graphics device was lost' });
-    });
-    return device;
-  };
-}
-
-async function fetchBytes(url: string, id: number): Promise<Uint8Array> {
-  const abort = new AbortController();
-  running.set(id, abort);
-  let response: Response;
-  try {
-    response = await fetch(url, { signal: abort.signal });
-    if (!response.ok) throw new Refusal('network', `${url}: the server answers ${response.status} ${response.statusText}`);
-    const total = Number(response.headers.get('content-length') ?? 0);
-    const reader = response.body?.getReader();
-    if (!reader) return new Uint8Array(await response.arrayBuffer());
-    const parts: Uint8Array[] = [];
-    let loaded = 0;
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      parts.push(value);
-      loaded += value.length;
-      scope.postMessage({ id, progress: { loaded, total } });
-    }
-    const bytes = new Uint8Array(loaded);
-    let at = 0;
-    for (const part of parts) {
-      bytes.set(part, at);
-      at += part.length;
-    }
-    return bytes;
-  } catch (error) {
-    if (error instanceof Refusal) throw error;
-    if (abort.signal.aborted) throw new Refusal('aborted', 'cancelled');
-    throw new Refusal('network', `${url} cannot be fetched: ${error instanceof Error ? error.message : error}`);
-  } finally {
-    running.delete(id);
-  }
-}
-
-const bytes = async (source: ArrayBuffer | Blob | string, id: number): Promise<Uint8Array> =>
-  typeof source === 'string' ? fetchBytes(source, id)
-  : source instanceof Blob ? new Uint8Array(await source.arrayBuffer())
-  : new Uint8Array(source);
-
-/** A canvas of the last picture's size: those of a video all have the same. */
-let decoder: OffscreenCanvasRenderingContext2D | undefined;
 
 /** `side`: the long side wanted; 0 keeps it as far as anything needs. */
 function pixels(source: ImageBitmap | ImageData, side = 0): ImageData {
@@ -159,22 +66,6 @@ function pixels(source: ImageBitmap | ImageData, side = 0): ImageData {
   const data = decoded(source, side);
   pixelsMs += performance.now() - began;
   return data;
-}
-
-function decoded(source: ImageBitmap, side: number): ImageData {
-  const scale = side ? side / Math.max(source.width, source.height) : Math.min(1, MAX_SIDE_PX / Math.max(source.width, source.height));
-  const width = Math.max(1, Math.round(source.width * scale));
-  const height = Math.max(1, Math.round(source.height * scale));
-  if (decoder?.canvas.width !== width || decoder.canvas.height !== height) {
-    decoder = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true }) ?? undefined;
-  }
-  const context = decoder;
-  if (!context) throw new Refusal('image', 'the browser gives no canvas to decode with');
-  context.clearRect(0, 0, width, height);
-  context.imageSmoothingQuality = 'high';
-  context.drawImage(source, 0, 0, width, height);
-  source.close();
-  return context.getImageData(0, 0, width, height);
 }
 
 function viewOf(look: TracedPicture): ViewInfo {
@@ -188,7 +79,7 @@ const bytesOf = (data: ImageData) => new Uint8Array(data.data.buffer, data.data.
 /** The head that is handed over, else the one that is here. */
 function headOf({ key, layers }: HandedHead): PatchHead {
   if (layers) head = { key, patch: new PatchHead(layers) };
-  if (head?.key !== key) throw new Refusal('argument', 'the segmentation head did not arrive; segment once more');
+  if (head?.key !== key) throw new OcelliError('argument', 'the segmentation head did not arrive; segment once more');
   return head.patch;
 }
 
@@ -202,15 +93,35 @@ async function labelled(head: PatchHead, look: TracedPicture, axes: (rows: numbe
   return { width: across.at.length / 4, height: down.at.length / 4, labels: likeliest(logits, rows, columns, down, across) };
 }
 
-type Handlers = { [K in Call]: (id: number, ...args: Calls[K]['args']) => Promise<Calls[K]['result']> | Calls[K]['result'] };
+/** Makes something out of weights; they are kept for the next time where that works. */
+async function withWeights<T>({ weights, signal }: Context, make: (bytes: Uint8Array | undefined) => T): Promise<T> {
+  const taken = await weights;
+  let made: T | undefined;
+  try {
+    signal.throwIfAborted();
+    return (made = make(taken?.bytes));
+  } finally {
+    await taken?.settle(made !== undefined);
+  }
+}
+
+type Handlers = { [K in Call]: (context: Context, ...args: Calls[K]['args']) => Promise<Calls[K]['result']> | Calls[K]['result'] };
 
 const handlers: Handlers = {
-  open: (_, choice, kernels) => open(choice, kernels),
-  async load(id, source, options: LoadOptions) {
-    const file = await bytes(source, id);
-    const model = Model.load(opened(), file, options.heads, three(options.mean), three(options.std));
-    return { ...JSON.parse(model.describe()), model: keep(models, model) };
+  async open({ id, signal }, opening) {
+    const found = await openDevice(opening, {
+      signal,
+      onProgress: (progress) => scope.postMessage({ id, progress }),
+      onLost: (lost) => scope.postMessage({ lost }),
+    });
+    ({ engine, memory } = found);
+    return found.info;
   },
+  load: (context, _, { heads, mean, std }) =>
+    withWeights(context, (bytes = new Uint8Array()) => {
+      const model = Model.load(opened(), bytes, heads, three(mean), three(std));
+      return { ...JSON.parse(model.describe()), model: keep(models, model) };
+    }),
   look(_, model, source, size, quick) {
     const data = pixels(source, quick ? size : 0);
     return viewOf(get(models, model, 'model').look(bytesOf(data), data.width, data.height, size));
@@ -222,12 +133,12 @@ const handlers: Handlers = {
     const [short, long] = [Math.min(data.width, data.height), Math.max(data.width, data.height)];
     // The short side is scaled to a given size: a strip would become a picture of millions of pixels.
     if (long > MAX_ASPECT * short) {
-      throw new Refusal('image', `expected a picture at most ${MAX_ASPECT} times as long as wide, found ${data.width} × ${data.height} px`);
+      throw new OcelliError('image', `expected a picture at most ${MAX_ASPECT} times as long as wide, found ${data.width} × ${data.height} px`);
     }
     const { kind, resize, crop, mean, std } = options;
     // The module takes whole numbers and would cut the rest off without a word.
     if (![resize, crop].every((px) => Number.isInteger(px) && px >= 0)) {
-      throw new Refusal('argument', `expected resize and crop in whole pixels, 0 or more, found ${resize} and ${crop}`);
+      throw new OcelliError('argument', `expected resize and crop in whole pixels, 0 or more, found ${resize} and ${crop}`);
     }
     return get(models, model, 'model').features(bytesOf(data), data.width, data.height, kind, resize, crop, three(mean), three(std));
   },
@@ -282,14 +193,15 @@ const handlers: Handlers = {
     overlays.get(overlay)?.free();
     overlays.delete(overlay);
   },
-  async session(id, config, weights, heads) {
-    const session = new Session(opened(), config, weights === undefined ? undefined : await bytes(weights, id), heads);
-    const shape = Array.from(session.shape());
-    return {
-      session: keep(sessions, session), config: session.config(), totalSteps: session.totalSteps, shape,
-      start: session.start as SessionStart,
-    };
-  },
+  session: (context, config, _, heads) =>
+    withWeights(context, (bytes) => {
+      const session = new Session(opened(), config, bytes, heads);
+      const shape = Array.from(session.shape());
+      return {
+        session: keep(sessions, session), config: session.config(), totalSteps: session.totalSteps, shape,
+        start: session.start as SessionStart,
+      };
+    }),
   sessionState: (_, session, bytes) => get(sessions, session, 'session').loadState(new Uint8Array(bytes)),
   sessionImage(_, id, source) {
     const [data, session] = [pixels(source), get(sessions, id, 'session')];
@@ -339,26 +251,48 @@ function transferables(value: unknown): Transferable[] {
   return found;
 }
 
-async function answer({ id, call, args }: Request): Promise<void> {
+/** Lets go of what came for a call that nobody waits for. */
+function drop(args: unknown[], weights: Promise<Taken> | undefined): void {
+  for (const arg of args) if (arg instanceof ImageBitmap) arg.close();
+  void weights?.then((taken) => taken.settle(false), () => undefined);
+}
+
+async function answer({ id, call, args }: Request, context: Context): Promise<void> {
+  const { signal, weights } = context;
   try {
-    if (cancelled.delete(id)) throw new Refusal('aborted', 'cancelled');
-    const handler = handlers[call] as (id: number, ...args: unknown[]) => unknown;
+    signal.throwIfAborted();
+    const handler = handlers[call] as (context: Context, ...args: unknown[]) => unknown;
     const began = performance.now();
     pixelsMs = 0;
-    const value = await handler(id, ...args);
+    const value = await handler(context, ...args);
+    // Where it was aborted meanwhile, the page gives back what was made.
     scope.postMessage({ id, value, times: { all: performance.now() - began, pixels: pixelsMs } }, transferables(value));
   } catch (error) {
-    scope.postMessage({ id, error: describe(error) });
+    if (signal.aborted) drop(args, weights);
+    // A module that panicked is of no more use, whoever waits.
+    const fatal = error instanceof WebAssembly.RuntimeError;
+    scope.postMessage(signal.aborted && !fatal ? { id, cancelled: true } : { id, error: describe(error) });
+  } finally {
+    aborts.delete(id);
   }
 }
+
+/** The weights among a call's arguments. */
+const weightsIn = ({ call, args }: Request) => (call === 'load' ? args[0] : call === 'session' ? args[1] : undefined) as Weights | undefined;
 
 let queue: Promise<void> = Promise.resolve();
 scope.onmessage = ({ data }) => {
   if ('cancel' in data) {
-    const abort = running.get(data.cancel);
-    if (abort) abort.abort();
-    else cancelled.add(data.cancel);
+    aborts.get(data.cancel)?.abort();
     return;
   }
-  queue = queue.then(() => answer(data));
+  const { id } = data;
+  const abort = new AbortController();
+  aborts.set(id, abort);
+  const { signal } = abort;
+  const wanted = weightsIn(data);
+  const weights = wanted && take(wanted, { signal, onProgress: (progress) => scope.postMessage({ id, progress }) });
+  // Who needs them is told what goes wrong.
+  weights?.catch(() => undefined);
+  queue = queue.then(() => answer(data, { id, signal, weights }));
 };
