@@ -1,12 +1,16 @@
-//! Batch normalisation on the CPU: statistics by channel, everything else by image.
+//! Batch normalisation on the CPU: statistics and gradients by channel, the maps themselves by image.
+
+mod plane;
 
 use burn::backend::{Flex, flex::FlexTensor};
 
+use self::plane::{Passed, normal};
 use super::kernel::{BatchNormKernel, BatchNormOps};
-use crate::alloc;
+use crate::alloc::{self, Buffer};
 use crate::buffer::{contiguous, numbers, size, tensor};
 use crate::parallel;
-use crate::simd::{Lanes, simd_fn};
+use crate::simd::simd_fn;
+use crate::simd::tile::Tile;
 
 /// Numbers of one task, about.
 const TASK: usize = 1 << 15;
@@ -140,29 +144,6 @@ impl Maps {
     }
 }
 
-macro_rules! first {
-    ($first:ident $(, $rest:ident)*) => {
-        $first
-    };
-}
-
-/// Sum over the numbers of slices of one length of a term: of vectors, and of single numbers where they end.
-macro_rules! sum_over {
-    ($L:ident, |$($name:ident = $slice:ident),+| $term:expr, $single:expr) => {{
-        let count = first!($($slice),+).len();
-        let (mut sum, mut rest, mut i) = ($L::splat(0.0), 0.0f32, 0);
-        while i + $L::N <= count {
-            sum = { $(let $name = $L::load(&$slice[i..]);)+ sum.add($term) };
-            i += $L::N;
-        }
-        while i < count {
-            rest += { $(let $name = $slice[i];)+ $single };
-            i += 1;
-        }
-        f64::from(sum.sum()) + f64::from(rest)
-    }};
-}
-
 simd_fn! {
     fn statistics<L>(maps: &Maps, x: &[f32], first: usize, means: &mut [f32], variances: &mut [f32]) {
         // Sums of a plane in f32, of planes in f64.
@@ -170,21 +151,13 @@ simd_fn! {
         for (c, (mean, variance)) in means.iter_mut().zip(variances).enumerate() {
             let (mut sum, mut squares) = (0.0, 0.0);
             for plane in maps.planes(x, first + c) {
-                sum += sum_over!(L, |x = plane| x, x);
+                sum += plane::total::<L>(plane);
             }
             *mean = (sum * share) as f32;
-            let (single, centre) = (*mean, L::splat(*mean));
             // What the mean's rounding adds to the squares, taken off below.
-            let rounding = sum * share - f64::from(single);
+            let rounding = sum * share - f64::from(*mean);
             for plane in maps.planes(x, first + c) {
-                squares += sum_over!(
-                    L,
-                    |x = plane| {
-                        let d = x.sub(centre);
-                        d.mul(d)
-                    },
-                    (x - single) * (x - single)
-                );
+                squares += plane::squares::<L>(plane, *mean);
             }
             *variance = (squares * share - rounding * rounding).max(0.0) as f32;
             if squares.is_nan() {
@@ -225,15 +198,6 @@ fn forward(
     tensor(y, shape)
 }
 
-/// `(x − mean)·scale + beta`, plus others, then ReLU.
-#[inline(always)]
-fn normal<L: Lanes>(x: L, other: Option<L>, [mean, scale, beta]: [L; 3], relu: bool) -> L {
-    let y = x.sub(mean).mul_add(scale, beta);
-    let y = other.map_or(y, |other| y.add(other));
-    // This order keeps what is not a number.
-    if relu { L::splat(0.0).max(y) } else { y }
-}
-
 simd_fn! {
     /// [`normal`] for images.
     fn normalise<L>(
@@ -270,121 +234,79 @@ fn backward(
     let (dy, x, gamma, stats) = (contiguous(dy), contiguous(x), contiguous(gamma), contiguous(stats));
     let y = y.map(contiguous);
     let maps = Maps::of(&x);
-    let (channels, count) = (maps.channels, maps.images * maps.image());
-    let (means, variances) = numbers(&stats).split_at(channels);
-    let inverse = inverse(variances, eps);
     let passed = Passed { dy: numbers(&dy), y: y.as_ref().map(numbers) };
-
-    let (mut dgamma, mut dbeta) = (alloc::scratch(channels), alloc::scratch(channels));
-    let each = maps.channels_of_a_task();
-    let tasks = dgamma.chunks_mut(each).zip(dbeta.chunks_mut(each)).enumerate().collect();
-    parallel::run(tasks, |(i, (dgamma, dbeta)): (usize, (&mut [f32], &mut [f32]))| {
-        sums(&maps, passed, numbers(&x), i * each, [means, &inverse], dgamma, dbeta);
-    });
-
-    // dx = gamma·r·(dy − mean(dy) − x̂·mean(dy·x̂)) = a·dy + b·(x − mean) + c.
-    let share = 1.0 / (maps.images * maps.cells) as f32;
-    let (mut a, mut b, mut c) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, r) in inverse.iter().enumerate() {
-        let scale = numbers(&gamma)[i] * r;
-        a.push(scale);
-        b.push(-scale * r * dgamma[i] * share);
-        c.push(-scale * dbeta[i] * share);
-    }
-    let mut dx = alloc::scratch(count);
-    let each = maps.images_of_a_task() * maps.image();
-    let mut others = dother.map(|d| d.chunks_mut(each));
-    let tasks = dx.chunks_mut(each).map(|dx| (dx, others.as_mut().and_then(Iterator::next))).enumerate().collect();
-    parallel::run(tasks, |(i, (dx, dother)): (usize, (&mut [f32], Option<&mut [f32]>))| {
-        let x = &numbers(&x)[i * each..][..dx.len()];
-        input_grad(&maps, passed.of(i * each, dx.len()), x, [means, &a, &b, &c], dx, dother);
-    });
+    let (means, variances) = numbers(&stats).split_at(maps.channels);
+    let inverse = inverse(variances, eps);
+    let by = [means, &*inverse, numbers(&gamma)];
+    let mut dx = alloc::scratch(maps.images * maps.image());
+    let [dgamma, dbeta] = gradients(&maps, passed, numbers(&x), by, &mut dx, dother);
     let shape = [0, 1, 2, 3].map(|d| size(&x, d));
-    (tensor(dx, shape), tensor(dgamma, [channels]), tensor(dbeta, [channels]))
+    (tensor(dx, shape), tensor(dgamma, [maps.channels]), tensor(dbeta, [maps.channels]))
 }
 
-/// The gradient of the result, which ReLU passes on where its result `y` is positive.
-#[derive(Clone, Copy)]
-struct Passed<'a> {
-    dy: &'a [f32],
-    y: Option<&'a [f32]>,
+/// Some channels of every gradient; `dx` and `dother` by image.
+struct Part<'a> {
+    first: usize,
+    dgamma: &'a mut [f32],
+    dbeta: &'a mut [f32],
+    dx: Tile<'a>,
+    dother: Option<Tile<'a>>,
 }
 
-impl<'a> Passed<'a> {
-    #[inline(always)]
-    fn of(self, from: usize, len: usize) -> Self {
-        Self { dy: &self.dy[from..][..len], y: self.y.map(|y| &y[from..][..len]) }
+/// The gradients of `gamma` and `beta`, with those of the maps in `dx` and `dother`. `by` is mean, inverse standard deviation and
+/// gamma of every channel.
+fn gradients(
+    maps: &Maps,
+    passed: Passed<'_>,
+    x: &[f32],
+    by: [&[f32]; 3],
+    dx: &mut [f32],
+    dother: Option<&mut [f32]>,
+) -> [Buffer; 2] {
+    let (mut dgamma, mut dbeta) = (alloc::scratch(maps.channels), alloc::scratch(maps.channels));
+    // A channel's sums first, then its gradient, while it is in the cache.
+    let each = maps.channels_of_a_task();
+    let mut dx = Tile::new(dx, maps.image());
+    let mut dother = dother.map(|d| Tile::new(d, maps.image()));
+    let mut parts = Vec::new();
+    for (i, (dgamma, dbeta)) in dgamma.chunks_mut(each).zip(dbeta.chunks_mut(each)).enumerate() {
+        let first = i * each;
+        let end = (first + dgamma.len()) * maps.cells;
+        let (here, rest) = dx.split_cols(end);
+        dx = rest;
+        let (other, rest) = dother.map(|d| d.split_cols(end)).unzip();
+        dother = rest;
+        parts.push(Part { first, dgamma, dbeta, dx: here, dother: other });
     }
-}
-
-/// `dy` where `y` is positive.
-#[inline(always)]
-fn open<L: Lanes>(dy: L, y: L) -> L {
-    y.select_gt(L::splat(0.0), dy, L::splat(0.0))
+    parallel::run(parts, |part: Part<'_>| channel_gradients(maps, passed, x, by, part));
+    [dgamma, dbeta]
 }
 
 simd_fn! {
-    /// The sums of `dy·x̂` and of `dy` for some channels.
-    fn sums<L>(
-        maps: &Maps, passed: Passed<'_>, x: &[f32], first: usize, by: [&[f32]; 2], dgamma: &mut [f32],
-        dbeta: &mut [f32],
-    ) {
-        let [means, inverse] = by;
+    /// One task of [`gradients`].
+    fn channel_gradients<L>(maps: &Maps, passed: Passed<'_>, x: &[f32], by: [&[f32]; 3], part: Part<'_>) {
+        let Part { first, dgamma, dbeta, mut dx, mut dother } = part;
+        let share = 1.0 / (maps.images * maps.cells) as f32;
         for (i, (dgamma, dbeta)) in dgamma.iter_mut().zip(dbeta).enumerate() {
-            let c = first + i;
-            let (single, centre) = (means[c], L::splat(means[c]));
+            let channel = first + i;
+            let [mean, inverse, gamma] = by.map(|by| by[channel]);
             let (mut products, mut plain) = (0.0, 0.0);
-            for (image, x) in maps.planes(x, c).enumerate() {
-                let Passed { dy, y } = passed.of(image * maps.image() + c * maps.cells, maps.cells);
-                if let Some(y) = y {
-                    products += sum_over!(
-                        L,
-                        |x = x, dy = dy, y = y| open(dy, y).mul(x.sub(centre)),
-                        if y > 0.0 { dy * (x - single) } else { 0.0 }
-                    );
-                    plain += sum_over!(L, |dy = dy, y = y| open(dy, y), if y > 0.0 { dy } else { 0.0 });
-                } else {
-                    products += sum_over!(L, |x = x, dy = dy| dy.mul(x.sub(centre)), dy * (x - single));
-                    plain += sum_over!(L, |dy = dy| dy, dy);
-                }
+            for (image, x) in maps.planes(x, channel).enumerate() {
+                let passed = passed.of(image * maps.image() + channel * maps.cells, maps.cells);
+                let [product, sum] = plane::sums::<L>(passed, x, mean);
+                products += product;
+                plain += sum;
             }
-            *dgamma = (products * f64::from(inverse[c])) as f32;
+            *dgamma = (products * f64::from(inverse)) as f32;
             *dbeta = plain as f32;
-        }
-    }
-}
-
-simd_fn! {
-    /// The gradient of images, and of what was added to them.
-    fn input_grad<L>(
-        maps: &Maps, passed: Passed<'_>, x: &[f32], by: [&[f32]; 4], dx: &mut [f32],
-        dother: Option<&mut [f32]>,
-    ) {
-        let (cells, [means, a, b, c]) = (maps.cells, by);
-        let mut dother = dother;
-        for (p, (x, dx)) in x.chunks_exact(cells).zip(dx.chunks_exact_mut(cells)).enumerate() {
-            let channel = p % maps.channels;
-            let Passed { dy, y } = passed.of(p * cells, cells);
-            let mut dother = dother.as_mut().map(|d| &mut d[p * cells..][..cells]);
-            let mean = L::splat(means[channel]);
-            let [a, b, c] = [a, b, c].map(|v| L::splat(v[channel]));
-            let mut i = 0;
-            while i + L::N <= cells {
-                let dy = L::load(&dy[i..]);
-                let dy = y.map_or(dy, |y| open(dy, L::load(&y[i..])));
-                if let Some(d) = &mut dother {
-                    dy.store(&mut d[i..]);
-                }
-                a.mul_add(dy, b.mul_add(L::load(&x[i..]).sub(mean), c)).store(&mut dx[i..]);
-                i += L::N;
-            }
-            if i < cells {
-                let dy = L::load_part(&dy[i..]);
-                let dy = y.map_or(dy, |y| open(dy, L::load_part(&y[i..])));
-                if let Some(d) = &mut dother {
-                    dy.store_part(&mut d[i..]);
-                }
-                a.mul_add(dy, b.mul_add(L::load_part(&x[i..]).sub(mean), c)).store_part(&mut dx[i..]);
+            // dx = gamma·r·(dy − mean(dy) − x̂·mean(dy·x̂)) = a·dy + b·(x − mean) + c.
+            let scale = gamma * inverse;
+            let by = [mean, scale, -scale * inverse * *dgamma * share, -scale * *dbeta * share];
+            let cells = i * maps.cells..(i + 1) * maps.cells;
+            for (image, x) in maps.planes(x, channel).enumerate() {
+                let passed = passed.of(image * maps.image() + channel * maps.cells, maps.cells);
+                let dother = dother.as_mut().map(|d| &mut d.row(image)[cells.clone()]);
+                plane::input_grad::<L>(passed, x, by, &mut dx.row(image)[cells.clone()], dother);
             }
         }
     }

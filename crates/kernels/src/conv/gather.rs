@@ -67,6 +67,11 @@ impl Axis {
         }
     }
 
+    /// The kernel's tap that is tap `i` here.
+    pub fn tap(&self, i: usize) -> usize {
+        (self.first as isize + i as isize * self.between) as usize
+    }
+
     /// A single cell in front of which another axis is laid flat.
     pub fn single() -> Self {
         Self::forward(ConvShape { stride: 1, padding: 0, dilation: 1 }, 1, 1)

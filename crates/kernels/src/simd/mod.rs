@@ -10,6 +10,8 @@ pub mod math;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
 pub mod product;
+pub mod tile;
+pub mod transpose;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +25,9 @@ pub use wasm::Simd128 as Portable;
 use std::sync::LazyLock;
 
 use product::Block;
+
+/// Numbers of the widest vectors.
+pub const WIDEST: usize = 16;
 
 /// A vector of `f32`.
 ///
@@ -88,6 +93,40 @@ pub trait Lanes: Copy {
     /// Asks for the cache lines of a slice ahead of use.
     #[inline(always)]
     fn prefetch(_: &[f32]) {}
+
+    /// Asks for the cache line at an address ahead of use; the address may be any.
+    #[inline(always)]
+    fn prefetch_line(_: *const f32) {}
+
+    /// The same into the second-level cache.
+    #[inline(always)]
+    fn prefetch_far(_: *const f32) {}
+
+    /// The numbers of both vectors in turns, from `self`'s first on: two vectors.
+    #[inline(always)]
+    fn interleave(self, other: Self) -> (Self, Self) {
+        let (mut first, mut second, mut both) = ([0.0; WIDEST], [0.0; WIDEST], [0.0; 2 * WIDEST]);
+        self.store(&mut first);
+        other.store(&mut second);
+        for (i, pair) in both.chunks_exact_mut(2).enumerate().take(Self::N) {
+            pair.copy_from_slice(&[first[i], second[i]]);
+        }
+        (Self::load(&both), Self::load(&both[Self::N..]))
+    }
+
+    /// Writes the transpose of an `N`×`N` matrix; both come with the distance between their rows.
+    ///
+    /// # Safety
+    /// `N` numbers of each of `N` rows are readable at `from`, and writable at `to`.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        for r in 0..Self::N {
+            for c in 0..Self::N {
+                // SAFETY: the caller vouches for N rows of N numbers on both sides.
+                unsafe { *to.add(c * to_row + r) = *from.add(r * from_row + c) };
+            }
+        }
+    }
 
     /// Reads the first `N` numbers of a slice.
     #[inline(always)]
@@ -159,6 +198,17 @@ impl Level {
     #[cfg(not(target_arch = "x86_64"))]
     fn find() -> Self {
         Self::Portable
+    }
+
+    /// Numbers in a vector.
+    pub fn vector(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => <x86::Avx512 as Lanes>::N,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => <x86::Avx2 as Lanes>::N,
+            Self::Portable => <Portable as Lanes>::N,
+        }
     }
 
     /// Numbers in one row of a matrix tile.

@@ -2,7 +2,11 @@
 
 #![allow(unsafe_code)]
 
+use crate::simd::tile::Tile;
 use crate::simd::{Lanes, Level};
+
+/// Numbers in a cache line.
+const LINE: usize = 16;
 
 /// What a product starts from.
 #[derive(Debug, Clone, Copy)]
@@ -45,22 +49,47 @@ pub struct Strided<'a>(pub &'a [f32], pub usize, pub usize);
 pub fn gemm<L: Lanes>(
     [m, n, k]: [usize; 3],
     a: Strided<'_>,
-    (b, ldb): (&[f32], usize),
+    b: (&[f32], usize),
     (c, ldc): (&mut [f32], usize),
     start: Start<'_>,
 ) {
     if m == 0 || n == 0 {
         return;
     }
-    let Strided(a, row, col) = a;
+    assert!((m - 1) * ldc + n <= c.len() && (m == 1 || n <= ldc), "product: C is too short");
+    multiply::<L>([m, n, k], a, b, (c.as_mut_ptr(), ldc), start);
+}
+
+/// The same into the first columns of a tile.
+pub fn gemm_tile<L: Lanes>(
+    [m, n, k]: [usize; 3],
+    a: Strided<'_>,
+    b: (&[f32], usize),
+    c: &mut Tile<'_>,
+    start: Start<'_>,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(m <= c.rows() && n <= c.cols(), "product: the tile is too small");
+    multiply::<L>([m, n, k], a, b, (c.start(), c.distance()), start);
+}
+
+/// Checks both factors; the caller has checked that `C` takes the result.
+fn multiply<L: Lanes>(
+    [m, n, k]: [usize; 3],
+    Strided(a, row, col): Strided<'_>,
+    (b, ldb): (&[f32], usize),
+    (c, ldc): (*mut f32, usize),
+    start: Start<'_>,
+) {
     assert!(k == 0 || (m - 1) * row + (k - 1) * col < a.len(), "product: A is too short");
     let wide = n.next_multiple_of(L::N);
     assert!(k == 0 || (k - 1) * ldb + wide <= b.len(), "product: B is too short or not padded");
-    assert!((m - 1) * ldc + n <= c.len() && (m == 1 || n <= ldc), "product: C is too short");
     if let Start::Bias(bias) = start {
         assert!(wide <= bias.len(), "product: bias is too short");
     }
-    L::gemm(&Block { m, n, k, a: a.as_ptr(), row, col, b: b.as_ptr(), ldb, c: c.as_mut_ptr(), ldc, start });
+    L::gemm(&Block { m, n, k, a: a.as_ptr(), row, col, b: b.as_ptr(), ldb, c, ldc, start });
 }
 
 /// Width of a tile in numbers, at the level of this machine.
@@ -154,19 +183,43 @@ fn tile<L: Lanes, const R: usize, const C: usize, const UNIT: bool>(
         }
         let mut a = block.a.add(i * row);
         let mut b = block.b.add(j);
-        for _ in 0..block.k {
-            let mut line = [L::splat(0.0); C];
-            for (v, x) in line.iter_mut().enumerate() {
-                *x = L::read(b.add(v * L::N));
-            }
-            for (r, sums) in acc.iter_mut().enumerate() {
-                let x = L::splat(*a.add(r * row));
-                for (sum, &y) in sums.iter_mut().zip(&line) {
-                    *sum = x.mul_add(y, *sum);
+        // What comes next is asked for on the way: the same columns of the next rows of A, and, by the first tiles, a
+        // cache line of every row of the next panel of B each.
+        let mut below = a.wrapping_add(R * row);
+        let line = i / L::ROWS;
+        let (mut ahead, across) = match line <= C * L::N / LINE && j + C * L::N < block.n {
+            true => (b.wrapping_add(C * L::N + line * LINE), block.ldb),
+            false => (below, 0),
+        };
+        let mut left = block.k;
+        while left > 0 {
+            let count = left.min(LINE);
+            left -= count;
+            if !UNIT && block.col == 1 {
+                for r in 0..R {
+                    L::prefetch_line(below.wrapping_add(r * row));
                 }
             }
-            a = a.wrapping_add(block.col);
-            b = b.wrapping_add(block.ldb);
+            for _ in 0..count {
+                if UNIT {
+                    L::prefetch_line(a.wrapping_add(R));
+                }
+                L::prefetch_far(ahead);
+                ahead = ahead.wrapping_add(across);
+                let mut line = [L::splat(0.0); C];
+                for (v, x) in line.iter_mut().enumerate() {
+                    *x = L::read(b.add(v * L::N));
+                }
+                for (r, sums) in acc.iter_mut().enumerate() {
+                    let x = L::splat(*a.add(r * row));
+                    for (sum, &y) in sums.iter_mut().zip(&line) {
+                        *sum = x.mul_add(y, *sum);
+                    }
+                }
+                a = a.wrapping_add(block.col);
+                b = b.wrapping_add(block.ldb);
+            }
+            below = below.wrapping_add(count);
         }
         for (r, line) in acc.iter().enumerate() {
             for (v, &x) in line.iter().enumerate() {

@@ -34,6 +34,18 @@ fn prefetch(of: &[f32]) {
     }
 }
 
+#[inline(always)]
+fn prefetch_far(at: *const f32) {
+    // SAFETY: as above.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+}
+
+#[inline(always)]
+fn prefetch_line(at: *const f32) {
+    // SAFETY: a prefetch has no effect on the program, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+}
+
 /// Wraps an intrinsic that is safe wherever the instruction set is there.
 macro_rules! op {
     ($self:ident, $call:expr) => {
@@ -150,6 +162,61 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn prefetch(of: &[f32]) {
         prefetch(of);
+    }
+
+    #[inline(always)]
+    fn prefetch_line(at: *const f32) {
+        prefetch_line(at);
+    }
+
+    #[inline(always)]
+    fn prefetch_far(at: *const f32) {
+        prefetch_far(at);
+    }
+
+    #[inline(always)]
+    fn interleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: as in `op!`.
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            let low = _mm512_permutex2var_ps(self.0, low, other.0);
+            (Self(low), Self(_mm512_permutex2var_ps(self.0, high, other.0)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: the caller vouches for sixteen rows of sixteen numbers on both sides.
+        unsafe {
+            let mut rows = [_mm512_setzero_ps(); 16];
+            for (r, row) in rows.iter_mut().enumerate() {
+                *row = _mm512_loadu_ps(from.add(r * from_row));
+            }
+            // Four rows at a time: in each quarter of a vector, one column of the four.
+            for four in rows.chunks_exact_mut(4) {
+                let (a, b) = (_mm512_unpacklo_ps(four[0], four[1]), _mm512_unpackhi_ps(four[0], four[1]));
+                let (c, d) = (_mm512_unpacklo_ps(four[2], four[3]), _mm512_unpackhi_ps(four[2], four[3]));
+                let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+                let (c, d) = (_mm512_castps_pd(c), _mm512_castps_pd(d));
+                four[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                four[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                four[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+                four[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+            }
+            // Quarters of the same column go together.
+            for c in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(rows[c], rows[4 + c]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(rows[c], rows[4 + c]);
+                let more_even = _mm512_shuffle_f32x4::<0x88>(rows[8 + c], rows[12 + c]);
+                let more_odd = _mm512_shuffle_f32x4::<0xdd>(rows[8 + c], rows[12 + c]);
+                let at = to.add(c * to_row);
+                _mm512_storeu_ps(at, _mm512_shuffle_f32x4::<0x88>(even, more_even));
+                _mm512_storeu_ps(at.add(4 * to_row), _mm512_shuffle_f32x4::<0x88>(odd, more_odd));
+                _mm512_storeu_ps(at.add(8 * to_row), _mm512_shuffle_f32x4::<0xdd>(even, more_even));
+                _mm512_storeu_ps(at.add(12 * to_row), _mm512_shuffle_f32x4::<0xdd>(odd, more_odd));
+            }
+        }
     }
 }
 
@@ -281,5 +348,52 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn prefetch(of: &[f32]) {
         prefetch(of);
+    }
+
+    #[inline(always)]
+    fn prefetch_line(at: *const f32) {
+        prefetch_line(at);
+    }
+
+    #[inline(always)]
+    fn prefetch_far(at: *const f32) {
+        prefetch_far(at);
+    }
+
+    #[inline(always)]
+    fn interleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: as in `op!`.
+        unsafe {
+            let (even, odd) = (_mm256_unpacklo_ps(self.0, other.0), _mm256_unpackhi_ps(self.0, other.0));
+            (Self(_mm256_permute2f128_ps::<0x20>(even, odd)), Self(_mm256_permute2f128_ps::<0x31>(even, odd)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: the caller vouches for eight rows of eight numbers on both sides.
+        unsafe {
+            let mut rows = [_mm256_setzero_ps(); 8];
+            for (r, row) in rows.iter_mut().enumerate() {
+                *row = _mm256_loadu_ps(from.add(r * from_row));
+            }
+            // Four rows at a time: in each half of a vector, one column of the four.
+            for four in rows.chunks_exact_mut(4) {
+                let (a, b) = (_mm256_unpacklo_ps(four[0], four[1]), _mm256_unpackhi_ps(four[0], four[1]));
+                let (c, d) = (_mm256_unpacklo_ps(four[2], four[3]), _mm256_unpackhi_ps(four[2], four[3]));
+                let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
+                let (c, d) = (_mm256_castps_pd(c), _mm256_castps_pd(d));
+                four[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+                four[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+                four[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+                four[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+            }
+            // Halves of the same column go together.
+            for c in 0..4 {
+                let at = to.add(c * to_row);
+                _mm256_storeu_ps(at, _mm256_permute2f128_ps::<0x20>(rows[c], rows[4 + c]));
+                _mm256_storeu_ps(at.add(4 * to_row), _mm256_permute2f128_ps::<0x31>(rows[c], rows[4 + c]));
+            }
+        }
     }
 }

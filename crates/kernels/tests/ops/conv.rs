@@ -54,6 +54,22 @@ fn agrees_with_the_reference_at_the_sizes_of_resnets() {
         ([33, 6, 10, 8, 8], 3, shape(2, 1, 1)),
         ([18, 5, 7, 8, 8], 1, shape(2, 0, 1)),
         ([2, 3, 4, 5, 401], 3, shape(1, 1, 1)),
+        // What fills no whole vector, of several images together.
+        ([5, 64, 40, 7, 7], 1, shape(1, 0, 1)),
+        ([3, 20, 72, 9, 11], 1, shape(1, 0, 1)),
+        // More channels than one pass over the sums takes.
+        ([2, 600, 9, 5, 4], 1, shape(1, 0, 1)),
+        ([1, 70, 9, 6, 10], 3, shape(2, 1, 1)),
+        // By squares of 2×2 on the CPU: odd sizes, few and many blocks of them, and each border.
+        ([3, 32, 40, 15, 13], 3, shape(1, 1, 1)),
+        ([70, 33, 32, 4, 6], 3, shape(1, 1, 1)),
+        ([4, 64, 48, 7, 7], 3, shape(1, 1, 1)),
+        ([1, 40, 33, 30, 22], 3, shape(1, 0, 1)),
+        ([1, 33, 50, 12, 19], 3, shape(1, 2, 1)),
+        ([9, 32, 32, 56, 21], 3, shape(1, 1, 1)),
+        // The widest maps that go so, and wider ones.
+        ([1, 32, 32, 4, 416], 3, shape(1, 1, 1)),
+        ([1, 32, 32, 4, 430], 3, shape(1, 1, 1)),
     ] {
         let (x, w) = inputs(maps, [side, side]);
         check(x, w, None, how);
@@ -152,7 +168,12 @@ fn a_hundred_calls_give_the_same_bits() {
 #[test]
 fn is_the_same_on_any_number_of_threads() {
     // Many images, and one whose channels are shared out.
-    for (maps, how) in [([20, 24, 40, 9, 8], shape(1, 1, 1)), ([1, 24, 40, 30, 30], shape(2, 1, 1))] {
+    for (maps, how) in [
+        ([20, 24, 40, 9, 8], shape(1, 1, 1)),
+        ([1, 24, 40, 30, 30], shape(2, 1, 1)),
+        ([2, 64, 40, 14, 14], shape(1, 1, 1)),
+        ([18, 32, 40, 16, 25], shape(1, 1, 1)),
+    ] {
         same_bits("conv", || {
             let (x, w) = inputs(maps, [3, 3]);
             let (y, dx, dw, _) = run(conv2d, x, w, None, how);
