@@ -1,11 +1,11 @@
-{# softmax(Q·Kᵀ·scale)·V, forward: each invocation owns a few queries of one head and walks over the keys once, with a
-   running maximum and sum (Dao et al. 2022); nothing of size tokens² is stored.
+{# softmax(Q·Kᵀ·scale)·V, forward, for software adapters: each invocation owns a few queries of one head and walks over the
+   keys once, with a running maximum and sum (Dao et al. 2022); nothing of size tokens² is stored. attention_blocks is for
+   hardware.
 
-   Settings: head (numbers of a head, a multiple of 4), queries, shared (keys and values through workgroup memory), group,
-   lanes (not 0: of a subgroup, which is the workgroup; each invocation loads one key and hands it round), wide (see
-   vec4_parts). #}
+   Settings: head (numbers of a head, a multiple of 4), queries, group, lanes (not 0: of a subgroup, which is the workgroup; each
+   invocation loads one key and hands it round), wide (see vec4_parts). #}
 {%- set vecs = head // 4 %}
-{%- set block = queries * group if shared or lanes else queries %}
+{%- set block = queries * group if lanes else queries %}
 {%- from "vec4_parts.wgsl" import four, vec4_of, unpack %}
 {{ unpack(wide) }}
 @group(0) @binding(0) var<storage, read_write> qkv: array<{{ four(wide) }}>;
@@ -14,25 +14,17 @@
 @group(0) @binding(2) var<storage, read_write> lse: array<f32>;
 // tokens, heads, batch·heads, bits of the scale.
 @group(0) @binding(3) var<storage, read_write> sizes: array<u32, 4>;
-{% if shared %}
-const KEYS = 16u;
-var<workgroup> ks: array<vec4<f32>, {{ 16 * vecs }}>;
-var<workgroup> vs: array<vec4<f32>, {{ 16 * vecs }}>;
-{% endif %}
-{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
-{{- sizes_for_all(shared, 4) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    {{- read_sizes(shared) }}
     let tokens = sizes[0];
     let heads = sizes[1];
     let scale = bitcast<f32>(sizes[3]);
     let blocks = (tokens + {{ block - 1 }}u) / {{ block }}u;
-    {%- if shared or lanes %}
+    {%- if lanes %}
     // A workgroup stays within one head.
     let work = wid.y * groups.x + wid.x;
     let bh = work / blocks;
@@ -83,23 +75,7 @@ fn main(
         {%- endfor %}
         {%- endfor %}
     {%- endmacro %}
-    {%- if shared %}
-    {%- macro k_at(d) %}ks[j * {{ vecs }}u + {{ d }}u]{% endmacro %}
-    {%- macro v_at(d) %}vs[j * {{ vecs }}u + {{ d }}u]{% endmacro %}
-    for (var t = 0u; t < tokens; t += KEYS) {
-        workgroupBarrier();
-        for (var i = lid; i < {{ 16 * vecs }}u; i += {{ group }}u) {
-            let token = min(t + i / {{ vecs }}u, tokens - 1u) * row + i % {{ vecs }}u;
-            ks[i] = {{ vec4_of("qkv[k0 + token]", wide) }};
-            vs[i] = {{ vec4_of("qkv[v0 + token]", wide) }};
-        }
-        workgroupBarrier();
-        let here = min(KEYS, tokens - t);
-        for (var j = 0u; j < here; j += 1u) {
-            {{- step(k_at, v_at) }}
-        }
-    }
-    {%- elif lanes %}
+    {%- if lanes %}
     {%- macro k_at(d) %}subgroupShuffle(own_k{{ d }}, j){% endmacro %}
     {%- macro v_at(d) %}subgroupShuffle(own_v{{ d }}, j){% endmacro %}
     for (var t = 0u; t < tokens; t += {{ lanes }}u) {

@@ -1,10 +1,10 @@
-{# The gradient of attention, with the probabilities computed again from the log-sum-exp. Either of queries (each invocation
-   owns a few queries and walks over the keys) or of keys and values (it owns a few keys and walks over the queries).
+{# The gradient of attention for software adapters, with the probabilities computed again from the log-sum-exp. Either of
+   queries (each invocation owns a few queries and walks over the keys) or of keys and values (it owns a few keys and walks over
+   the queries). attention_backward_blocks is for hardware.
 
-   Settings: head, of ("queries" | "keys"), own (queries or keys of an invocation), shared, group, lanes, wide (as in
-   attention). #}
+   Settings: head, of ("queries" | "keys"), own (queries or keys of an invocation), group, lanes, wide (as in attention). #}
 {%- set vecs = head // 4 %}
-{%- set block = own * group if shared or lanes else own %}
+{%- set block = own * group if lanes else own %}
 {%- from "vec4_parts.wgsl" import four, vec4_of, unpack %}
 {{ unpack(wide) }}
 @group(0) @binding(0) var<storage, read_write> qkv: array<{{ four(wide) }}>;
@@ -14,25 +14,17 @@
 @group(0) @binding(4) var<storage, read_write> dqkv: array<vec4<f32>>;
 // tokens, heads, batch·heads, bits of the scale.
 @group(0) @binding(5) var<storage, read_write> sizes: array<u32, 4>;
-{% if shared %}
-const STEP = 16u;
-var<workgroup> as_: array<vec4<f32>, {{ 16 * vecs }}>;
-var<workgroup> bs_: array<vec4<f32>, {{ 16 * vecs }}>;
-{% endif %}
-{%- from "uniform_parts.wgsl" import sizes_for_all, read_sizes %}
-{{- sizes_for_all(shared, 4) }}
 @compute @workgroup_size({{ group }})
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    {{- read_sizes(shared) }}
     let tokens = sizes[0];
     let heads = sizes[1];
     let scale = bitcast<f32>(sizes[3]);
     let blocks = (tokens + {{ block - 1 }}u) / {{ block }}u;
-    {%- if shared or lanes %}
+    {%- if lanes %}
     let work = wid.y * groups.x + wid.x;
     let bh = work / blocks;
     let first = ((work % blocks) * {{ group }}u + lid) * {{ own }}u;
@@ -124,23 +116,7 @@ fn main(
     {%- set over_a = "qkv[k0 + " if of == "queries" else "qkv[q0 + " %}
     {%- set over_b = "qkv[v0 + " if of == "queries" else "dy[dy0 + " %}
     {%- set b_row = "row" if of == "queries" else "width" %}
-    {%- if shared %}
-    {%- macro a_at(d) %}as_[j * {{ vecs }}u + {{ d }}u]{% endmacro %}
-    {%- macro b_at(d) %}bs_[j * {{ vecs }}u + {{ d }}u]{% endmacro %}
-    for (var t = 0u; t < tokens; t += STEP) {
-        workgroupBarrier();
-        for (var i = lid; i < {{ 16 * vecs }}u; i += {{ group }}u) {
-            let token = min(t + i / {{ vecs }}u, tokens - 1u);
-            as_[i] = {{ vec4_of(over_a ~ "token * row + i % " ~ vecs ~ "u]", wide) }};
-            bs_[i] = {{ vec4_of(over_b ~ "token * " ~ b_row ~ " + i % " ~ vecs ~ "u]", wide) }};
-        }
-        workgroupBarrier();
-        let here = min(STEP, tokens - t);
-        for (var j = 0u; j < here; j += 1u) {
-            {{- step(a_at, b_at, "t + j") }}
-        }
-    }
-    {%- elif lanes %}
+    {%- if lanes %}
     {%- macro a_at(d) %}subgroupShuffle(own_a{{ d }}, j){% endmacro %}
     {%- macro b_at(d) %}subgroupShuffle(own_b{{ d }}, j){% endmacro %}
     for (var t = 0u; t < tokens; t += {{ lanes }}u) {

@@ -1,5 +1,5 @@
 {# For every row of attention the sum of its result times the result's gradient, which the backward pass subtracts from the
-   gradient of each probability. Settings: head, group. #}
+   gradient of each probability; for software adapters. Settings: head, group. #}
 {%- set vecs = head // 4 %}
 @group(0) @binding(0) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> dy: array<vec4<f32>>;

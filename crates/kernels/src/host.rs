@@ -1,5 +1,16 @@
 //! A matrix product on slices, for code whose numbers lie on the host and whose blocks are too small and too many
 //! for tensors.
+//!
+//! ```
+//! use ocelli_kernels::host::{PADDING, product};
+//!
+//! let a = [1.0, 2.0];
+//! let mut b = vec![3.0, 4.0];
+//! b.resize(2 + PADDING, 0.0);
+//! let mut c = [0.0];
+//! product([1, 1, 2], (&a, 2), (&b, 1), (&mut c, 1));
+//! assert_eq!(c, [11.0]);
+//! ```
 
 use crate::simd::product::{self, Start, Strided};
 use crate::simd::simd_fn;

@@ -7,6 +7,33 @@
 //! [`set_mode`] sends everything to the reference, for comparisons.
 //!
 //! CPU results are the same bits for any number of threads.
+//!
+//! | module | what it computes |
+//! |---|---|
+//! | [`linear`](mod@linear), [`mlp`](mod@mlp), [`gelu`](mod@gelu), [`layer_norm`](mod@layer_norm) | the layers of a Vision Transformer |
+//! | [`attention`](mod@attention), [`attention_row`](mod@attention_row), [`residual_branch`] | self-attention, one query's attention, a block's branches |
+//! | [`conv`], [`batch_norm`](mod@batch_norm) | the layers of a ResNet |
+//! | [`dino_cross_entropy`](mod@dino_cross_entropy), [`info_nce`](mod@info_nce) | losses |
+//! | [`adamw`](mod@adamw) | a step of the optimizer, with what follows the network |
+//! | [`similarity_topk`](mod@similarity_topk) | nearest neighbours |
+//! | [`roi_align`](mod@roi_align) | the part of a map below a box |
+//! | [`host`] | small matrix products on slices |
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use ocelli_kernels::layer_norm;
+//!
+//! let device = Device::flex();
+//! let x = Tensor::<2>::from_data(TensorData::new(vec![1.0f32, 2.0, 4.0, 0.0, -1.0, 7.0], [2, 3]), &device);
+//! let (gamma, beta) = (Tensor::<1>::ones([3], &device), Tensor::<1>::zeros([3], &device));
+//!
+//! // The kernel, and what it has to agree with.
+//! let fused = layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-6);
+//! let plain = layer_norm::layer_norm_reference(x, gamma, beta, 1e-6);
+//! let differences = (fused - plain).into_data().try_to_vec::<f32>()?;
+//! assert!(differences.iter().all(|difference| difference.abs() < 1e-5));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 

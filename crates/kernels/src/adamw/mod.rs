@@ -1,4 +1,16 @@
 //! One optimizer step over a flat parameter.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use ocelli_kernels::{AdamWStep, adamw};
+//!
+//! let device = Device::flex();
+//! let one = |value: f32| Tensor::<1>::from_data(TensorData::new(vec![value], [1]), &device);
+//! let step = AdamWStep { clip: 0.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, keep: 1.0, lr: 0.1, step: 1 };
+//! let (parameter, _) = adamw(one(1.0), one(0.5), Tensor::zeros([2, 1], &device), step);
+//! // The first step is as long as the learning rate, whatever the gradient's size.
+//! assert!((parameter.into_scalar::<f32>() - 0.9).abs() < 1e-5);
+//! ```
 
 mod cpu;
 #[cfg(feature = "wgsl")]

@@ -62,7 +62,7 @@ pub trait AttentionOps: Backend {
 pub fn attention(qkv: Tensor<3>, heads: usize, scale: f32) -> Tensor<3> {
     let [batch, tokens, width] = qkv.dims();
     assert!(heads > 0 && width % (3 * heads) == 0, "attention: {width} columns are not three times {heads} heads");
-    // In WGSL a head is a few whole vec4, all in registers.
+    // In WGSL a head is a few whole vec4. Software adapters keep it in registers; blocks for hardware have workgroup memory for it.
     let head = width / (3 * heads);
     let fits = head <= 128 && head.is_multiple_of(4) || !on_gpu(&qkv);
     if !fused(&qkv) || batch * tokens * width == 0 || scale <= 0.0 || !fits {

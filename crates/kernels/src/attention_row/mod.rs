@@ -1,4 +1,14 @@
 //! The attention probabilities of one query, for maps.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ocelli_kernels::attention_row;
+//!
+//! // Where all keys are alike, every token gets the same attention.
+//! let row = attention_row(Tensor::<3>::zeros([1, 4, 6], &Device::flex()), 1, 1.0, 0);
+//! assert_eq!(row.into_data().try_to_vec::<f32>()?, [0.25; 4]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[cfg(feature = "wgsl")]
 mod gpu;

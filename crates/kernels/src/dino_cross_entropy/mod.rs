@@ -1,4 +1,15 @@
 //! The DINO loss: cross-entropy between sharpened, centred teacher outputs and student outputs of all other views.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ocelli_kernels::dino_cross_entropy;
+//!
+//! // Of three prototypes none is preferred, by student or teacher: ln 3.
+//! let device = Device::flex();
+//! let (student, teacher) = (Tensor::<2>::zeros([4, 3], &device), Tensor::<2>::zeros([4, 3], &device));
+//! let loss = dino_cross_entropy(student, teacher, Tensor::zeros([1, 3], &device), 0.1, 0.04, 2);
+//! assert!((loss.into_scalar::<f32>() - 3.0f32.ln()).abs() < 1e-5);
+//! ```
 
 mod backward;
 mod cpu;

@@ -1,4 +1,12 @@
 //! The exact Gaussian error linear unit.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ocelli_kernels::gelu;
+//!
+//! let y = gelu(Tensor::<2>::ones([1, 1], &Device::flex()));
+//! assert!((y.into_scalar::<f32>() - 0.841_345).abs() < 1e-5);
+//! ```
 
 mod backward;
 mod cpu;

@@ -1,6 +1,6 @@
 //! Launching an expanded template on tensors.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::backend::wgpu::{CubeDim, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
 use burn::cubecl::prelude::KernelId;
@@ -33,6 +33,17 @@ impl KernelSource for Expanded {
     }
 }
 
+/// Is told of every launch: the template, its settings, and the workgroups (how many, and how many layers of that many).
+pub type Watcher = fn(&'static str, &[(&'static str, Setting)], (usize, usize));
+
+static WATCHER: OnceLock<Watcher> = OnceLock::new();
+
+/// Has `watcher` told of every launch of this process from now on. Only the first watcher stays.
+pub fn watch_launches(watcher: Watcher) {
+    // Whoever comes second asked for what is there already, or has to do without.
+    let _ = WATCHER.set(watcher);
+}
+
 /// One dispatch. Buffers are bound in order, the sizes after them.
 pub(crate) struct Launch<'a> {
     pub shader: &'static str,
@@ -54,6 +65,9 @@ impl Launch<'_> {
         let (groups, layers) = self.groups;
         if groups * layers == 0 {
             return;
+        }
+        if let Some(watcher) = WATCHER.get() {
+            watcher(self.shader, self.settings, self.groups);
         }
         // A row of workgroups is as long as it may be; the kernels put x and y together again.
         let rows = groups.div_ceil(MAX_GROUPS);

@@ -1,4 +1,20 @@
 //! InfoNCE against a queue (van den Oord et al. 2018, He et al. 2020) without ever holding its logits.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use ocelli_kernels::info_nce;
+//!
+//! let device = Device::flex();
+//! let tensor = |values: [f32; 2], shape: [usize; 2]| {
+//!     Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), &device)
+//! };
+//! let (query, key) = (tensor([1.0, 0.0], [1, 2]), tensor([1.0, 0.0], [1, 2]));
+//! let queue = tensor([0.0, 1.0], [2, 1]);
+//! let found = info_nce(query, key, &queue, 1.0, None);
+//! // The logits are 1 and 0.
+//! assert!((found.loss.into_scalar::<f32>() - (1.0f32 + (-1.0f32).exp()).ln()).abs() < 1e-6);
+//! assert_eq!(found.top1.into_scalar::<f32>(), 1.0);
+//! ```
 
 #[cfg(feature = "wgsl")]
 mod backward;

@@ -1,4 +1,15 @@
 //! A linear map with its bias.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use ocelli_kernels::linear;
+//!
+//! let device = Device::flex();
+//! let x = Tensor::<2>::from_data(TensorData::new(vec![1.0f32, 2.0], [1, 2]), &device);
+//! let w = Tensor::<2>::from_data(TensorData::new(vec![3.0f32, 4.0], [2, 1]), &device);
+//! let b = Tensor::<1>::from_data(TensorData::new(vec![0.5f32], [1]), &device);
+//! assert_eq!(linear(x, w, Some(b)).into_scalar::<f32>(), 11.5);
+//! ```
 
 mod backward;
 mod cpu;

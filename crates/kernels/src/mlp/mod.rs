@@ -1,4 +1,18 @@
 //! The two-layer perceptron of a transformer block.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ocelli_kernels::mlp;
+//!
+//! let device = Device::flex();
+//! let x = Tensor::<2>::ones([3, 2], &device);
+//! // Nothing passes the first map, so the second one's bias comes out.
+//! let (w1, b1) = (Tensor::<2>::zeros([2, 4], &device), Tensor::<1>::zeros([4], &device));
+//! let (w2, b2) = (Tensor::<2>::ones([4, 1], &device), Tensor::<1>::ones([1], &device));
+//! let y = mlp(x, w1, b1, w2, b2).into_data().try_to_vec::<f32>()?;
+//! assert_eq!(y, [1.0, 1.0, 1.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod backward;
 mod cpu;

@@ -2,6 +2,22 @@
 //!
 //! As one operation a branch keeps less for its backward pass (the output of the norm is computed again, it is cheap), and
 //! its sum with what goes past it is the ending of a matrix product, its gradient part of the norm's.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ocelli_kernels::residual_branch::{Map, Norm, mlp_branch};
+//!
+//! let device = Device::flex();
+//! let map = |from: usize, to: usize| {
+//!     let (weight, bias) = (Tensor::zeros([from, to], &device), Tensor::ones([to], &device));
+//!     Map { weight, bias }
+//! };
+//! let norm = Norm { gamma: Tensor::ones([4], &device), beta: Tensor::zeros([4], &device), epsilon: 1e-6 };
+//! // The branch gives its last bias, 1, which is added to what goes past it.
+//! let y = mlp_branch(Tensor::ones([1, 4], &device), norm, map(4, 8), map(8, 4)).into_data().try_to_vec::<f32>()?;
+//! assert_eq!(y, [2.0; 4]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod backward;
 mod compute;

@@ -1,4 +1,17 @@
 //! ROIAlign: the part of a map under each of some boxes, resampled to one size.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ocelli_kernels::{Roi, RoiAlignShape, roi_align};
+//!
+//! // A map of half the image's resolution that is 1 everywhere.
+//! let map = Tensor::<4>::ones([1, 1, 8, 8], &Device::flex());
+//! let shape = RoiAlignShape { rows: 2, cols: 2, scale: 0.5, sampling_ratio: 2 };
+//! let part = roi_align(map, &[Roi { image: 0, xyxy: [4.0, 4.0, 12.0, 12.0] }], shape);
+//! assert_eq!(part.dims(), [1, 1, 2, 2]);
+//! assert!(part.into_data().try_to_vec::<f32>()?.iter().all(|value| (value - 1.0).abs() < 1e-6));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod backward;
 mod cpu;

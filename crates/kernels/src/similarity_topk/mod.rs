@@ -1,4 +1,15 @@
 //! The most similar rows of a bank, for k-nearest neighbours.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use ocelli_kernels::similarity_topk;
+//!
+//! let device = Device::flex();
+//! let bank = Tensor::<2>::from_data(TensorData::new(vec![1.0f32, 0.0, 0.0, 1.0, 0.6, 0.8], [3, 2]), &device);
+//! let query = Tensor::<2>::from_data(TensorData::new(vec![0.0f32, 1.0], [1, 2]), &device);
+//! let (_, rows) = similarity_topk(query, bank, 2, 64);
+//! assert_eq!(rows.into_data().iter::<i64>().collect::<Vec<_>>(), [1, 2]);
+//! ```
 
 mod cpu;
 #[cfg(feature = "wgsl")]

@@ -36,6 +36,24 @@ fn agrees_with_the_reference() {
     }
 }
 
+/// Blocks of kernels for hardware are 64 queries or 32 (of large heads), and 32 keys in four parts: whole ones, and ends in every
+/// part.
+#[test]
+fn agrees_where_blocks_end() {
+    for (batch, tokens, heads, hd) in [
+        (2, 64, 1, 64),
+        (1, 37, 2, 64),
+        (1, 50, 1, 64),
+        (1, 257, 1, 64),
+        (3, 5, 2, 32),
+        (1, 96, 1, 32),
+        (1, 41, 2, 48),
+        (1, 33, 2, 128),
+    ] {
+        check(random(2, [batch, tokens, 3 * heads * hd], 1.0), heads, 3e-6);
+    }
+}
+
 #[test]
 fn survives_large_inputs() {
     let qkv = random(1, [2, 19, 3 * 2 * 16], 1e4).require_grad();

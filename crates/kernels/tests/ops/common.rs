@@ -16,6 +16,7 @@ pub fn device() -> Device {
     #[cfg(feature = "gpu")]
     {
         use ocelli_kernels::gpu::{Caps, Family, set_caps};
+        crate::shaders::watch_settings();
         match std::env::var("OCELLI_TEST_FAMILY").as_deref() {
             Ok("hardware") => set_caps(Caps::plain(Family::Hardware)),
             Ok("plain") => set_caps(Caps::plain(Family::Software)),
@@ -53,7 +54,10 @@ pub fn double<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
 
 /// The numbers of a tensor of either precision.
 pub fn list<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
-    x.to_data().convert::<f64>().try_to_vec().unwrap()
+    let numbers = x.to_data().convert::<f64>().try_to_vec().unwrap();
+    #[cfg(feature = "gpu")]
+    crate::shaders::assert_listed();
+    numbers
 }
 
 /// The largest of some numbers, by size.
@@ -116,7 +120,10 @@ pub fn same_bits(what: &str, work: impl Fn() -> Vec<Vec<f32>> + Sync + Send) {
 
 /// The numbers of an `f32` tensor.
 pub fn bits<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
-    x.to_data().try_to_vec().unwrap()
+    let numbers = x.to_data().try_to_vec().unwrap();
+    #[cfg(feature = "gpu")]
+    crate::shaders::assert_listed();
+    numbers
 }
 
 /// Asserts that the gradient of `weigh(f(x))` at a few numbers of `x` agrees with central differences, in double

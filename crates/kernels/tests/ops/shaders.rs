@@ -1,10 +1,67 @@
 //! Every template in every setting the code asks for is WGSL that naga accepts: no GPU needed. Optional capabilities are
 //! there for what `Caps` names.
+//!
+//! What the hardware family launches is listed a second time, exactly (`examples/registers/settings.rs`): a compiler for real
+//! cards is asked about those. Every launch of the other tests is held against that list.
 
 use std::collections::BTreeSet;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-use ocelli_kernels::gpu::{Setting, expand, shaders};
+use ocelli_kernels::gpu::{Family, Setting, caps, expand, shaders, watch_launches};
+
+// The table asks for more of it.
+#[allow(dead_code)]
+#[path = "../../examples/registers/settings.rs"]
+mod hardware;
+
+/// Templates that only software adapters launch.
+const SOFTWARE: [&str; 12] = [
+    "attention",
+    "attention_backward",
+    "attention_delta",
+    "conv_register",
+    "conv_weight_register",
+    "fold",
+    "gemm_register",
+    "gemm_subgroup",
+    "info_nce_register",
+    "info_nce_stats",
+    "info_nce_weights",
+    "unfold",
+];
+
+/// Launches of the hardware family that the list lacks.
+static UNLISTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// The name of a launch that the list lacks.
+fn unlisted(shader: &str, settings: &[(&'static str, Setting)]) -> Option<String> {
+    static LISTED: LazyLock<BTreeSet<String>> =
+        LazyLock::new(|| hardware::hardware().iter().map(hardware::Expansion::name).collect());
+    Some(hardware::name(shader, settings)).filter(|name| !LISTED.contains(name))
+}
+
+fn watch(shader: &'static str, settings: &[(&'static str, Setting)], _: (usize, usize)) {
+    if caps().family == Family::Hardware {
+        UNLISTED.lock().unwrap_or_else(PoisonError::into_inner).extend(unlisted(shader, settings));
+    }
+}
+
+/// Holds every launch of this process against the list from now on.
+pub fn watch_settings() {
+    watch_launches(watch);
+}
+
+/// Asserts that the list has every launch so far. Launches may happen on a thread of the device's, where a panic would be lost, so
+/// whoever reads a result asks.
+pub fn assert_listed() {
+    let unlisted = UNLISTED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert!(
+        unlisted.is_empty(),
+        "crates/kernels/examples/registers/settings.rs lacks what the kernels for hardware launch; add it and run \
+         `cargo xtask registers`: {unlisted:#?}"
+    );
+}
 
 /// A setting's name and the values it takes.
 type Axis = (&'static str, Vec<Setting>);
@@ -39,7 +96,6 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
         "attention" => vec![
             ("head", numbers(&[4, 32, 64])),
             ("queries", numbers(&[1, 4])),
-            ("shared", flags()),
             ("group", numbers(&[8, 64])),
             ("lanes", numbers(&[0, 8])),
             ("wide", flags()),
@@ -48,7 +104,6 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("head", numbers(&[4, 32, 64])),
             ("of", names(&["queries", "keys"])),
             ("own", numbers(&[1, 2])),
-            ("shared", flags()),
             ("group", numbers(&[8, 64])),
             ("lanes", numbers(&[0, 8])),
             ("wide", flags()),
@@ -56,6 +111,12 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
         "attention_row" => {
             vec![("head", numbers(&[4, 32, 64])), ("shared", flags()), ("group", numbers(&[4, 64]))]
         }
+        "attention_blocks" => vec![("head", numbers(&[4, 12, 48, 64])), ("rows", numbers(&[4, 8]))],
+        "attention_backward_blocks" => vec![
+            ("head", numbers(&[4, 12, 48, 64])),
+            ("rows", numbers(&[4, 8])),
+            ("of", names(&["queries", "keys"])),
+        ],
         "attention_delta" => vec![("head", numbers(&[4, 32, 64])), ("group", numbers(&[8, 64]))],
         "batch_norm" => {
             vec![("residual", flags()), ("relu", flags()), ("shared", flags()), ("group", numbers(&[8, 64]))]
@@ -147,8 +208,16 @@ fn axes(shader: &str) -> Option<Vec<Axis>> {
             ("group", numbers(&[16, 64])),
         ],
         // Parts of others.
-        "conv_parts" | "conv_weight_parts" | "gelu_parts" | "gemm_parts" | "gemm_place" | "info_nce_parts"
-        | "reduce_parts" | "uniform_parts" | "vec4_parts" => return None,
+        "attention_block_parts"
+        | "conv_parts"
+        | "conv_weight_parts"
+        | "gelu_parts"
+        | "gemm_parts"
+        | "gemm_place"
+        | "info_nce_parts"
+        | "reduce_parts"
+        | "uniform_parts"
+        | "vec4_parts" => return None,
         other => panic!("shaders/{other}.wgsl has no settings in this test"),
     })
 }
@@ -174,8 +243,11 @@ fn capabilities(text: &str) -> Capabilities {
 fn every_expansion_is_valid() {
     let mut seen = BTreeSet::new();
     let mut plain = String::new();
+    let listed = hardware::hardware();
     for name in shaders() {
-        for settings in axes(name).map(|a| combinations(&a)).unwrap_or_default() {
+        let mut all = axes(name).map(|a| combinations(&a)).unwrap_or_default();
+        all.extend(listed.iter().filter(|e| e.shader == name).map(|e| e.settings.clone()));
+        for settings in all {
             let both = |a, b| settings.contains(&a) && settings.contains(&b);
             // Only a gradient has something to be added to; what a workgroup shares, no subgroup does.
             if both(("backward", false.into()), ("past", true.into()))
@@ -221,4 +293,27 @@ fn every_expansion_is_valid() {
     if let Ok(path) = std::env::var("OCELLI_EXPANSIONS") {
         std::fs::write(path, plain).unwrap();
     }
+}
+
+#[test]
+fn the_list_of_hardware_has_every_template_but_those_of_software() {
+    let listed: BTreeSet<&str> = hardware::hardware().iter().map(|e| e.shader).collect();
+    for name in shaders().filter(|name| axes(name).is_some()) {
+        assert!(
+            listed.contains(name) != SOFTWARE.contains(&name),
+            "{name} belongs either to `SOFTWARE` here or to crates/kernels/examples/registers/settings.rs"
+        );
+    }
+    for name in listed {
+        assert!(shaders().any(|other| other == name), "there is no shaders/{name}.wgsl");
+    }
+}
+
+#[test]
+fn a_launch_that_the_list_lacks_is_told() {
+    let launch =
+        |group: usize| unlisted("gelu", &[("vec", true.into()), ("slope", true.into()), ("group", group.into())]);
+    assert_eq!(launch(64), None);
+    assert_eq!(launch(65).as_deref(), Some("gelu group=65 slope=on vec=on"));
+    assert!(unlisted("gelu", &[("vec", true.into())]).is_some(), "a setting is missing");
 }
