@@ -47,7 +47,7 @@ def conv3(inputs, outputs, stride=1, dilation=1):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, both dilated, or a bottleneck with its stride and dilation in the 3x3 convolution."""
+    """Two 3x3 convolutions, the first with stride and dilation, or a bottleneck with both in its 3x3 convolution."""
 
     def __init__(self, inputs, inner, outputs, stride, dilation, bottleneck):
         super().__init__()
@@ -58,7 +58,7 @@ class Block(nn.Module):
             self.bn3 = nn.BatchNorm2d(outputs)
         else:
             self.conv1 = conv3(inputs, inner, stride, dilation)
-            self.conv2 = conv3(inner, outputs, 1, dilation)
+            self.conv2 = conv3(inner, outputs)
         self.bn1, self.bn2 = nn.BatchNorm2d(inner), nn.BatchNorm2d(inner)
         self.bottleneck = bottleneck
         self.downsample = None

@@ -10,6 +10,30 @@
 //! - [`eval`] — k-NN, attention masks, feature tables, pictures.
 //! - [`report`] — the HTML report of a run, comparisons, TensorBoard event files.
 //! - [`kernels`] — the operations underneath.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use ocelli::data::{EvalTransform, SceneConfig, SceneSource, Source};
+//! use ocelli::eval::attention::AttentionMap;
+//! use ocelli::models::{Arch, Init};
+//!
+//! // An image of the built-in scenes as a network takes it.
+//! let scenes = SceneSource::new(SceneConfig { count: 1, size_px: 64, ..SceneConfig::default() })?;
+//! let transform = EvalTransform { resize_short_px: None, crop_px: None, ..EvalTransform::default() };
+//! let (pixels, _, _) = transform.apply_normalised(&scenes.load(0)?);
+//!
+//! // What an untrained Vision Transformer's class token attends to.
+//! let device = Device::flex();
+//! let vit = "vit-32x2x2/8".parse::<Arch>()?.config(64, 0.0).init(&mut Init::new(0, &device))?;
+//! let image = Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, 64, 64]), &device);
+//! let grid = vit.grid(64, 64);
+//! let attention = vit.cls_attention(image).into_data().try_to_vec::<f32>()?;
+//! let map = AttentionMap::new(vit.heads(), grid.rows, grid.cols, attention)?;
+//! assert_eq!((map.heads(), map.rows(), map.columns()), (2, 8, 8));
+//! // The rest of its attention is on the class token itself.
+//! assert!(map.head(0).iter().sum::<f32>() < 1.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub use ocelli_data as data;
 pub use ocelli_eval as eval;

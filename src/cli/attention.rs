@@ -13,12 +13,14 @@ use ocelli::eval::picture::{Filter, Picture};
 use ocelli::eval::sheet::{AttentionExample, AttentionSheet};
 use ocelli::models::Vit;
 use ocelli::train::Loading;
+use serde_json::json;
 
 use super::DeviceArgs;
 use super::attention_video::{self, ClipArgs};
 use super::images::{self, Input, Named};
 use super::opening::{self, NormaliseArgs};
 use super::outputs;
+use super::talk;
 
 /// Rows of the contact sheet at most.
 const SHEET_ROWS: usize = 64;
@@ -50,10 +52,10 @@ pub struct AttentionArgs {
     /// Long side in pixels (default: as it is, at most 480)
     #[arg(long, default_value_t = 0)]
     pub(super) size: usize,
-    /// Images of each folder at most, evenly spaced (0: all)
+    /// Largest number of images per folder, evenly spaced (0: all)
     #[arg(long, default_value_t = 16)]
     limit: usize,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     pub(super) heads: Option<usize>,
     #[command(flatten)]
@@ -87,14 +89,17 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
     let path = args.out.join("sheet.png");
     outputs::check_picture(&path)?;
     let inputs = Named::list(&args.images, args.limit)?;
-    for line in inputs.lines() {
-        println!("{line}");
+    let json = args.clip.json();
+    if talk::notes(json) {
+        inputs.lines().iter().for_each(|line| println!("{line}"));
     }
     let device = args.device.open()?;
     let given = args.normalise.given()?;
     let loading = Loading { heads: args.heads, only_vit: true, given, ..Loading::default() };
     let backbone = loading.open(&args.weights, &device.device)?;
-    println!("{}", opening::lines(&backbone, &device.name, &opening::long_side(args.size)));
+    if talk::notes(json) {
+        println!("{}", opening::lines(&backbone, &device.name, &opening::long_side(args.size)));
+    }
     let statistics = (backbone.statistics.value.mean, backbone.statistics.value.std);
     let vit = backbone.vit()?;
     let labels: Vec<String> = (1..=vit.heads()).map(|head| format!("head{head}")).chain(["mean".into()]).collect();
@@ -104,22 +109,24 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
         let mut files = stems.iter().flat_map(|stem| ends.iter().map(move |end| format!("{stem}{end}")));
         files.try_for_each(|file| outputs::check_picture(&args.out.join(file)))?;
     }
-    let bar = images::bar(inputs.len());
+    let bar = images::bar(inputs.len(), json);
     let (mut shown, mut scores, mut done) = (Vec::new(), Vec::new(), 0);
-    let mut first_note = None;
+    let mut skipped = Vec::new();
     for (index, stem) in stems.iter().enumerate() {
-        let input = match images::read_or_note(&inputs, index, &inputs.name(index), &bar, false) {
+        let input = match images::read_or_note(&inputs, index, &inputs.name(index), &bar, json) {
             Ok(input) => input,
             Err(note) => {
-                first_note.get_or_insert(note);
+                skipped.push(json!({ "name": inputs.name(index), "reason": note }));
                 continue;
             }
         };
-        let attended = attend(vit, &input, args.size, statistics, &device.device)?;
+        let mut attended = attend(vit, &input, args.size, statistics, &device.device)?;
         if !args.sheet_only {
             write_heads(&args.out.join(stem), &attended, args.threshold)?;
         }
         scores.extend(attended.jaccard(args.threshold)?);
+        // Two images of one name in different folders have captions as different as their files.
+        attended.name.clone_from(stem);
         if shown.len() < SHEET_ROWS {
             shown.push(attended);
         }
@@ -127,10 +134,22 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if let (0, Some(note)) = (done, first_note) {
-        bail!("no image could be read; {note}");
+    if let (0, Some(first)) = (done, skipped.first()) {
+        bail!("no image could be read; {}", first["reason"].as_str().unwrap_or_default());
     }
     write_sheet(&path, "What the last block attends to", &shown, args.threshold)?;
+    if json {
+        let fit = if scores.is_empty() { None } else { Some(JaccardSummary::of(&scores)?) };
+        let fit = fit.map(|fit| {
+            json!({ "images": fit.images, "share": args.threshold, "best_head": fit.best_head, "mean": fit.mean_map, "per_head": fit.per_head })
+        });
+        println!(
+            "{}",
+            json!({ "weights": backbone.description, "normalisation": backbone.statistics.to_string(), "images": done,
+                "skipped": skipped, "sheet": path, "jaccard": fit })
+        );
+        return Ok(());
+    }
     println!("{done} images: {}", path.display());
     if shown.len() < done {
         println!("the sheet shows the first {SHEET_ROWS}");

@@ -19,6 +19,7 @@ use ocelli::train::{Loaded, Loading};
 use super::attention::{self, AttentionArgs};
 use super::images::{self, Input};
 use super::opening;
+use super::talk;
 use clip::{Clip, Format};
 use source::Frames;
 
@@ -46,10 +47,10 @@ pub struct ClipArgs {
     /// Frames a second (default: as the GIF says, else 10)
     #[arg(long, value_parser = a_rate)]
     fps: Option<f64>,
-    /// Take every so many frames
+    /// Take every Nth frame
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = a_stride)]
     stride: usize,
-    /// Frames at most (0: all)
+    /// Largest number of frames (0: all)
     #[arg(long, default_value_t = 0)]
     frames: usize,
     /// Print JSON
@@ -105,7 +106,7 @@ pub fn run(args: &AttentionArgs, video: &Path) -> anyhow::Result<()> {
             bail!("--head: expected 1 to {heads}, this network's heads; found {head}");
         }
     }
-    if !options.json {
+    if talk::notes(options.json) {
         println!("{}", frames.understood());
         println!("{}", opening::lines(&net, &device.name, &opening::long_side(args.size)));
     }
@@ -148,6 +149,11 @@ pub fn run(args: &AttentionArgs, video: &Path) -> anyhow::Result<()> {
 }
 
 impl ClipArgs {
+    /// Whether JSON is printed, of images as of a video.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
     /// Refuses what only a video has, where there is none. Clap does not: images exclude a video, and so lift
     /// whatever asks for one.
     pub fn check_unused(&self) -> anyhow::Result<()> {
@@ -158,7 +164,6 @@ impl ClipArgs {
             ("--fps", self.fps.is_some()),
             ("--stride", self.stride != 1),
             ("--frames", self.frames != 0),
-            ("--json", self.json),
         ];
         match given.iter().find(|(_, given)| *given) {
             Some((flag, _)) => {
@@ -322,7 +327,7 @@ fn beside(left: &Picture, right: &Picture) -> Picture {
 }
 
 fn bar(frames: usize) -> ProgressBar {
-    let bar = images::bar(frames);
+    let bar = images::bar(frames, false);
     if let Ok(style) = ProgressStyle::with_template("{bar:28} {pos}/{len} frames  {per_sec}  ETA {eta}") {
         bar.set_style(style.progress_chars("━╸─"));
     }

@@ -12,10 +12,13 @@ use ocelli::train::{Bench, Phase, Throughput, TrainError, backbone_of, throughpu
 use serde_json::{Value, json};
 
 use super::DeviceArgs;
+use super::talk;
 
-/// Measure how many images a second pass through each backbone of DINO's table on this device: inference, f32, warm, the
-/// median of several passes, with the batch that is fastest here. Beside it stand the published figures of a V100. What does
-/// not fit into the memory is refused before it is built.
+/// Measure the inference speed of the backbones of DINO's table on this device
+///
+/// It counts images per second in f32: warm, the median of several passes, with the batch size that is fastest here.
+/// The published figures of a V100 stand beside it. A network that does not fit into the memory is refused before it
+/// is built.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli bench\n  ocelli bench --arch vit-s/16,vit-b/16 --batch 32\n  ocelli bench --json > bench.json && ocelli table --bench bench.json"
@@ -24,13 +27,14 @@ pub struct BenchArgs {
     /// Backbones by name, beside ResNet-50, which the others are compared with (default: those of DINO's table)
     #[arg(long, value_delimiter = ',', value_parser = parse_arch)]
     arch: Vec<BackboneArch>,
-    /// Images per pass (default: the number with which most pass in a second)
+    /// Images per pass (default: the fastest number)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Option<u32>,
     /// Side of the images, pixels
     #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(1..=4096))]
     size: u32,
-    /// Seconds to measure each for; as many again at most to choose the batch. Three passes are measured in any case
+    /// Seconds to measure each backbone. Choosing the batch takes as long again at most. At least three passes are
+    /// measured
     #[arg(long, default_value_t = 5.0, value_parser = parse_seconds)]
     seconds: f64,
     /// Print JSON
@@ -132,7 +136,8 @@ fn archs(args: &BenchArgs) -> anyhow::Result<Vec<BackboneArch>> {
 }
 
 fn bar(archs: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(100 * archs as u64), ProgressDrawTarget::stderr());
+    let target = if talk::is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(Some(100 * archs as u64), target);
     if let Ok(style) = ProgressStyle::with_template("{bar:28} {percent:>3}%  {msg}  {elapsed}") {
         bar.set_style(style.progress_chars("━╸─"));
     }

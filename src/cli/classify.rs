@@ -16,16 +16,17 @@ use serde_json::json;
 use super::DeviceArgs;
 use super::images::Named;
 use super::opening::{self, NormaliseArgs, SizeArgs};
+use super::talk;
 
 /// Images through the network at once.
 const BATCH: usize = 32;
 /// Cells of the longest bar.
 const BAR: usize = 30;
 
-/// Say what is in images: the likeliest classes by a linear classifier on a backbone's features
+/// Name the likeliest classes of images, by a linear classifier on a backbone's features
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli classify photo.jpg --weights runs/first --head runs/first/linear/head.safetensors\n  ocelli classify photos --weights vit.safetensors --head vit.safetensors --classes imagenet.txt --json\n\nA classifier comes from `ocelli eval linear` or `ocelli finetune classification`, or is one that is published: DINO's linear weights, a timm or torchvision file with its head or fc."
+    after_help = "Examples:\n  ocelli classify photo.jpg --weights runs/first --head runs/first/linear/head.safetensors\n  ocelli classify photos --weights vit.safetensors --head vit.safetensors --classes imagenet.txt --json\n\nA classifier comes from `ocelli eval linear` or `ocelli finetune classification`. Published ones work as well: DINO's linear weights, and files of timm and torchvision with their head or fc."
 )]
 pub struct ClassifyArgs {
     /// Images, folders of images, or `scenes[:COUNT]`
@@ -40,7 +41,7 @@ pub struct ClassifyArgs {
     /// Names of the classes, one in each line, where the classifier does not have them
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// Classes shown of each image
+    /// Number of classes to show per image
     #[arg(long, default_value_t = 5)]
     top: usize,
     /// What the classifier takes: cls, cls-4, cls+mean, mean (default: as its file says, or what fits its width)
@@ -50,7 +51,7 @@ pub struct ClassifyArgs {
     size: SizeArgs,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads of the Vision Transformer, where the weights do not tell
+    /// Number of attention heads of a Vision Transformer, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     /// Print JSON
@@ -87,7 +88,7 @@ pub fn run(args: &ClassifyArgs) -> anyhow::Result<()> {
             "the classifier has no names of classes: they are shown by number; --classes FILE names them".into(),
         );
     }
-    if !args.json {
+    if talk::notes(args.json) {
         inputs.lines().iter().for_each(|line| println!("{line}"));
         println!("{}", opening::lines(&backbone, &device.name, &backbone.size.to_string()));
         println!("classifier: {} of {}, on {features}", head.description, path.display());

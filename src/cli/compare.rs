@@ -17,11 +17,14 @@ use super::pixels;
 use super::report::now;
 use super::run::{quoted, stop_on_signals};
 use super::table::{self, Format};
+use super::talk;
 use super::{EXIT_INTERRUPTED, EXIT_RUN_FAILED, Interrupted};
 
-/// Train every method on your images with one budget, and set the runs out as a table: k-NN accuracy beside the untrained
-/// network's and the pixels', time and memory. Each method trains as its recipe for a laptop says, for as many epochs as all
-/// others. What is finished is kept: the same command goes on where it was stopped.
+/// Train every method on your images with the same budget, and compare them in a table
+///
+/// The table has k-NN accuracy beside that of the untrained network and of the raw pixels, time and memory. Each
+/// method trains by its recipe for a laptop, for the same number of epochs. Finished runs are kept: the same command
+/// continues where it stopped.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli compare --data photos\n  ocelli compare --data photos --methods simclr,byol,dino --epochs 10\n  ocelli compare --data imagenette-128 --again 4 --table docs/table.md"
@@ -39,22 +42,22 @@ pub struct CompareArgs {
     /// Backbone of all (default: each recipe's own, narrow ResNets of 18 layers and a tiny ViT); methods that cannot have it are left out
     #[arg(long)]
     arch: Option<String>,
-    /// Epochs of all
+    /// Number of epochs, the same for all
     #[arg(long, default_value_t = 20)]
     epochs: usize,
-    /// Seed of all
+    /// Seed, the same for all
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Train so many of the best methods again, with the next seed
+    /// Number of the best methods to train again, with the next seed
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     again: usize,
-    /// One value for all, such as eval.every_epochs=10 (repeatable)
+    /// Set one value for all, such as eval.every_epochs=10 (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// The table besides OUT/table.md and OUT/table.html: a name that ends in .md, .json or .html
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
-    /// Say what would be trained, and train nothing
+    /// Print what would be trained, and train nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the table as JSON; the runs train without bars
@@ -133,7 +136,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
 impl CompareArgs {
     /// Tells a person.
     fn say(&self, text: &str) {
-        if !self.json {
+        if talk::notes(self.json) {
             println!("{text}");
         }
     }
@@ -184,7 +187,7 @@ fn train(args: &CompareArgs, job: &Job, stop: &AtomicBool) -> anyhow::Result<Cam
             child.args(["--set", value]);
         });
     }
-    if args.json {
+    if !talk::notes(args.json) {
         child.arg("--quiet");
     }
     let status = child.status().context("cannot start a run")?;

@@ -19,14 +19,17 @@ use serde_json::{Value, json};
 use super::DeviceArgs;
 use super::extraction::{Features, Files, Network, Planes, read_back};
 use super::opening::{self, NormaliseArgs};
+use super::talk;
 use blocks::{Block, Blocks, file_name};
 
-/// Copy detection on Copydays, DINO's protocol: originals are looked for by altered copies of them. Features are
-/// the class token and the generalised mean (power 4) of the patches, whitened if a set for it is named. Prints
-/// mean average precision over the twenty most similar images for each block of alterations.
+/// Measure copy detection on Copydays, by DINO's protocol
+///
+/// Altered copies are used to find their originals. The features are the class token and the generalised mean (power
+/// 4) of the patches; --whiten names a set to whiten them by. The result is mean average precision over the twenty
+/// most similar images, for each block of alterations.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli eval copies --data copydays --weights dino_vitbase8_pretrain.pth --whiten yfcc-20k --distractors yfcc-10k\n  ocelli eval copies --data copydays --weights runs/first --size 224\n  ocelli eval copies --data copydays --weights random:vit-s/16 --json\n\nThe layout is Copydays': original/, strong/, jpegqual/3 … 75/, crops/10 … 80/. Blocks that are not there are left out, and\nsaid to be."
+    after_help = "Examples:\n  ocelli eval copies --data copydays --weights dino_vitbase8_pretrain.pth --whiten yfcc-20k --distractors yfcc-10k\n  ocelli eval copies --data copydays --weights runs/first --size 224\n  ocelli eval copies --data copydays --weights random:vit-s/16 --json\n\nThe layout is Copydays': original/, strong/, jpegqual/3 … 75/, crops/10 … 80/. Missing blocks are left out,\nand the command names them."
 )]
 pub struct CopiesArgs {
     /// Copydays' folder
@@ -36,10 +39,10 @@ pub struct CopiesArgs {
     /// `random:ARCH`
     #[arg(long)]
     weights: PathBuf,
-    /// Images to whiten features by, none of them Copydays' (published: 20,000)
+    /// Images from which the whitening is learnt; none may be from Copydays (published: 20,000)
     #[arg(long, value_name = "FOLDER")]
     whiten: Option<PathBuf>,
-    /// Images that the originals are hidden among (published: 10,000)
+    /// Distractors, among which the originals must be found (published: 10,000)
     #[arg(long, value_name = "FOLDER")]
     distractors: Option<PathBuf>,
     /// Side in pixels that images are squeezed or stretched to
@@ -47,7 +50,7 @@ pub struct CopiesArgs {
     size: usize,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     /// Print JSON
@@ -72,7 +75,7 @@ pub fn run(args: &CopiesArgs) -> anyhow::Result<()> {
     let loading = Loading { heads: args.heads, given: args.normalise.given()?, ..Loading::default() };
     let loaded = loading.open(&args.weights, &device.device)?;
     let told = format!("squeezed to {0}×{0} px (--size)", args.size);
-    if !args.json {
+    if talk::notes(args.json) {
         describe_data(args, &blocks, whiten.as_deref(), distractors.as_deref());
         println!("{}", opening::lines(&loaded, &device.name, &told));
     }

@@ -14,9 +14,12 @@ use serde_json::json;
 use super::DeviceArgs;
 use super::images::{self, Named};
 use super::opening::{self, NormaliseArgs};
+use super::talk;
 
-/// Percentage of correct matches (PCK): two augmented views of each image (MoCo v2's augmentation), every cell of one
-/// matched to the most similar cell of the other, counted right within 1 and 2 cells of where the crop says it is.
+/// Measure how often the most similar place in another view of an image is the right one (PCK)
+///
+/// Each image gives two views, by MoCo v2's augmentation. Every cell of one view is matched to the most similar cell
+/// of the other. A match is right within 1 cell, or within 2 cells, of the place that the crops give.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli eval correspondence --data scenes --weights runs/first\n  ocelli eval correspondence --data photos --weights densecl.pth random:resnet-50 --images 500 --json"
@@ -28,7 +31,7 @@ pub struct CorrespondenceArgs {
     /// Networks to compare: run folders, checkpoints, backbones (Vision Transformer or ResNet), or `random:ARCH`
     #[arg(long, num_args = 1.., required = true)]
     weights: Vec<PathBuf>,
-    /// Images at most, evenly spaced (0: all)
+    /// Largest number of images, evenly spaced (0: all)
     #[arg(long, default_value_t = 200)]
     images: usize,
     /// Side of the views in pixels
@@ -40,7 +43,7 @@ pub struct CorrespondenceArgs {
     /// Seed of the views: the same seed gives every network the same views
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     #[command(flatten)]
@@ -54,7 +57,7 @@ pub struct CorrespondenceArgs {
 
 pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
     let inputs = Named::list(std::slice::from_ref(&args.data), args.images)?;
-    if !args.json {
+    if talk::notes(args.json) {
         for line in inputs.lines() {
             println!("{line}");
         }
@@ -83,7 +86,7 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
             }
             println!("{}\nnormalisation: {}; size: views of {} px", net.description, net.statistics, args.size);
         }
-        let bar = if args.json { indicatif::ProgressBar::hidden() } else { images::bar(inputs.len()) };
+        let bar = images::bar(inputs.len(), args.json);
         let mut skipped = Vec::new();
         let pck = correspondence(
             |x| net.encoder.feature_map(x, Mode::Eval),

@@ -10,6 +10,7 @@ use ocelli::eval::attention::{AttentionJaccard, JaccardSummary};
 use ocelli::models::{AnyBackbone, BackboneKind};
 use ocelli::train::config::resolve;
 use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
+use serde_json::json;
 
 use super::DeviceArgs;
 use super::attention::{Attended, attend, write_sheet};
@@ -18,9 +19,12 @@ use super::outputs;
 use super::pixels;
 use super::progress::{self, Progress};
 use super::run::{Run, Start, tell};
+use super::talk;
 
-/// Pre-train a small Vision Transformer with DINO and look at what it attends to. Without --data it uses built-in
-/// scenes: nothing is downloaded, and because the scenes know their objects, attention can be scored.
+/// Pre-train a small network on built-in scenes and look at what it attends to (about five minutes on two cores)
+///
+/// It trains a Vision Transformer with DINO. Nothing is downloaded. The scenes know their objects, so the attention
+/// can be scored. --data takes your own images instead.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  ocelli demo\n  ocelli demo --data photos --out runs/photos")]
 pub struct DemoArgs {
@@ -33,12 +37,15 @@ pub struct DemoArgs {
     /// Replace a run that is in the folder
     #[arg(long)]
     overwrite: bool,
-    /// Epochs
+    /// Number of epochs
     #[arg(long)]
     epochs: Option<usize>,
-    /// One value of the recipe, such as batch_size=32 (repeatable)
+    /// Set one value of the recipe, such as batch_size=32 (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Print JSON: the rows of metrics.jsonl as they are written, and at the end the result
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -70,30 +77,40 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     }
     let DataSet { train: source, val: test, understood } = open_data_beside(&args.data, Some(&args.out))?;
     let device = args.device.open()?;
-    println!("Ocelli trains a Vision Transformer ({}) with DINO on {}, without labels.", config.arch, args.data);
-    println!("device: {} ({})", device.name, device.reason);
-    tell(&understood);
-    if let Some(why) = understood.why_no_knn() {
-        println!("{why}");
+    if talk::notes(args.json) {
+        println!(
+            "Ocelli trains a Vision Transformer ({}) with DINO on {}, without labels.",
+            config.arch, args.data
+        );
+        println!("device: {} ({})", device.name, device.reason);
+        tell(&understood);
+        if let Some(why) = understood.why_no_knn() {
+            println!("{why}");
+        }
     }
 
-    let mut progress = Progress::new(false);
+    let mut progress = Progress::new(!talk::notes(args.json));
     let trainer = ocelli::train::Trainer::new(&config, &device.device, &source, test.as_ref())?;
     let untrained = trainer.encoder()?;
     let start = if args.overwrite { Start::Overwrite } else { Start::New };
-    let understood = serde_json::json!({ "data": understood });
-    let run = Run { config: &config, device: &device, data: &args.data, understood, json: false };
+    let understood = json!({ "data": understood });
+    let run = Run { config: &config, device: &device, data: &args.data, understood, json: args.json };
     let (trainer, _) = run.train(trainer, &args.out, start, &mut progress)?;
     let trained = trainer.encoder()?;
 
+    let mut result = json!({ "event": "result", "out": args.out });
     if let Some(labelled) = Labelled::of(&source, test.as_ref(), &config.eval) {
         let (pixels, side) = knn_of_pixels(&labelled, &config, &device.device)?;
         let before = knn_of(&untrained, &labelled, &config, &device.device)?;
         let after = knn_of(&trained, &labelled, &config, &device.device)?;
-        println!("\nk-NN accuracy (k = 20; chance {:.1} %):", 100.0 / labelled.classes.max(1) as f64);
-        println!("  raw pixels         {} ({side})", progress::knn(&pixels));
-        println!("  untrained network  {}", progress::knn(&before));
-        println!("  trained network    {}", progress::knn(&after));
+        let chance = 100.0 / labelled.classes.max(1) as f64;
+        result["knn"] = json!({ "chance": chance, "raw_pixels": pixels, "untrained": before, "trained": after });
+        if !args.json {
+            println!("\nk-NN accuracy (k = 20; chance {chance:.1} %):");
+            println!("  raw pixels         {} ({side})", progress::knn(&pixels));
+            println!("  untrained network  {}", progress::knn(&before));
+            println!("  trained network    {}", progress::knn(&after));
+        }
     }
 
     let shown = test.as_ref().unwrap_or(&source);
@@ -105,13 +122,18 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     };
     let (before, after) = (maps(&untrained)?, maps(&trained)?);
     if let (Some(b), Some(a)) = (fit_with_truth(&before)?, fit_with_truth(&after)?) {
-        println!(
-            "\nAttention masks against the objects (Jaccard index, {:.0} % of the attention, {} held-out scenes):",
-            SCORED_MASS * 100.0,
-            a.images
-        );
-        println!("  best head  untrained {:.3}  trained {:.3}", b.best_head, a.best_head);
-        println!("  mean       untrained {:.3}  trained {:.3}", b.mean_map, a.mean_map);
+        let of = |fit: &JaccardSummary| json!({ "best_head": fit.best_head, "mean": fit.mean_map });
+        result["jaccard"] =
+            json!({ "images": a.images, "share": SCORED_MASS, "untrained": of(&b), "trained": of(&a) });
+        if !args.json {
+            println!(
+                "\nAttention masks against the objects (Jaccard index, {:.0} % of the attention, {} held-out scenes):",
+                SCORED_MASS * 100.0,
+                a.images
+            );
+            println!("  best head  untrained {:.3}  trained {:.3}", b.best_head, a.best_head);
+            println!("  mean       untrained {:.3}  trained {:.3}", b.mean_map, a.mean_map);
+        }
     }
     let sheet = |file: &str, title: &str, maps: &[Attended]| -> anyhow::Result<PathBuf> {
         let path = args.out.join(file);
@@ -120,8 +142,14 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     };
     sheet(SHEETS[0], "Attention of the untrained network", &before)?;
     let path = sheet(SHEETS[1], "Attention after training, without a single label", &after)?;
+    let report = args.out.join("report.html");
+    if args.json {
+        (result["sheet"], result["report"]) = (json!(path), json!(report));
+        println!("{result}");
+        return Ok(());
+    }
     println!("\nSee what it attends to: {}", path.display());
-    println!("The whole run, in a browser: {}", args.out.join("report.html").display());
+    println!("The whole run, in a browser: {}", report.display());
     Ok(())
 }
 

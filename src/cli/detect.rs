@@ -14,6 +14,7 @@ use super::DeviceArgs;
 use super::coco_results::Labels;
 use super::images::{self, Named};
 use super::outputs;
+use super::talk;
 
 /// Objects named in a line at most.
 const NAMED: usize = 12;
@@ -21,7 +22,7 @@ const NAMED: usize = 12;
 /// Find objects in pictures and draw their boxes
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli detect street.jpg --weights runs/boxes\n  ocelli detect photos --weights runs/boxes --out found --score 0.3 --coco found.json\n  ocelli detect val2017 --weights model_final.pth --coco found.json --instances instances_val2017.json --no-pictures\n  ocelli detect photos --weights model_final.pth --json\n\nA detector comes from `ocelli finetune detection`, or is a file in detectron2's names (Faster R-CNN R50-C4). What such a file does not say is assumed: RGB pictures, ImageNet's normalisation unless it has pixel_mean and pixel_std, a block's stride in its 3×3 convolution (STRIDE_IN_1X1: False)."
+    after_help = "Examples:\n  ocelli detect street.jpg --weights runs/boxes\n  ocelli detect photos --weights runs/boxes --out found --score 0.3 --coco found.json\n  ocelli detect val2017 --weights model_final.pth --coco found.json --instances instances_val2017.json --no-pictures\n  ocelli detect photos --weights model_final.pth --json\n\nA detector comes from `ocelli finetune detection`, or is a file in detectron2's names (Faster R-CNN R50-C4). Such a file does not say everything. These are assumed: RGB pictures, ImageNet's normalisation unless it has pixel_mean and pixel_std, and a block's stride in its 3×3 convolution (STRIDE_IN_1X1: False)."
 )]
 pub struct DetectArgs {
     /// Images, folders of images, or `scenes[:COUNT]`
@@ -33,7 +34,8 @@ pub struct DetectArgs {
     /// Folder for the pictures (replaces those that Ocelli drew, no other file)
     #[arg(long, default_value = "detections")]
     out: PathBuf,
-    /// Probability from which an object is shown; below the detector's own threshold (roi.score) it takes the place of that
+    /// Smallest probability at which an object is shown. A value below the detector's own threshold (roi.score)
+    /// replaces that threshold
     #[arg(long, default_value_t = 0.5)]
     score: f32,
     /// Write the boxes as COCO's results, all from the detector's own threshold on (or --score, if that is lower). Categories are
@@ -79,11 +81,11 @@ pub fn run(args: &DetectArgs) -> anyhow::Result<()> {
         Some(_) => Some(Labels::of(&names, &detector.classes, args.instances.as_deref())?),
         None => None,
     };
-    if !args.json {
+    if talk::notes(args.json) {
         inputs.lines().iter().for_each(|line| println!("{line}"));
         println!("{} on {}", detector.description, device.name);
     }
-    let bar = if args.json { indicatif::ProgressBar::hidden() } else { images::bar(inputs.len()) };
+    let bar = images::bar(inputs.len(), args.json);
     let (mut told, mut results, mut notes, mut objects) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for (index, path) in pictures.iter().enumerate() {
         let name = &names[index];

@@ -21,23 +21,24 @@ const THUMBNAIL_PX: u32 = 168;
 /// Groups named in the terminal at most.
 const SHOWN_GROUPS: usize = 20;
 
-/// Find pictures of a folder that are nearly the same: copies, other sizes, other compression, slight edits. Two
-/// are linked where the cosine of their features is at least the threshold, and linked pictures make a group.
-/// Writes a page to look through; nothing is ever deleted.
+/// Find near-duplicates in a folder: copies, other sizes, other compression, slight edits
+///
+/// Two pictures are linked where the cosine of their features is at least the threshold. Linked pictures form a
+/// group. The command writes a page to look through, and deletes nothing.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli duplicates photos --weights runs/first\n  ocelli duplicates photos --weights vit.pth --threshold 0.9 --out duplicates.html\n  ocelli duplicates photos --weights runs/first --json > duplicates.json\n\nWhich threshold is right depends on the network: start high and go down. Features are kept in the index that `ocelli search` uses."
+    after_help = "Examples:\n  ocelli duplicates photos --weights runs/first\n  ocelli duplicates photos --weights vit.pth --threshold 0.9 --out duplicates.html\n  ocelli duplicates photos --weights runs/first --json > duplicates.json\n\nThe right threshold depends on the network: start high and go down. The index of `ocelli search` keeps the features."
 )]
 pub struct DuplicatesArgs {
     /// The folder, with all folders below it
     folder: PathBuf,
-    /// Least cosine of the features of two pictures that are linked
+    /// Smallest cosine of their features at which two pictures are linked
     #[arg(long, default_value_t = 0.95)]
     threshold: f32,
     /// The page (replaces one that Ocelli wrote, no other file; default: duplicates.html, none with --json)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Pictures on the page that come with a small copy, at most
+    /// Largest number of pictures on the page that have a small copy
     #[arg(long, default_value_t = 2000, value_name = "N")]
     thumbnails: usize,
     /// Print JSON
@@ -56,7 +57,7 @@ pub fn run(args: &DuplicatesArgs) -> anyhow::Result<()> {
         pages::check(path)?;
     }
     let indexed = Indexed::open(&args.folder, &args.index, args.json)?;
-    let bar = images::bar(indexed.file.entries().len());
+    let bar = images::bar(indexed.file.entries().len(), false);
     let found = near_duplicates(indexed.file.rows(), args.threshold, |rows| {
         bar.set_position(rows as u64);
         !indexed.stop.load(Ordering::Relaxed)
@@ -172,7 +173,7 @@ fn write(
     let all: usize = groups.iter().map(Vec::len).sum();
     let shown = all.min(args.thumbnails);
     let paths = groups.iter().flatten().take(shown).map(|one| indexed.path_of(&one.name)).collect();
-    let bar = images::bar(shown);
+    let bar = images::bar(shown, false);
     let (thumbnails, size) = pages::thumbnails_of(paths, THUMBNAIL_PX, || bar.inc(1))?;
     bar.finish_and_clear();
     for (one, thumbnail) in groups.iter_mut().flatten().zip(thumbnails) {

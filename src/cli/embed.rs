@@ -10,16 +10,20 @@ use ocelli::data::{EvalBatches, EvalConfig, Source as _};
 use ocelli::eval::features::{FeatureTable, Pooling, TableFormat, encode, names_txt};
 use ocelli::models::weights::preprocessing::Preprocessing;
 use ocelli::train::{Loading, eval_transform};
+use serde_json::json;
 
 use super::DeviceArgs;
 use super::images::{self, Named};
 use super::opening::{self, NormaliseArgs, SizeArgs};
 use super::outputs;
+use super::talk;
 
 /// Images through the network at once.
 const BATCH: usize = 32;
 
-/// Write the features of images to a file: .safetensors, .npy (names beside it in .txt) or .csv.
+/// Write the features of images to a file
+///
+/// The ending of --out chooses the format: .safetensors, .npy (the names go to a .txt beside it) or .csv.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli embed photos --weights runs/first --out features.npy\n  ocelli embed a.jpg b.jpg --weights weights.safetensors --features patches --out patches.safetensors"
@@ -31,7 +35,7 @@ pub struct EmbedArgs {
     /// A run folder, a checkpoint, or a backbone (.safetensors, or PyTorch's .pth; see `ocelli weights`)
     #[arg(long)]
     weights: PathBuf,
-    /// The file; its ending is the format
+    /// The file to write. Its ending chooses the format
     #[arg(long)]
     out: PathBuf,
     /// Replace the file if there is one
@@ -44,9 +48,12 @@ pub struct EmbedArgs {
     size: SizeArgs,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -72,15 +79,17 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         outputs::check_new(&names, args.overwrite)?;
     }
     let inputs = Arc::new(Named::list(&args.images, 0)?);
-    for line in inputs.lines() {
-        println!("{line}");
+    if talk::notes(args.json) {
+        inputs.lines().iter().for_each(|line| println!("{line}"));
     }
     let device = args.device.open()?;
     let given = Preprocessing { size: args.size.given(), ..args.normalise.given()? };
     let loading = Loading { heads: args.heads, given, ..Loading::default() };
     let mut backbone = loading.open(&args.weights, &device.device)?;
     args.size.apply(&mut backbone.size);
-    println!("{}", opening::lines(&backbone, &device.name, &backbone.size.to_string()));
+    if talk::notes(args.json) {
+        println!("{}", opening::lines(&backbone, &device.name, &backbone.size.to_string()));
+    }
     let pooling = match args.features {
         Features::Cls => Pooling::Cls,
         Features::MeanPatch => Pooling::MeanPatch,
@@ -90,7 +99,7 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     let config = EvalConfig { transform, batch_size: BATCH, threads: 0 };
     let mut batches = EvalBatches::all(inputs.clone(), config)?;
     let mut table: Option<FeatureTable> = None;
-    let bar = images::bar(inputs.len());
+    let bar = images::bar(inputs.len(), args.json);
     for batch in batches.by_ref() {
         let batch = batch?;
         let shape = [batch.indices.len(), 3, batch.height as usize, batch.width as usize];
@@ -112,7 +121,7 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     let skipped = batches.bad_files();
-    for bad in skipped {
+    for bad in skipped.iter().filter(|_| !args.json) {
         println!("warning: skipped {}: {}", bad.name, bad.reason);
     }
     let table = table.with_context(|| match skipped.first() {
@@ -124,6 +133,15 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         outputs::write(&names, names_txt(&table).as_bytes())?;
     }
     let done = inputs.len() - skipped.len();
+    if args.json {
+        let skipped: Vec<_> = skipped.iter().map(|b| json!({ "name": b.name, "reason": b.reason })).collect();
+        println!(
+            "{}",
+            json!({ "weights": opening::fields(&backbone, &backbone.size), "images": done, "shape": table.shape(),
+                "out": args.out, "skipped": skipped })
+        );
+        return Ok(());
+    }
     println!("{:?} features of {done} images: {}", table.shape(), args.out.display());
     Ok(())
 }

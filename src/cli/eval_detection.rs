@@ -17,17 +17,19 @@ use super::coco_results::{self, Ids, Labels};
 use super::images;
 use super::outputs;
 use super::run::tell;
+use super::talk;
 
 /// Longest name of a class in the table.
 const NAME: usize = 24;
 
-/// Average precision of boxes, as PASCAL VOC and as COCO measure it
+/// Measure the average precision of boxes, as PASCAL VOC and as COCO do
 ///
-/// Of a detector, or of COCO results that any program wrote. VOC: 11 points, boxes as its files have them, AP the mean over IoU
-/// .5:.05:.95, as MoCo and DenseCL report it. COCO: 101 points. The two are not comparable.
+/// The boxes come from a detector, or from COCO results that any program wrote. VOC: 11 points, boxes as its files
+/// have them, and AP as the mean over IoU .5:.05:.95, as MoCo and DenseCL report it. COCO: 101 points. The two are
+/// not comparable.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli eval detection --weights runs/boxes --data VOCdevkit:test\n  ocelli eval detection --detections results.json --data coco --instances coco/annotations/instances_val2017.json\n  ocelli eval detection --weights runs/boxes --data scenes --json\n\nWhat is held out is evaluated, or everything where nothing is: val, else test, of PASCAL VOC test where there is a list of it, else val; FOLDER:test or FOLDER:val says which. What a file in detectron2's names does not say is assumed: RGB pictures, ImageNet's normalisation unless it has pixel_mean and pixel_std, a block's stride in its 3×3 convolution (STRIDE_IN_1X1: False)."
+    after_help = "Examples:\n  ocelli eval detection --weights runs/boxes --data VOCdevkit:test\n  ocelli eval detection --detections results.json --data coco --instances coco/annotations/instances_val2017.json\n  ocelli eval detection --weights runs/boxes --data scenes --json\n\nThe held-out part is evaluated: val, else test; of PASCAL VOC test where there is a list of it, else val. FOLDER:test or FOLDER:val chooses one. If no part is held out, all images are evaluated. A file in detectron2's names does not say everything. These are assumed: RGB pictures, ImageNet's normalisation unless it has pixel_mean and pixel_std, and a block's stride in its 3×3 convolution (STRIDE_IN_1X1: False)."
 )]
 pub struct EvalDetectionArgs {
     /// Images with boxes: a folder of VOC, COCO or YOLO, or `scenes[:COUNT[:SIZE]]`
@@ -81,7 +83,7 @@ pub fn run(args: &EvalDetectionArgs) -> anyhow::Result<()> {
         outputs::check_new(coco, args.overwrite)?;
     }
     let BoxedSet { train, val, classes, understood } = open_boxed(&args.data)?;
-    if !args.json {
+    if talk::notes(args.json) {
         tell(&understood);
     }
     let mut notes = Vec::new();
@@ -132,12 +134,12 @@ fn of_detector(args: &EvalDetectionArgs, part: &BoxedPart, classes: &[String]) -
     let Some(weights) = &args.weights else { bail!("--weights: expected a detector, or --detections") };
     let device = args.device.open()?;
     let detector = Detector::open(weights, &device.device)?;
-    if !args.json {
+    if talk::notes(args.json) {
         println!("{} on {}", detector.description, device.name);
     }
     let mut notes = Vec::new();
     let to = same_classes(&detector.classes, classes, &mut notes)?;
-    let bar = if args.json { indicatif::ProgressBar::hidden() } else { images::bar(part.source.len()) };
+    let bar = images::bar(part.source.len(), args.json);
     let loading = &detector.config.loader;
     let (threads, max_bad_fraction) = (loading.threads, loading.max_bad_fraction);
     let loader = LoaderConfig { threads, max_bad_fraction, ..LoaderConfig::default() };

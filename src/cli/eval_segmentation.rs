@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::DeviceArgs;
 use super::images;
 use super::run::tell;
+use super::talk;
 
 /// Cells of the longest bar.
 const BAR: usize = 30;
@@ -19,13 +20,14 @@ const NAME: usize = 24;
 /// Images listed that went worst.
 const WORST: usize = 5;
 
-/// Intersection over union of each class of pixels, and its mean
+/// Measure the intersection over union of each class of pixels, and its mean
 ///
-/// One confusion matrix is summed over all held-out images; pixels without a label are left out, and so are classes that never
-/// occur. More unreadable images than the network's run tolerated (loader.max_bad_fraction) are an error.
+/// One confusion matrix is summed over all held-out images. Pixels without a label are left out, and so are classes
+/// that never occur. It is an error when more images are unreadable than the network's run tolerated
+/// (loader.max_bad_fraction).
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli eval segmentation --weights runs/pixels --data camvid:test\n  ocelli eval segmentation --weights runs/pixels --data scenes --json\n\nThe held-out part is evaluated (val, else test; FOLDER:test names one), or all images where no part is held out."
+    after_help = "Examples:\n  ocelli eval segmentation --weights runs/pixels --data camvid:test\n  ocelli eval segmentation --weights runs/pixels --data scenes --json\n\nThe held-out part is evaluated: val, else test. FOLDER:test chooses one. If no part is held out, all images are evaluated."
 )]
 pub struct EvalSegmentationArgs {
     /// Images with a class for every pixel: a folder of VOC, Cityscapes, CamVid or COCO, any folder of images and index or colour
@@ -35,7 +37,7 @@ pub struct EvalSegmentationArgs {
     /// The network: a run folder of `ocelli finetune segmentation`, or its segmenter.safetensors
     #[arg(long)]
     weights: PathBuf,
-    /// Images at most, evenly spaced (0: all)
+    /// Largest number of images, evenly spaced (0: all)
     #[arg(long, default_value_t = 0)]
     limit: usize,
     /// Print JSON: IoU of each class, the confusion matrix in pixels, the worst and the best images
@@ -54,13 +56,13 @@ pub fn run(args: &EvalSegmentationArgs) -> anyhow::Result<()> {
     });
     let device = args.device.open()?;
     let segmenter = Segmenter::open(&args.weights, &device.device)?;
-    if !args.json {
+    if talk::notes(args.json) {
         tell(&understood);
         notes.iter().for_each(|note| println!("{note}"));
         println!("{} with {} classes on {}", segmenter.config().arch, segmenter.classes().len(), device.name);
     }
     let images = if args.limit == 0 { part.source.len() } else { part.source.len().min(args.limit) };
-    let bar = if args.json { indicatif::ProgressBar::hidden() } else { images::bar(images) };
+    let bar = images::bar(images, args.json);
     let found = segmenter
         .evaluate(&part, &classes, args.limit, &mut |done| bar.set_position(done as u64))
         .with_context(|| format!("{} ({})", args.data, understood.lines().join("; ")))?;

@@ -18,10 +18,10 @@ use super::opening::{NormaliseArgs, SizeArgs};
 use super::outputs;
 use super::weights::{arch_of, file_size, thousands};
 
-/// Write a network's weights for other programs, in PyTorch's names and layout.
+/// Write a network's weights for other programs, in PyTorch's names and layout
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli export runs/first --format safetensors --out backbone.safetensors\n  ocelli export runs/first --format pth-layout --out backbone.pth\n  ocelli export checkpoint.pth --what student --format safetensors --dtype f16 --out student.safetensors\n  ocelli export runs/first --format onnx --dynamic --check --out backbone.onnx"
+    after_help = "Examples:\n  ocelli export runs/first --format safetensors --out backbone.safetensors\n  ocelli export runs/first --format pth-layout --out backbone.pth\n  ocelli export checkpoint.pth --what student --format safetensors --dtype f16 --out student.safetensors\n  ocelli export runs/first --format safetensors --dtype q8 --out small.safetensors   # a quarter of the size\n  ocelli export runs/first --format onnx --dynamic --check --out backbone.onnx"
 )]
 pub struct ExportArgs {
     /// A run folder, a checkpoint, any file of weights (.safetensors, .pth), a folder of Hugging Face, or hf:NAME
@@ -38,7 +38,7 @@ pub struct ExportArgs {
     /// Numbers in the file
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
-    /// Heads, where the weights do not tell (for safetensors, bpk and onnx)
+    /// Number of attention heads, if the weights do not say (for safetensors, bpk and onnx)
     #[arg(long)]
     heads: Option<usize>,
     #[command(flatten)]
@@ -54,14 +54,14 @@ pub struct ExportArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// With what is known of the network in the metadata
+    /// safetensors, with a description of the network in the metadata
     Safetensors,
     /// A state dict in PyTorch's zip form; torch.load reads it with weights_only=True
     #[value(alias = "pth")]
     PthLayout,
     /// burn's own format, in burn's layout: a record of `ocelli::models::Vit`
     Bpk,
-    /// For onnxruntime and what else reads ONNX: pixels in, features out
+    /// For onnxruntime and other readers of ONNX: pixels in, features out
     Onnx,
     /// A ResNet in detectron2's names, a .pkl as its own script makes of torchvision's files
     Detectron2,
@@ -83,8 +83,24 @@ enum What {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Precision {
+    /// 32 bits
     F32,
+    /// 16 bits
     F16,
+    /// int8 with one f32 scale per output row for the weights of matrices and convolutions; norms, biases, positions and
+    /// tokens stay f32. Every command reads it. In safetensors alone: NAME as int8, NAME.scale as f32
+    Q8,
+}
+
+impl Precision {
+    /// The element type of the tensors that have one of their own.
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Q8 => Dtype::I8,
+        }
+    }
 }
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
@@ -126,9 +142,12 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     if !is_head {
         input.write(&mut state.metadata);
     }
-    let dtype = if args.dtype == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
+    let dtype = args.dtype.dtype();
     let file = match args.format {
         Format::Safetensors => write_safetensors_as(&state, dtype)?,
+        Format::PthLayout if args.dtype == Precision::Q8 => {
+            bail!("--format pth-layout is written as f32 or f16; --dtype q8 is for safetensors")
+        }
         Format::PthLayout => write_pth(&state, dtype)?,
         Format::Bpk if is_head => {
             bail!("--format bpk: expected a backbone; a head goes to safetensors or pth-layout")
@@ -171,6 +190,11 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     );
     for note in if is_head { Vec::new() } else { network.notes() } {
         println!("{note}");
+    }
+    if args.dtype == Precision::Q8 {
+        println!(
+            "matrices and convolutions are int8: a value is NAME times NAME.scale of its row; all other tensors are f32"
+        );
     }
     if !is_head {
         println!("normalisation: {statistics}; size: {size}");
@@ -223,7 +247,7 @@ fn onnx(args: &ExportArgs) -> anyhow::Result<()> {
             bail!("--format onnx: expected a backbone; a head goes to safetensors or pth-layout")
         }
     };
-    if args.dtype == Precision::F16 {
+    if args.dtype != Precision::F32 {
         bail!("--format onnx is written as f32; leave out --dtype");
     }
     let given = Preprocessing { size: args.size.given(), ..args.normalise.given()? };

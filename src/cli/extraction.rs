@@ -106,7 +106,7 @@ impl Network<'_> {
         let mut found =
             Features { dim: 0, rows: Vec::new(), is_there: vec![false; indices.len()], bad: Vec::new() };
         let mut batch = Batch::default();
-        let bar = images::bar(indices.len());
+        let bar = images::bar(indices.len(), false);
         for ((place, index), item) in indices.into_iter().enumerate().zip(prepared) {
             bar.inc(1);
             match item {

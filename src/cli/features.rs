@@ -22,12 +22,13 @@ use super::{images, opening, pages};
 /// Neighbours of each picture that UMAP lays out.
 const NEIGHBOURS: usize = 15;
 
-/// Draw a map of a folder: every picture a point, alike pictures near each other, in one page with the pictures in
-/// it. The features (the class token, or a ResNet's mean over its cells) are brought to two dimensions; points
-/// have the colours of their class folders.
+/// Draw a map of a folder: every picture is a point, and similar pictures lie near each other
+///
+/// The map is one page that contains the pictures. Their features (the class token, or a ResNet's mean over its
+/// cells) are reduced to two dimensions. Points have the colours of their class folders.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli features photos --weights runs/first\n  ocelli features photos --weights vit.pth --map photos.html --projection umap\n  ocelli features photos --weights runs/first --thumbnails 500   # a smaller page\n\nTo write the features themselves to a file, see `ocelli embed`. Features are kept in the index that `ocelli search` uses."
+    after_help = "Examples:\n  ocelli features photos --weights runs/first\n  ocelli features photos --weights vit.pth --map photos.html --projection umap\n  ocelli features photos --weights runs/first --thumbnails 500   # a smaller page\n\nTo write the features themselves to a file, use `ocelli embed`. The index of `ocelli search` keeps the features."
 )]
 pub struct FeaturesArgs {
     /// The folder, with all folders below it
@@ -38,7 +39,8 @@ pub struct FeaturesArgs {
     /// How features become two numbers
     #[arg(long, value_enum, default_value_t = Projection::Pca)]
     projection: Projection,
-    /// Pictures that come with a small copy, at most; the others are points with names. About 5 kB each at 96 px
+    /// Largest number of pictures that have a small copy, of about 5 kB each at 96 px. The others are points with
+    /// names
     #[arg(long, default_value_t = 2000, value_name = "N")]
     thumbnails: usize,
     /// Long side of the small copies, pixels
@@ -53,9 +55,9 @@ pub struct FeaturesArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Projection {
-    /// The two leading principal components: distances mean something, groups overlap
+    /// The two leading principal components: distances are meaningful, and groups overlap
     Pca,
-    /// Neighbours stay neighbours (UMAP): groups part, distances between them mean little
+    /// UMAP: neighbours stay neighbours, and groups separate; distances between groups mean little
     Umap,
 }
 
@@ -96,7 +98,7 @@ pub fn run(args: &FeaturesArgs) -> anyhow::Result<()> {
     let Some(path) = page else { return Ok(()) };
     let shown = count.min(args.thumbnails);
     let paths = points.iter().take(shown).map(|p| indexed.path_of(&p.name)).collect();
-    let bar = images::bar(shown);
+    let bar = images::bar(shown, false);
     let (thumbnails, size) = pages::thumbnails_of(paths, args.thumbnail_size, || bar.inc(1))?;
     bar.finish_and_clear();
     for (point, thumbnail) in points.iter_mut().zip(thumbnails) {

@@ -10,6 +10,8 @@ use ocelli::data::files::{DecodeLimits, decode_file};
 use ocelli::data::views::{CropBox, Filter, resized_crop};
 use ocelli::data::{DataError, Image, Mask, Source, Understood, open_data};
 
+use super::talk;
+
 /// One image to look at.
 pub struct Input {
     /// Path as given, or the sample's name.
@@ -182,8 +184,11 @@ fn different<'a>(mut names: Vec<String>, folder_of: impl Fn(usize) -> Option<&'a
     names
 }
 
-/// A bar for work on so many images.
-pub fn bar(images: usize) -> ProgressBar {
+/// A bar for work on so many images; none beside JSON or with `--quiet`.
+pub fn bar(images: usize, json: bool) -> ProgressBar {
+    if !talk::notes(json) {
+        return ProgressBar::hidden();
+    }
     let bar = ProgressBar::new(images as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:28} {pos}/{len} images  {per_sec}  ETA {eta}") {
         bar.set_style(style.progress_chars("━╸─"));

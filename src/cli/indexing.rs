@@ -20,6 +20,7 @@ use super::embedding::Network;
 use super::index_file::IndexFile;
 use super::opening::{self, NormaliseArgs, SizeArgs};
 use super::run::stop_on_signals;
+use super::talk;
 use super::{DeviceArgs, Interrupted, images};
 
 /// Name of the index in a folder. Ocelli passes over names that begin with a dot, so data sets stay as they are.
@@ -38,17 +39,17 @@ pub struct IndexArgs {
     /// The file that features are kept in (default: .ocelli.index in the folder)
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,
-    /// Embed every picture anew and replace the index
+    /// Embed every picture again and replace the index
     #[arg(long)]
     rebuild: bool,
-    /// Take the index as it is, without looking for new, changed and deleted pictures
+    /// Use the index as it is, without looking for new, changed and deleted pictures
     #[arg(long, conflicts_with = "rebuild")]
     no_update: bool,
     #[command(flatten)]
     size: SizeArgs,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     #[command(flatten)]
@@ -85,15 +86,15 @@ pub struct Update {
 }
 
 impl Indexed {
-    /// Opens a folder and its index, and embeds what is new or has changed. Says what it does unless `quiet`.
-    pub fn open(folder: &Path, args: &IndexArgs, quiet: bool) -> anyhow::Result<Self> {
+    /// Opens a folder and its index, and embeds what is new or has changed. Says what it does unless JSON is printed.
+    pub fn open(folder: &Path, args: &IndexArgs, json: bool) -> anyhow::Result<Self> {
         if !folder.is_dir() {
             let found = if folder.exists() { "a file" } else { "nothing there" };
             bail!("{}: expected a folder of pictures, found {found}", folder.display());
         }
         let images = if args.no_update { None } else { Some(Arc::new(AllImages::open(folder)?)) };
         let network = args.network()?;
-        if !quiet {
+        if talk::notes(json) {
             for line in images.iter().flat_map(|images| images.understood().lines()) {
                 println!("{line}");
             }
@@ -118,7 +119,7 @@ impl Indexed {
         if let Some(images) = indexed.images.clone() {
             indexed.bring_up_to_date(&images, args.rebuild)?;
         }
-        if !quiet {
+        if !json {
             indexed.say();
         }
         if indexed.file.entries().is_empty() {
@@ -131,6 +132,9 @@ impl Indexed {
         let Update { embedded, dropped, bad } = &self.update;
         for bad in bad {
             println!("warning: skipped {}: {}", bad.name, bad.reason);
+        }
+        if talk::is_quiet() {
+            return;
         }
         let mut line = format!("index: {}, {}", self.file.path().display(), pictures(self.file.entries().len()));
         if *embedded > 0 {
@@ -179,7 +183,7 @@ impl Indexed {
         self.file.check_writable()?;
         let stop = self.stop.clone();
         stop_on_signals(&stop)?;
-        let bar = images::bar(plan.embed.len());
+        let bar = images::bar(plan.embed.len(), false);
         let mut growing = Growing { file: &mut self.file, keep: plan.keep, entries: Vec::new(), rows: Vec::new() };
         let (mut saved, mut pause, mut embedded) = (Instant::now(), SAVE_EVERY, 0);
         let indices = plan.embed.iter().map(|(index, _)| *index).collect();

@@ -11,9 +11,12 @@ use ocelli::train::{Labelled, Loading, extract_features_and_bad, too_many};
 
 use super::DeviceArgs;
 use super::opening::{self, NormaliseArgs, SizeArgs};
+use super::talk;
 
-/// Weighted k-NN classification of frozen features: the class token, or a ResNet's mean over its cells (DINO's protocol:
-/// votes exp(similarity/0.07)).
+/// Measure weighted k-nearest-neighbour accuracy, by DINO's protocol
+///
+/// The features are the class token, or a ResNet's mean over its cells. A neighbour votes with the weight
+/// exp(similarity/0.07).
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli eval knn --data imagenette --weights runs/first\n  ocelli eval knn --data scenes --weights runs/demo --k 5 20\n  ocelli eval knn --data photos --weights vit.pth --normalise half --size 0   # images as they are"
@@ -35,7 +38,7 @@ pub struct KnnArgs {
     size: SizeArgs,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     /// Print JSON
@@ -60,7 +63,7 @@ pub fn run(args: &KnnArgs) -> anyhow::Result<()> {
     };
     let no_neighbour = labelled.without_neighbour();
     let too_many = too_many(&args.k, labelled.train.1.len());
-    if !args.json {
+    if talk::notes(args.json) {
         for line in understood.lines() {
             println!("{line}");
         }

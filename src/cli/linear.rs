@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use indicatif::ProgressBar;
 use ocelli::data::{BadFile, DataSet, Source, open_data_beside};
 use ocelli::eval::linear::Published;
 use ocelli::models::weights::preprocessing::Preprocessing;
@@ -22,18 +21,19 @@ use super::images;
 use super::opening::{self, NormaliseArgs, SizeArgs};
 use super::progress::Progress;
 use super::run::{Job, Start, Trains, data_of, tell};
+use super::talk;
 
 /// Images through the network at once.
 const BATCH: usize = 32;
 
-/// Linear classification of frozen features: the accuracy that papers quote beside k-NN
+/// Measure the accuracy of a linear classifier on frozen features, with many learning rates at once
 ///
-/// Trains a linear classifier on the features of a frozen backbone, one for each learning rate, all at once, and keeps the best.
-/// By default as DINO does it: augmented views in every epoch. --cached computes the features once and takes minutes
-/// instead of hours; it is another protocol, usually within a point or two.
+/// One classifier is trained for each learning rate, all at once, and the best is kept. By default it is done as DINO
+/// does it: with augmented views in every epoch. --cached computes the features once and takes minutes instead of
+/// hours. That is another protocol; its result is usually within a point or two.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli eval linear --data imagenette --weights runs/first --cached\n  ocelli eval linear --data imagenette --weights dino_deitsmall16_pretrain.pth --out runs/linear\n  ocelli eval linear --data imagenette --weights resnet50.pth --protocol moco --rates 30 --out runs/moco-linear\n  ocelli eval linear --resume --out runs/linear\n\nThe best classifier is OUT/head.safetensors, and OUT/head.pth as DINO's own evaluation loads it: ocelli classify uses either."
+    after_help = "Examples:\n  ocelli eval linear --data imagenette --weights runs/first --cached\n  ocelli eval linear --data imagenette --weights dino_deitsmall16_pretrain.pth --out runs/linear\n  ocelli eval linear --data imagenette --weights resnet50.pth --protocol moco --rates 30 --out runs/moco-linear\n  ocelli eval linear --resume --out runs/linear\n\nThe best classifier is written as OUT/head.safetensors, and as OUT/head.pth, which DINO's own evaluation loads. `ocelli classify` takes either."
 )]
 pub struct LinearArgs {
     /// Labelled images: a folder with train/ and val/, a folder of class folders, CIFAR records, or `scenes`; without val
@@ -58,10 +58,10 @@ pub struct LinearArgs {
     /// Learning rates as papers name them, trained side by side (default: ten around the published one)
     #[arg(long, num_args = 1.., value_name = "RATE")]
     rates: Vec<f64>,
-    /// Epochs (default: the protocol's)
+    /// Number of epochs (default: the protocol's)
     #[arg(long)]
     epochs: Option<usize>,
-    /// Images of a step
+    /// Images per step
     #[arg(long, default_value_t = 256)]
     batch_size: usize,
     /// Seed of first weights, order and views
@@ -71,18 +71,15 @@ pub struct LinearArgs {
     size: SizeArgs,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads of the Vision Transformer, where the weights do not tell
+    /// Number of attention heads of a Vision Transformer, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
-    /// Go on with the probe in the folder; features that were cached are computed again
+    /// Continue the probe in the folder. Cached features are computed again
     #[arg(long, conflicts_with_all = ["overwrite", "cached", "rates", "epochs", "features"])]
     resume: bool,
     /// Replace a probe that is in the folder
     #[arg(long)]
     overwrite: bool,
-    /// No bar, no lines
-    #[arg(long)]
-    quiet: bool,
     /// Print JSON: a row for each step and epoch, and at the end the result
     #[arg(long)]
     json: bool,
@@ -92,7 +89,7 @@ pub struct LinearArgs {
 
 impl LinearArgs {
     fn talks(&self) -> bool {
-        !self.quiet && !self.json
+        talk::notes(self.json)
     }
 
     fn start(&self) -> Start {
@@ -267,7 +264,7 @@ fn features(
 ) -> anyhow::Result<(Option<FrozenFeatures>, FrozenFeatures)> {
     let transform = eval_transform(&backbone.eval_config());
     let of = |source: &Arc<dyn Source>, what: &str| -> anyhow::Result<FrozenFeatures> {
-        let bar = if args.talks() { images::bar(source.len()) } else { ProgressBar::hidden() };
+        let bar = images::bar(source.len(), !args.talks());
         let mut tell = |done: usize| bar.set_position(done as u64);
         let pass = (transform, BATCH);
         let (found, bad) =
@@ -306,9 +303,6 @@ fn show(args: &LinearArgs, task: &LinearTask, config: &LinearConfig, (out, accur
                 "cached": config.cached, "features": config.features, "head": head.display().to_string(),
                 "rates": rows.iter().map(of).collect::<Vec<_>>() })
         );
-        return;
-    }
-    if args.quiet {
         return;
     }
     println!("after the last epoch, by learning rate:");

@@ -18,16 +18,17 @@ use serde_json::{Value, json};
 use super::DeviceArgs;
 use super::extraction::{Features, Network, read_back};
 use super::opening::{self, NormaliseArgs, SizeArgs};
+use super::talk;
 
 mod draw;
 
 use draw::{Draw, Labels};
 
-/// Classification with few labels: logistic regression on frozen features of 1 % and 10 % of the training images
+/// Measure the accuracy with 1 % and 10 % of the labels
 ///
-/// DINO's protocol: features as for k-NN, divided by their length, multinomial logistic regression without a bias
-/// at λ = 0.1/n. Images are drawn from each class by itself; several draws say how much chance there is in the
-/// figure.
+/// This is DINO's protocol: features as for k-NN, divided by their length, and multinomial logistic regression
+/// without a bias at λ = 0.1/n. Images are drawn from each class separately. Several draws show how much the figure
+/// depends on chance.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli eval low-shot --data imagenette --weights runs/first\n  ocelli eval low-shot --data imagenette --weights runs/first --per-class 1 5 20 --draws 10\n  ocelli eval low-shot --data imagenet --weights vits16.pth --list 1percent.txt   # the published images"
@@ -44,17 +45,17 @@ pub struct LowShotArgs {
     #[arg(allow_negative_numbers = true)]
     #[arg(conflicts_with_all = ["per_class", "list"])]
     share: Vec<f64>,
-    /// Images of each class instead
+    /// Number of images per class, instead of a share
     #[arg(long, num_args = 1.., value_name = "IMAGES", conflicts_with = "list")]
     per_class: Vec<usize>,
     /// A file with the names of the training images to use instead, one a line: paths below the data, or names
     /// alone
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
-    /// λ times the number of training images: how much weights are held back
+    /// Regularisation: λ times the number of training images
     #[arg(long, num_args = 1.., default_values_t = [0.1], value_name = "LAMBDA", allow_negative_numbers = true)]
     lambda: Vec<f64>,
-    /// How often images are drawn anew
+    /// Number of draws
     #[arg(long, default_value_t = 3, conflicts_with = "list")]
     draws: usize,
     /// Seed of the draws
@@ -64,7 +65,7 @@ pub struct LowShotArgs {
     size: SizeArgs,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     /// Print JSON
@@ -120,7 +121,7 @@ pub fn run(args: &LowShotArgs) -> anyhow::Result<()> {
         let drawn = (0..draws).map(|draw| labels.draw(&labelled.train, args.seed, draw as u64));
         results.push((labels.clone(), drawn.collect::<anyhow::Result<Vec<Draw>>>()?));
     }
-    if !args.json {
+    if talk::notes(args.json) {
         understood.lines().iter().for_each(|line| println!("{line}"));
         println!("{}", opening::lines(&backbone, &device.name, &backbone.size.to_string()));
     }

@@ -10,14 +10,18 @@ use ocelli::eval::correspondence::{Match, MatchPicture, nearest};
 use ocelli::eval::picture::Picture;
 use ocelli::models::{AnyBackbone, Backbone as _, Mode};
 use ocelli::train::Loading;
+use serde_json::json;
 
 use super::DeviceArgs;
 use super::images::{self, Input, Named};
 use super::opening::{self, NormaliseArgs};
 use super::outputs;
+use super::talk;
 
-/// Nearest neighbours of dense features between two images, or an image and an augmented view of it: lines coloured by
-/// their place in the first image, and the features' three leading components side by side.
+/// Draw which places of two images look alike to the network
+///
+/// The second image may be an augmented view of the first. Lines join nearest neighbours of dense features, and have
+/// the colour of their place in the first image. The three leading components of the features stand side by side.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli match one.jpg two.jpg --weights runs/first\n  ocelli match photo.jpg --weights dino_resnet50_pretrain.pth --stride 16 --out match.png"
@@ -36,7 +40,7 @@ pub struct MatchArgs {
     /// Every cell's nearest neighbour, not only those that choose each other
     #[arg(long)]
     one_way: bool,
-    /// Lines at most, the most similar (0: all)
+    /// Largest number of lines, the most similar first (0: all)
     #[arg(long, default_value_t = 60)]
     lines: usize,
     /// Long side in pixels (default: as it is, at most 480)
@@ -48,11 +52,14 @@ pub struct MatchArgs {
     /// Seed of the augmented view
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     #[command(flatten)]
     normalise: NormaliseArgs,
+    /// Print JSON: how many cells match, and the matches that are drawn
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -82,13 +89,15 @@ struct Side {
 
 pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
     outputs::check_picture(&args.out)?;
-    let first = readable(&args.first)?;
-    let second = args.second.as_deref().map(readable).transpose()?;
+    let first = readable(&args.first, args.json)?;
+    let second = args.second.as_deref().map(|name| readable(name, args.json)).transpose()?;
     let device = args.device.open()?;
     let given = args.normalise.given()?;
     let loading = Loading { heads: args.heads, stride_px: args.stride, given, ..Loading::default() };
     let net = loading.open(&args.weights, &device.device)?;
-    println!("{}", opening::lines(&net, &device.name, &opening::long_side(args.size)));
+    if talk::notes(args.json) {
+        println!("{}", opening::lines(&net, &device.name, &opening::long_side(args.size)));
+    }
     let (mean, std) = (net.statistics.value.mean, net.statistics.value.std);
     let side = |image: Image| -> anyhow::Result<Side> {
         let (w, h) = (image.width as usize, image.height as usize);
@@ -119,6 +128,18 @@ pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
     let page = picture.render(&kept).context("cannot draw the matches")?;
     outputs::write_png(&args.out, page.width(), page.height(), page.data())?;
     let mutual = all.iter().filter(|m| m.mutual).count();
+    if args.json {
+        let rows: Vec<_> = kept
+            .iter()
+            .map(|m| json!({ "from": m.from, "to": m.to, "similarity": m.similarity, "mutual": m.mutual }))
+            .collect();
+        println!(
+            "{}",
+            json!({ "weights": net.description, "normalisation": net.statistics.to_string(), "cells": all.len(), "mutual": mutual,
+                "grids": picture.grids, "drawn": rows, "out": args.out })
+        );
+        return Ok(());
+    }
     println!(
         "{} cells, {mutual} of them in mutual matches, {} drawn: {}",
         all.len(),
@@ -128,17 +149,21 @@ pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The image somebody named, or the first of a folder that can be read; those before it are listed.
-fn readable(name: &str) -> anyhow::Result<Input> {
+/// The image somebody named, or the first of a folder that can be read; those before it are listed unless JSON is printed.
+fn readable(name: &str, json: bool) -> anyhow::Result<Input> {
     let inputs = Named::list(&[name.to_owned()], 0)?;
-    inputs.lines().iter().for_each(|line| println!("{line}"));
+    if talk::notes(json) {
+        inputs.lines().iter().for_each(|line| println!("{line}"));
+    }
     let mut first = None;
     for index in 0..inputs.len() {
         match inputs.input(index) {
             Ok(input) => return Ok(input),
             Err(error) if inputs.len() == 1 => return Err(error),
             Err(error) => {
-                println!("warning: skipped {}: {error:#}", inputs.name(index));
+                if !json {
+                    println!("warning: skipped {}: {error:#}", inputs.name(index));
+                }
                 first.get_or_insert(error);
             }
         }

@@ -11,6 +11,7 @@ mod correspondence;
 mod demo;
 mod detect;
 mod devices;
+mod doctor;
 mod duplicates;
 mod embed;
 mod embedding;
@@ -45,8 +46,10 @@ mod runs;
 mod search;
 mod segment;
 mod serve;
+mod shell;
 mod svm;
 mod table;
+mod talk;
 mod thumbnails;
 mod video;
 mod weights;
@@ -58,9 +61,9 @@ use std::sync::OnceLock;
 
 use clap::{Args, Parser, Subcommand};
 use ocelli::data::DataError;
-use ocelli::kernels::{Mode, set_mode};
+use ocelli::kernels::{Mode, choices_file, set_mode};
 use ocelli::train::device::{self, Chosen, DeviceChoice};
-use ocelli::train::{TrainError, catch_panics, of_data, record_panics};
+use ocelli::train::{TrainError, allow_download, catch_panics, of_data, record_panics};
 
 /// Self-supervised vision models, trained on any GPU or none.
 #[derive(Parser)]
@@ -77,82 +80,71 @@ struct Cli {
     /// pixel while it is read, on each thread that reads
     #[arg(long, global = true, value_name = "PIXELS", value_parser = pixels::parse)]
     max_pixels: Option<u64>,
+    /// Download what hf:NAME does not find on this machine, with Hugging Face's own program (hf or huggingface-cli). Without
+    /// it nothing is downloaded
+    #[arg(long, global = true)]
+    download: bool,
+    /// Print results and errors alone: no progress, no notes. The results of a training are in its folder
+    #[arg(long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Also say which version, device and files are used (on standard error)
+    #[arg(long, global = true)]
+    verbose: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Pre-train a small network on built-in scenes and look at what it attends to (about five minutes on two cores)
     Demo(demo::DemoArgs),
-    /// Pre-train a network on a folder of images
     Pretrain(pretrain::PretrainArgs),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ocelli finetune classification --weights runs/first --data flowers --out runs/flowers\n  ocelli finetune detection --help"
+    )]
     Finetune(finetune::FinetuneCommand),
-    /// Write the report of a run: one HTML file with its curves and pictures
     Report(report::ReportArgs),
-    /// List the runs below a folder, or compare some of them
     Runs(runs::RunsArgs),
-    /// Set runs out as rows of DINO's table, with the published figures in columns of their own
     Table(table::TableArgs),
-    /// Train every method on your images with one budget, and set them out as a table
     Compare(compare::CompareArgs),
-    /// Measure images a second of each backbone in inference, beside the published ones
     Bench(bench::BenchArgs),
     /// Evaluate frozen features, detectors and segmentations
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ocelli eval knn --data imagenette --weights runs/first\n  ocelli eval linear --data imagenette --weights runs/first --cached\n  ocelli eval video --help"
+    )]
     Eval(EvalCommand),
     /// Draw what the network attends to
     Attention(attention::AttentionArgs),
-    /// Draw which places of two images, or of an image and its augmented self, look alike to the network
     Match(matches::MatchArgs),
-    /// Say what is in images, by a linear classifier on a backbone's features
     Classify(classify::ClassifyArgs),
-    /// Find objects in pictures and draw their boxes
     Detect(detect::DetectArgs),
-    /// Assign a class to every pixel of a picture: colours with a legend, and an index PNG
     Segment(segment::SegmentArgs),
-    /// Write the features of images to a file
     Embed(embed::EmbedArgs),
-    /// Find the pictures of a folder that are most like others
     Search(search::SearchArgs),
-    /// Find near-duplicates in a folder
     Duplicates(duplicates::DuplicatesArgs),
-    /// Draw a map of a folder's features
     Features(features::FeaturesArgs),
-    /// Say what a file of weights holds and what it is good for
     Weights(weights::WeightsArgs),
-    /// Write a network's weights for other programs
     Export(export::ExportArgs),
-    /// Show the page: attention, features and training in a browser
     Serve(serve::ServeArgs),
-    /// List the devices and say which one would be used
-    Devices(DeviceArgs),
-    /// List the recipes
+    Devices(devices::DevicesArgs),
+    Doctor(doctor::DoctorArgs),
     Presets(presets::PresetsArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
     #[command(hide = true)]
     Fault(fault::FaultArgs),
 }
 
 #[derive(Subcommand)]
 enum EvalCommand {
-    /// Weighted k-nearest-neighbour accuracy, DINO's protocol
     Knn(knn::KnnArgs),
-    /// Accuracy of a linear classifier on frozen features, many learning rates at once
     Linear(linear::LinearArgs),
-    /// Multi-label classification by linear SVMs: VOC07 mAP
     Svm(svm::SvmArgs),
-    /// Accuracy with 1 % and 10 % of the labels
     LowShot(low_shot::LowShotArgs),
-    /// Video object segmentation on DAVIS by label propagation: J and F
     Video(video::VideoArgs),
-    /// Mean average precision on the revisited Oxford and Paris sets, or with classes in their place
     Retrieval(retrieval::RetrievalArgs),
-    /// Altered copies found among originals: Copydays, DINO's protocol
     Copies(copies::CopiesArgs),
-    /// How often the most similar place in another view of an image is the right one
     Correspondence(correspondence::CorrespondenceArgs),
-    /// Average precision of boxes, as PASCAL VOC and as COCO measure it
     Detection(eval_detection::EvalDetectionArgs),
-    /// Intersection over union of each class of pixels, and its mean
     Segmentation(eval_segmentation::EvalSegmentationArgs),
 }
 
@@ -162,7 +154,7 @@ struct DeviceArgs {
     /// auto, gpu, gpu:N (see `ocelli devices`) or cpu
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceChoice,
-    /// auto, wgsl (hand-written kernels wherever there is one) or stock (burn's own)
+    /// auto (the fastest), wgsl (hand-written kernels wherever there are any) or stock (burn's own)
     #[arg(long, default_value = "auto", value_parser = parse_kernels)]
     kernels: Mode,
 }
@@ -180,6 +172,10 @@ impl DeviceArgs {
         set_mode(self.kernels);
         let chosen = device::open(self.device)?;
         let _ = DEVICE.set(chosen.name.clone());
+        talk::detail(|| format!("device: {} ({})", chosen.name, chosen.reason));
+        if let (false, Some(file)) = (chosen.is_cpu, choices_file()) {
+            talk::detail(|| format!("choices of kernels: {}", file.display()));
+        }
         Ok(chosen)
     }
 }
@@ -207,6 +203,11 @@ pub fn main() -> ExitCode {
     if let Some(pixels) = cli.max_pixels {
         pixels::ask_for(pixels);
     }
+    if cli.download {
+        allow_download();
+    }
+    talk::choose(cli.quiet, cli.verbose);
+    talk::detail(|| format!("ocelli {} on {}", env!("CARGO_PKG_VERSION"), doctor::target()));
     let done = catch_panics(|| run(cli.command)).unwrap_or_else(|error| Err(error.into())).map_err(with_place);
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -253,9 +254,8 @@ fn with_place(error: anyhow::Error) -> anyhow::Error {
 /// What to attach to a report.
 fn report_of_fault(command: &str) -> String {
     format!(
-        "Please report it at {}/issues with the lines above and these:\n  version: ocelli {}, {} on {}\n  command: {command}\n  \
+        "Please report it where you got Ocelli from. Attach the lines above, the output of `ocelli doctor`, and these:\n  version: ocelli {}, {} on {}\n  command: {command}\n  \
          device:  {}\nRun it again with RUST_BACKTRACE=1 and attach what it says then.",
-        env!("CARGO_PKG_REPOSITORY"),
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         std::env::consts::ARCH,
@@ -296,7 +296,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Presets(args) => presets::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Fault(args) => fault::run(&args),
     }
 }

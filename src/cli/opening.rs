@@ -15,10 +15,10 @@ pub struct NormaliseArgs {
     /// How pixels are normalised (default: as the weights say, else ImageNet's mean and std)
     #[arg(long, value_enum, conflicts_with_all = ["mean", "std"])]
     normalise: Option<Normalise>,
-    /// Mean per channel that is taken off levels from 0 to 1, such as 0.485,0.456,0.406
+    /// Mean per channel, subtracted from levels of 0 to 1, such as 0.485,0.456,0.406
     #[arg(long, value_name = "R,G,B", value_parser = three, allow_hyphen_values = true, requires = "std")]
     mean: Option<[f32; 3]>,
-    /// Standard deviation per channel that divides what is left
+    /// Standard deviation per channel, by which the difference is divided
     #[arg(long, value_name = "R,G,B", value_parser = three, allow_hyphen_values = true, requires = "mean")]
     std: Option<[f32; 3]>,
 }
@@ -55,7 +55,7 @@ impl NormaliseArgs {
 pub struct BackboneArgs {
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads of a Vision Transformer, where the weights do not tell
+    /// Number of attention heads of a Vision Transformer, if the weights do not say
     #[arg(long)]
     pub heads: Option<usize>,
 }

@@ -6,12 +6,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use ocelli::data::files::{is_marked, marked_png};
 use ocelli::eval::picture::Rgb;
-
-/// What a picture of ours says of itself, right after its header: a chunk `tEXt`.
-const MARK: &[u8] = ocelli::data::files::PNG_MARK;
-/// Bytes of a PNG's signature and header, after which other chunks come.
-const HEADER: usize = 8 + 25;
 
 /// Writes RGB pixels as PNG, over nothing but an older picture of ours.
 ///
@@ -31,7 +27,7 @@ pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> anyhow
 /// When another file is there, or it cannot be written.
 pub fn write_encoded_png(path: &Path, png: &[u8]) -> anyhow::Result<()> {
     check_picture(path)?;
-    write(path, &ocelli::data::files::marked_png(png))
+    write(path, &marked_png(png))
 }
 
 /// Writes a palette PNG whose pixels are numbers, over nothing but an older picture of ours. Numbers beyond the palette are black.
@@ -209,12 +205,6 @@ fn safe(name: &str, folders: usize, room: usize) -> String {
         stem.insert(0, '_');
     }
     stem
-}
-
-fn is_marked(path: &Path) -> bool {
-    let mut start = [0; HEADER + 4 + MARK.len()];
-    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start.ends_with(MARK)
 }
 
 #[cfg(test)]

@@ -8,21 +8,31 @@ use ocelli::train::RunConfig;
 use ocelli::train::config::{MethodChoice, annotated, preset, presets, resolve};
 use ocelli::transfer::detection::{self, DetectionConfig};
 use ocelli::transfer::segmentation::{SegmentationConfig, segmentation_presets};
+use serde_json::{Value, json};
 
-/// List the recipes by the table they make, with what is published of them, or print one with every value, what it means and where it comes from.
+/// List the recipes, or print one with all its values
+///
+/// The list groups the recipes by the published table that they reproduce, and gives the table's figures. A printed
+/// recipe explains each value and names its source.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli presets\n  ocelli presets default\n  ocelli presets vit-s16-300 > run.toml\n  ocelli presets segmentation/laptop"
 )]
 pub struct PresetsArgs {
-    /// Print this recipe as TOML; the name of a method prints its defaults, `default` those of the first. `detection/NAME` and
-    /// `segmentation/NAME` are recipes of fine-tuning
+    /// Recipe to print as TOML. The name of a method prints its defaults, and `default` prints those of the first
+    /// method. `detection/NAME` and `segmentation/NAME` are recipes of fine-tuning
     name: Option<String>,
+    /// Print JSON: the list with what is published
+    #[arg(long, conflicts_with = "name")]
+    json: bool,
 }
 
 pub fn run(args: &PresetsArgs) -> anyhow::Result<()> {
     let Some(name) = &args.name else {
-        list();
+        match args.json {
+            true => println!("{:#}", list_json()),
+            false => list(),
+        }
         return Ok(());
     };
     if name == "default" {
@@ -75,13 +85,40 @@ fn list() {
         print_table(table, &there);
         println!();
     }
+    print_named("Others", &others());
+    print_named("\nDetection, for ocelli finetune detection --preset", &detectors());
+    print_named("\nSegmentation, for ocelli finetune segmentation --preset", &segmenters());
+}
+
+/// The same as fields.
+fn list_json() -> Value {
+    let named = |recipes: Vec<Named>| -> Vec<Value> {
+        recipes.iter().map(|(name, about)| json!({ "name": name, "about": about })).collect()
+    };
+    json!({
+        "tables": PUBLISHED,
+        "presets": presets().map(|(_, p)| p.name).collect::<Vec<_>>(),
+        "others": named(others()),
+        "detection": named(detectors()),
+        "segmentation": named(segmenters()),
+    })
+}
+
+/// A recipe: its name and a sentence on it.
+type Named = (&'static str, &'static str);
+
+/// The presets of pre-training that are in no published table.
+fn others() -> Vec<Named> {
     let listed: BTreeSet<&str> = PUBLISHED.iter().flat_map(|t| t.rows).map(|row| row.preset).collect();
-    let others: Vec<_> = presets().map(|(_, p)| p).filter(|p| !listed.contains(p.name)).collect();
-    print_named("Others", &others.iter().map(|p| (p.name, p.about)).collect::<Vec<_>>());
-    let detectors: Vec<_> = detection::PRESETS.iter().map(|&(name, about, _)| (name, about)).collect();
-    print_named("\nDetection, for ocelli finetune detection --preset", &detectors);
-    let segmenters: Vec<_> = segmentation_presets().iter().map(|p| (p.name, p.about)).collect();
-    print_named("\nSegmentation, for ocelli finetune segmentation --preset", &segmenters);
+    presets().map(|(_, p)| p).filter(|p| !listed.contains(p.name)).map(|p| (p.name, p.about)).collect()
+}
+
+fn detectors() -> Vec<Named> {
+    detection::PRESETS.iter().map(|&(name, about, _)| (name, about)).collect()
+}
+
+fn segmenters() -> Vec<Named> {
+    segmentation_presets().iter().map(|p| (p.name, p.about)).collect()
 }
 
 /// A title, then names with a sentence each.

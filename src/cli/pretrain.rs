@@ -11,10 +11,12 @@ use super::plan::{self, Evaluated};
 use super::progress::Progress;
 use super::run::{Run, RunArgs, quoted, tell};
 
-/// Pre-train a network on images, with or without labels (labels only measure: k-NN during the run).
+/// Pre-train a network on a folder of images
+///
+/// It needs no labels. Where there are labels, they only measure: k-NN accuracy during the run.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli pretrain --data photos --out runs/first --preset laptop\n  ocelli pretrain --method dino --arch vit-s/16 --data imagenet --out runs/s16 --set epochs=300 --set optim.lr=0.0005\n  ocelli pretrain --method densecl --arch resnet50 --data imagenet --out runs/densecl\n\nValues come from the method's defaults (the published ones), then --preset, then --config, then --method, --arch, --epochs and --set."
+    after_help = "Examples:\n  ocelli pretrain --data photos --out runs/first --preset laptop\n  ocelli pretrain --method dino --arch vit-s/16 --data imagenet --out runs/s16 --set epochs=300 --set optim.lr=0.0005\n  ocelli pretrain --method densecl --arch resnet50 --data imagenet --out runs/densecl\n\nLater values replace earlier ones: the method's defaults (the published ones), --preset, --config, then --method, --arch, --epochs and --set."
 )]
 pub struct PretrainArgs {
     #[command(flatten)]
@@ -27,11 +29,11 @@ pub struct PretrainArgs {
     /// them in the first stage as in resnet-18c16
     #[arg(long)]
     arch: Option<String>,
-    /// Epochs
+    /// Number of epochs
     #[arg(long)]
     epochs: Option<usize>,
-    /// Start a new run from the backbone in a run, checkpoint, .safetensors or .pth file; head, schedules and everything
-    /// else begin anew. Not --resume, which goes on with a run as if it had never stopped
+    /// Start a new run from the backbone of a run, a checkpoint, a .safetensors or a .pth file. Head, schedules and
+    /// everything else start from the beginning. To continue a run, use --resume
     #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
     init_from: Option<String>,
 }

@@ -12,8 +12,10 @@ use ocelli::train::{Event, RunConfig};
 use super::outputs;
 use super::progress::Progress;
 
-/// Write the report of a run: one HTML file with its curves and pictures, that needs no network to be read. Runs keep
-/// theirs up to date while they go; this makes it anew from the run's files, also for runs of older versions.
+/// Write the report of a run: one HTML file with its curves and pictures
+///
+/// The file can be read without a network. A run keeps its report up to date while it trains. This command makes the
+/// report again from the run's files, also for runs of older versions.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  ocelli report runs/first\n  ocelli report runs/first --out first.html")]
 pub struct ReportArgs {
@@ -22,7 +24,7 @@ pub struct ReportArgs {
     /// The file (default: report.html in the run's folder)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Make the TensorBoard event file anew, too
+    /// Also make the TensorBoard event file again
     #[arg(long)]
     tensorboard: bool,
 }

@@ -20,14 +20,17 @@ use serde_json::{Value, json};
 use super::DeviceArgs;
 use super::extraction::{Features, Network, Planes, read_back};
 use super::opening::{self, NormaliseArgs};
+use super::talk;
 use sets::Set;
 
-/// Image retrieval on the revisited Oxford and Paris sets: every image of a database is ranked by the cosine of
-/// its feature with a query's (the class token, or a ResNet's mean over its cells). Prints mean average precision
-/// and precision at 1, 5 and 10 for the easy, medium and hard setup.
+/// Measure image retrieval on the revisited Oxford and Paris sets, or on a folder of classes
+///
+/// All images of a database are ranked by the cosine of their features with a query's (the class token, or a ResNet's
+/// mean over its cells). The results are mean average precision and precision at 1, 5 and 10, for the easy, medium
+/// and hard setups.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli eval retrieval --data revisited --dataset roxford5k --weights dino_vitsmall16_googlelandmark_pretrain.pth --scales multi\n  ocelli eval retrieval --data revisited/roxford5k --weights runs/first --size 224\n  ocelli eval retrieval --data imagenette --weights runs/first      # classes stand in: another protocol\n\nThe layout is the benchmark's: NAME/gnd_NAME.pkl (or the same as .json) and NAME/jpg/IMAGE.jpg, NAME being roxford5k,\nrparis6k or a name of yours. The pickle is read as data: nothing in it is run."
+    after_help = "Examples:\n  ocelli eval retrieval --data revisited --dataset roxford5k --weights dino_vitsmall16_googlelandmark_pretrain.pth --scales multi\n  ocelli eval retrieval --data revisited/roxford5k --weights runs/first --size 224\n  ocelli eval retrieval --data imagenette --weights runs/first      # classes stand in: another protocol\n\nThe layout is the benchmark's: NAME/gnd_NAME.pkl (or the same as .json) and NAME/jpg/IMAGE.jpg, where NAME is roxford5k,\nrparis6k or a name of yours. The pickle is read as data: nothing in it is run."
 )]
 pub struct RetrievalArgs {
     /// A folder with the set's folder in it, that folder, or a folder of classes
@@ -43,17 +46,15 @@ pub struct RetrievalArgs {
     /// Images at their own size, or the mean of the features at 1, 1/√2 and 1/2 of it
     #[arg(long, value_enum, default_value_t = Scales::One)]
     scales: Scales,
-    /// Long side of the images in pixels at most: larger ones are made smaller, and none larger (0: all as they
-    /// are)
+    /// Largest long side of the images in pixels. Larger images are made smaller (0: all stay as they are)
     #[arg(long, value_name = "PX", default_value_t = 512)]
     size: usize,
-    /// Cut queries to the box that says what they are about, as the benchmark does; DINO's evaluation takes them
-    /// whole
+    /// Crop queries to their boxes, as the benchmark does. DINO's evaluation uses whole images
     #[arg(long)]
     crop_queries: bool,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     /// Print JSON
@@ -101,7 +102,7 @@ pub fn run(args: &RetrievalArgs) -> anyhow::Result<()> {
         0 => "images as they are (--size)".to_owned(),
         px => format!("long side at most {px} px (--size)"),
     };
-    if !args.json {
+    if talk::notes(args.json) {
         set.lines.iter().for_each(|line| println!("{line}"));
         println!("{}", opening::lines(&loaded, &device.name, &told));
         let queries = if args.crop_queries { "cut to their boxes" } else { "whole" };

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::pixels;
 use super::progress::Progress;
 use super::report::Live;
+use super::talk;
 use super::{DeviceArgs, Failed, Interrupted};
 
 /// Flags of a run.
@@ -41,11 +42,11 @@ pub struct RunArgs {
     /// Seed
     #[arg(long)]
     pub seed: Option<u64>,
-    /// One value, such as optim.lr=0.001 (repeatable)
+    /// Set one value, such as optim.lr=0.001 (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Go on with the run in the folder from its newest checkpoint, as if it had never stopped: same weights, moments,
-    /// schedules, data order
+    /// Continue the run in the folder from its newest checkpoint, as if it had never stopped: same weights, moments,
+    /// schedules and data order
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
     /// Replace a run that is in the folder
@@ -54,9 +55,6 @@ pub struct RunArgs {
     /// Print the plan (views, steps, schedules, and memory and time measured on three steps) and write nothing
     #[arg(long, conflicts_with_all = ["resume", "overwrite"])]
     pub dry_run: bool,
-    /// No bar, no lines
-    #[arg(long)]
-    pub quiet: bool,
     /// Print JSON: the rows of metrics.jsonl as they are written, or with --dry-run the plan
     #[arg(long)]
     pub json: bool,
@@ -72,7 +70,7 @@ pub fn quoted(key: &str, value: &str) -> String {
 impl RunArgs {
     /// Whether lines for people are printed.
     pub fn talks(&self) -> bool {
-        !self.quiet && !self.json
+        talk::notes(self.json)
     }
 
     /// The folder. Only a dry run has none, and it looks at none.

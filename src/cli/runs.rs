@@ -13,7 +13,9 @@ use super::report::{now, write_page};
 /// Folders below the given one that are looked into.
 pub const DEPTH: usize = 4;
 
-/// List the runs below a folder, or compare some of them: what differs in their configurations, and what they came to.
+/// List the runs below a folder, or compare some of them
+///
+/// A comparison shows how their configurations differ, and what the runs achieved.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli runs\n  ocelli runs experiments --json\n  ocelli runs --compare first second\n  ocelli runs --compare runs/first runs/second --out compared.html"

@@ -22,12 +22,14 @@ const SHEET_QUERIES: usize = 32;
 /// Pictures found for each query at most on a sheet.
 const SHEET_FOUND: usize = 60;
 
-/// Find the pictures of a folder that are most like others: nearest by the cosine of their features (the class
-/// token, or a ResNet's mean over its cells). Features are kept in an index, so each picture is embedded once;
-/// new, changed and deleted pictures are seen by name, size and time.
+/// Find the pictures of a folder that are most similar to others
+///
+/// Pictures are compared by the cosine of their features (the class token, or a ResNet's mean over its cells). An
+/// index keeps the features, so that each picture is embedded once. New, changed and deleted pictures are recognised
+/// by name, size and time.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli search cat.jpg --in photos --weights runs/first\n  ocelli search a.jpg b.jpg --in photos --weights vit.pth --top 24 --out found.png\n  ocelli search cat.jpg --in /mnt/album --weights runs/first --index album.index --json\n\nThe index is a file named .ocelli.index in the folder, which Ocelli passes over when it reads images; --index names another place, such as for a folder that cannot be written. It belongs to one network and one preprocessing: another is refused. Ctrl-C while pictures are embedded keeps what is done."
+    after_help = "Examples:\n  ocelli search cat.jpg --in photos --weights runs/first\n  ocelli search a.jpg b.jpg --in photos --weights vit.pth --top 24 --out found.png\n  ocelli search cat.jpg --in /mnt/album --weights runs/first --index album.index --json\n\nThe index is the file .ocelli.index in the folder. Ocelli ignores it when it reads images. --index names another place, for example when the folder cannot be written to. An index belongs to one network and one preprocessing; others are refused. Ctrl-C while pictures are embedded keeps what is done."
 )]
 pub struct SearchArgs {
     /// What to look for: images, folders of images, or `scenes[:COUNT]`
@@ -42,7 +44,7 @@ pub struct SearchArgs {
     /// The contact sheet (replaces one that Ocelli drew, no other file; default: search.png, none with --json)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Images to look for of each folder at most, evenly spaced (0: all)
+    /// Largest number of images to look for per folder, evenly spaced (0: all)
     #[arg(long, default_value_t = 16)]
     limit: usize,
     /// Print JSON

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::DeviceArgs;
 use super::images::{self, Named};
 use super::outputs;
+use super::talk;
 
 /// Classes named in a line at most.
 const NAMED: usize = 6;
@@ -23,7 +24,7 @@ const VOID: Rgb = [224, 224, 192];
 /// Assign a class to every pixel of a picture: colours with a legend, and an index PNG
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli segment street.jpg --weights runs/pixels\n  ocelli segment photos --weights runs/pixels --out coloured --alpha 0.4\n  ocelli segment photos --weights runs/pixels --json\n\nNetworks come from `ocelli finetune segmentation`. For street.jpg it writes street.png, the picture with its classes as colours and a legend, and street-index.png, a palette PNG whose pixels are the classes' numbers."
+    after_help = "Examples:\n  ocelli segment street.jpg --weights runs/pixels\n  ocelli segment photos --weights runs/pixels --out coloured --alpha 0.4\n  ocelli segment photos --weights runs/pixels --json\n\nNetworks come from `ocelli finetune segmentation`. For street.jpg the command writes two files: street.png is the picture with its classes as colours and a legend, and street-index.png is a palette PNG whose pixels are the classes' numbers."
 )]
 pub struct SegmentArgs {
     /// Images, folders of images, or `scenes[:COUNT]`
@@ -57,7 +58,7 @@ pub fn run(args: &SegmentArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let segmenter = Segmenter::open(&args.weights, &device.device)?;
     let (classes, palette) = (segmenter.classes(), segmenter.palette());
-    if !args.json {
+    if talk::notes(args.json) {
         inputs.lines().iter().for_each(|line| println!("{line}"));
         let accuracy = segmenter.accuracy().map(|a| format!("; {a}")).unwrap_or_default();
         println!("{} with {} classes on {}{accuracy}", segmenter.config().arch, classes.len(), device.name);
@@ -66,7 +67,7 @@ pub fn run(args: &SegmentArgs) -> anyhow::Result<()> {
     let background = classes.iter().position(|name| name.eq_ignore_ascii_case("background"));
     let background = background.or_else(|| palette.iter().position(|colour| *colour == [0; 3]));
     let background = background.and_then(|class| u8::try_from(class).ok());
-    let bar = if args.json { indicatif::ProgressBar::hidden() } else { images::bar(inputs.len()) };
+    let bar = images::bar(inputs.len(), args.json);
     let (mut told, mut notes): (Vec<Value>, Vec<String>) = (Vec::new(), Vec::new());
     for (index, [picture_file, index_file]) in files.iter().enumerate() {
         let name = inputs.name(index);

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::DeviceArgs;
 use super::extraction::{Features, Network};
 use super::opening::{self, NormaliseArgs, SizeArgs};
+use super::talk;
 
 mod costs;
 mod view;
@@ -23,14 +24,14 @@ mod view;
 use costs::Costs;
 use view::{Feature, Fit, View};
 
-/// Linear SVMs on frozen features, one for each class of a multi-label set: VOC07 classification mAP
+/// Measure multi-label classification by linear SVMs: VOC07 mAP
 ///
-/// The cost of each SVM is chosen by three-fold cross-validation on the training images; the result is the mean
-/// over the classes of average precision on the test images. As VISSL and OpenSelfSup publish it: images squashed
-/// to a square, a ResNet's last stage pooled to 2×2 cells.
+/// Three-fold cross-validation on the training images chooses the cost of each SVM. The result is the mean over the
+/// classes of average precision on the test images. As VISSL and OpenSelfSup publish it, images are squashed to a
+/// square, and a ResNet's last stage is pooled to 2×2 cells.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli eval svm --data VOCdevkit/VOC2007 --weights runs/densecl\n  ocelli eval svm --data VOCdevkit/VOC2007 --weights random:resnet-50   # what features are worth that learnt nothing\n  ocelli eval svm --data coco128 --weights vit.pth --min-positives 8 --json\n\nData: PASCAL VOC (JPEGImages, Annotations, ImageSets/Main), YOLO (images/, labels/, a YAML file or classes.txt), or COCO\n(annotations/instances_*.json)."
+    after_help = "Examples:\n  ocelli eval svm --data VOCdevkit/VOC2007 --weights runs/densecl\n  ocelli eval svm --data VOCdevkit/VOC2007 --weights random:resnet-50   # features of an untrained network\n  ocelli eval svm --data coco128 --weights vit.pth --min-positives 8 --json\n\nData: PASCAL VOC (JPEGImages, Annotations, ImageSets/Main), YOLO (images/, labels/, a YAML file or classes.txt), or COCO\n(annotations/instances_*.json)."
 )]
 pub struct SvmArgs {
     /// Images with labels of several classes: a folder as VOC, YOLO or COCO have it, or the YAML file of one
@@ -45,17 +46,17 @@ pub struct SvmArgs {
     /// Which features (default: the published ones, res5-2x2 of a ResNet and cls of a Vision Transformer)
     #[arg(long, value_enum)]
     features: Option<Feature>,
-    /// How images become squares
+    /// How images are made square
     #[arg(long, value_enum, default_value_t = Fit::Squash)]
     fit: Fit,
-    /// Leave out classes that fewer training or test images show
+    /// Leave out classes that appear in fewer training or test images
     #[arg(long, default_value_t = 1, value_name = "IMAGES")]
     min_positives: usize,
     #[command(flatten)]
     size: SizeArgs,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     /// Print JSON
@@ -77,7 +78,7 @@ pub fn run(args: &SvmArgs) -> anyhow::Result<()> {
     let mut backbone = loading.open(&args.weights, &device.device)?;
     args.size.apply(&mut backbone.size);
     let view = View::new(&backbone, args.features, args.fit)?;
-    if !args.json {
+    if talk::notes(args.json) {
         data.understood.lines().iter().for_each(|line| println!("{line}"));
         classes.lines().iter().for_each(|line| println!("{line}"));
         println!("{}", opening::lines(&backbone, &device.name, &view.size()));
@@ -210,7 +211,7 @@ fn read(
 
 /// A bar that shows how many SVMs are done.
 fn bar(is_quiet: bool) -> impl FnMut(usize, usize) {
-    let bar = if is_quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    let bar = if is_quiet || talk::is_quiet() { ProgressBar::hidden() } else { ProgressBar::new(0) };
     if let Ok(style) = ProgressStyle::with_template("{bar:28} {pos}/{len} SVMs  {elapsed}") {
         bar.set_style(style.progress_chars("━╸─"));
     }

@@ -15,9 +15,11 @@ use super::outputs;
 use super::report::{declare, now, write_page};
 use super::runs::{DEPTH, name};
 
-/// Set runs out as rows of DINO's table: method, backbone, parameters, speed, linear and k-NN accuracy, epochs, data, time,
-/// seed. What is published of the same method on the same backbone stands in columns of its own, and what a run lacks is
-/// said below.
+/// Set runs out as the rows of DINO's table, beside the published figures
+///
+/// The columns are method, backbone, parameters, speed, linear and k-NN accuracy, epochs, data, time and seed.
+/// Published figures of the same method on the same backbone have columns of their own. Notes below the table say
+/// what a run lacks.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli table\n  ocelli table runs/first runs/second --format markdown\n  ocelli table runs --out table.html\n  ocelli bench --json > bench.json && ocelli table runs --bench bench.json"
@@ -26,13 +28,13 @@ pub struct TableArgs {
     /// Runs, or folders with runs below them
     #[arg(default_value = "runs")]
     runs: Vec<PathBuf>,
-    /// How it is written (default: as the name after --out ends, or as text)
+    /// Format (default: from the ending of --out, else text)
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The file to write, such as table.md, table.json or table.html, whose columns sort
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Take images a second of inference from what `ocelli bench --json` wrote
+    /// File written by `ocelli bench --json`, from which the inference speed is taken
     #[arg(long, value_name = "FILE")]
     bench: Option<PathBuf>,
 }

@@ -16,13 +16,15 @@ use ocelli::models::weights::preprocessing::{EvalSize, Preprocessing, Statistics
 use ocelli::train::{Loaded, Loading};
 
 use super::opening::{self, NormaliseArgs};
+use super::talk;
 use super::{DeviceArgs, images};
 use sequence::{Outcome, Runner};
 use tree::{Tree, Wanted, Year};
 
-/// Video object segmentation on DAVIS by label propagation, DINO's protocol: the first frame's mask is carried
-/// through the video by the likeness of frozen patch features. Prints region J, boundary F and their mean of each
-/// sequence and of all objects.
+/// Measure video object segmentation on DAVIS by label propagation: J and F
+///
+/// This is DINO's protocol. The first frame's mask is carried through the video by the similarity of frozen patch
+/// features. The results are region J, boundary F and their mean, for each sequence and for all objects.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli eval video --data DAVIS --weights dino_deitsmall16_pretrain.pth --out masks\n  ocelli eval video --data DAVIS --weights runs/first --sequence blackswan dog --json\n  ocelli eval video --data DAVIS --weights random:vit-s/16   # what an untrained network gets\n\nThe tree is DAVIS's: JPEGImages/480p/SEQUENCE/00000.jpg, Annotations/480p/SEQUENCE/00000.png, ImageSets/2017/val.txt.\n--out writes SEQUENCE/00000.png in DAVIS's palette, as its own evaluation and server read them, and SEQUENCE.png with frames, truth and prediction side by side."
@@ -41,13 +43,13 @@ pub struct VideoArgs {
     /// The list of sequences in ImageSets (default: val; without ImageSets, every sequence)
     #[arg(long)]
     split: Option<String>,
-    /// These sequences, whatever the lists say
+    /// Only these sequences, whatever the lists say
     #[arg(long, num_args = 1..)]
     sequence: Vec<String>,
-    /// Take every so many frames
+    /// Take every Nth frame
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_1)]
     stride: usize,
-    /// Frames of each sequence at most (0: all)
+    /// Largest number of frames per sequence (0: all)
     #[arg(long, default_value_t = 0)]
     frames: usize,
     /// Folder for masks and pictures (replaces those that Ocelli wrote, no other file); without it only scores are
@@ -57,13 +59,13 @@ pub struct VideoArgs {
     /// Short side of the frames for the network in pixels; the long side is cut to a multiple of 64
     #[arg(long, value_name = "PX", default_value_t = 480)]
     size: usize,
-    /// Frames before the current one that labels come from, beside the first
+    /// Number of previous frames that labels come from, besides the first frame
     #[arg(long, value_name = "N", default_value_t = 7)]
     last_frames: usize,
-    /// Cells around a cell that its labels come from (0: the whole frame)
+    /// Radius, in cells, from which a cell takes its labels (0: the whole frame)
     #[arg(long, default_value_t = 12)]
     radius: usize,
-    /// Cells that a cell takes its label from
+    /// Number of cells from which a cell takes its label
     #[arg(long, value_name = "K", default_value_t = 5)]
     top_k: usize,
     /// Temperature of the affinity
@@ -72,7 +74,7 @@ pub struct VideoArgs {
     /// Pixels per cell of a ResNet: 32, or 16 or 8 by dilation (0: 32)
     #[arg(long, value_name = "PX", default_value_t = 0)]
     cell: usize,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
     #[command(flatten)]
@@ -143,7 +145,7 @@ pub fn run(args: &VideoArgs) -> anyhow::Result<()> {
     for sequence in &tree.sequences {
         runner.check(sequence)?;
     }
-    if !args.json {
+    if talk::notes(args.json) {
         println!("{}", tree.understood);
         println!("{}", opening::lines(&net, &device.name, &size.to_string()));
     }
@@ -206,7 +208,7 @@ fn davis_statistics(net: &mut Loaded) {
 }
 
 fn bar(frames: usize) -> ProgressBar {
-    let bar = images::bar(frames);
+    let bar = images::bar(frames, false);
     if let Ok(style) = ProgressStyle::with_template("{bar:28} {pos}/{len} frames  {msg}  {per_sec}  ETA {eta}") {
         bar.set_style(style.progress_chars("━╸─"));
     }

@@ -17,17 +17,18 @@ const SHORT: usize = 40;
 /// Longest value of metadata that is shown.
 const SHOWN_CHARS: usize = 80;
 
-/// Say what a file of weights holds and what it is good for: safetensors, or a .pth, .pt or .tar of PyTorch. Nothing in
-/// the file is executed.
+/// Describe a file of weights: what it holds, and which commands take it
+///
+/// It reads safetensors, and PyTorch's .pth, .pt and .tar. Nothing in the file is executed.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli weights dino_deitsmall16_pretrain.pth\n  ocelli weights runs/first\n  ocelli weights hf:facebook/dino-vits16\n  ocelli weights checkpoint.pth --all --json"
+    after_help = "Examples:\n  ocelli weights dino_deitsmall16_pretrain.pth\n  ocelli weights runs/first\n  ocelli weights hf:facebook/dino-vits16 --download\n  ocelli weights checkpoint.pth --all --json"
 )]
 pub struct WeightsArgs {
     /// A file of weights, a run folder (its newest checkpoint), a folder of Hugging Face, or hf:NAME for what its library has
     /// cached on this machine
     file: PathBuf,
-    /// Every tensor by itself, however many there are
+    /// List every tensor separately, however many there are
     #[arg(long)]
     all: bool,
     /// Print JSON

@@ -140,7 +140,7 @@ fn bad_clips_are_refused_in_words() {
     refuse(&frames, &["--out", &at("other.gif")], &["f9", "30 × 64", "96 × 64"]);
     assert!(!folder.path().join("other.gif").exists());
     let still = ["attention", "scenes:1", "--weights", VIT, "--out", &at("still")];
-    for flag in [&["--pca"][..], &["--head", "1"], &["--stride", "2"], &["--json"]] {
+    for flag in [&["--pca"][..], &["--head", "1"], &["--stride", "2"]] {
         refused(&[&still[..], &CPU, flag].concat(), &[flag[0], "--video"]);
     }
     assert!(!folder.path().join("still").exists());

@@ -99,10 +99,93 @@ fn what_hugging_face_has_cached_is_found_by_name() {
     let output = with_cache(cache.path(), &["weights", "hf:some/other"]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("cached on this machine") && message.contains("--download gets it"), "{message}");
+}
+
+/// Hugging Face's program, played by a script: it writes down what it was called with and caches a network.
+#[cfg(unix)]
+#[test]
+fn what_is_not_cached_is_downloaded_when_asked_for() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, bin, calls) =
+        (folder.path().join("cache"), folder.path().join("bin"), folder.path().join("calls"));
+    fs::create_dir_all(&bin).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli"));
+        command
+            .args(args)
+            .env_remove("RUST_BACKTRACE")
+            .env("HF_HUB_CACHE", &cache)
+            .env("PATH", &bin)
+            .output()
+            .unwrap()
+    };
+    let failed = |args: &[&str]| {
+        let output = run(args);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let weights = ["weights", "hf:some/small-vit@v1", "--download"];
+    let message = failed(&weights);
     assert!(
-        message.contains("huggingface-cli download some/other") && !message.contains("--download"),
+        message.contains("hf or huggingface-cli") && message.contains("pip install huggingface_hub"),
         "{message}"
     );
+
+    // Only the older program is there, and it fails.
+    let program = |name: &str, script: &str| {
+        let path = bin.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("huggingface-cli", "echo no such repository >&2; exit 3");
+    let message = failed(&weights);
+    assert!(
+        message.contains("no such repository") && message.contains("huggingface-cli download some/small-vit"),
+        "{message}"
+    );
+
+    // It gives the pickle alone, so safetensors are asked for first.
+    let from = layout("hf-vit");
+    let snapshot = cache.join("models--some--small-vit/snapshots/0123abc");
+    let refs = cache.join("models--some--small-vit/refs");
+    program(
+        "hf",
+        &format!(
+            "echo \"$@\" >> {calls}; echo of the program; /bin/mkdir -p {snapshot} {refs}; printf 0123abc > {refs}/v1\n\
+             case \"$6\" in *.json) /bin/cp {from}/config.json {snapshot};; pytorch*) /bin/cp {from}/model.safetensors \
+             {snapshot}/pytorch_model.bin;; esac",
+            calls = calls.display(),
+            snapshot = snapshot.display(),
+            refs = refs.display(),
+            from = from.display(),
+        ),
+    );
+    let message = failed(&weights[..2]);
+    assert!(message.contains("--download gets it") && !calls.exists(), "{message}");
+    let said = stdout(&run(&weights));
+    assert!(said.contains("transformers' names") && !said.contains("of the program"), "{said}");
+    let called = fs::read_to_string(&calls).unwrap();
+    let patterns = ["*.json", "model*.safetensors", "pytorch_model*.bin"];
+    let expected = patterns.map(|p| format!("download some/small-vit --revision v1 --include {p}\n")).concat();
+    assert_eq!(called, expected);
+    // What is there is not asked for again.
+    stdout(&run(&weights));
+    assert_eq!(fs::read_to_string(&calls).unwrap(), expected);
+
+    // An index comes before its shards: a download that ended between them is taken up again.
+    let snapshot = cache.join("models--some--shards/snapshots/0123abc");
+    fs::create_dir_all(&snapshot).unwrap();
+    let from = layout("hf-shards");
+    for name in ["config.json", "model.safetensors.index.json"] {
+        fs::copy(from.join(name), snapshot.join(name)).unwrap();
+    }
+    let copy = format!("/bin/cp {}/model-* {}", from.display(), snapshot.display());
+    program("hf", &format!("case \"$6\" in model*) {copy};; esac"));
+    let said = stdout(&run(&["weights", "hf:some/shards", "--download"]));
+    assert!(said.contains("transformers' names"), "{said}");
 }
 
 /// No file is written that no command would open again.

@@ -1,10 +1,13 @@
-//! Tasks of the project: `cargo xtask check | test | wasm | web | bench`. Each does its own set-up.
+//! Tasks of the project: `cargo xtask check | test | targets | registers | wasm | web | bench`. Each does its own set-up.
 #![allow(clippy::print_stderr)]
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+mod registers;
+mod targets;
+mod tools;
 mod web;
 
 /// Crates that must compile for the browser.
@@ -14,13 +17,18 @@ const WASM_CRATES: [&str; 6] =
 const HELP: &str = "\
 cargo xtask TASK
 
-  check   formatting, clippy with warnings as errors, documentation
+  check   formatting, clippy with warnings as errors, documentation; licences, advisories and spelling where
+          cargo-deny and typos are installed
   wasm    the crates the browser uses compile for wasm32-unknown-unknown
   web     the browser module and the page with it, in web/dist (needs Node.js 20.19 or later)
   test    everything: check, all tests on the CPU, parity through the GPU path, the module in a browser
           (installs a software Vulkan driver and Chromium on Debian where they are missing)
   browser the module in a browser alone
+  targets everything compiles for Windows and macOS; where MinGW and Wine are installed, the program for Windows
+          trains, is killed, resumes and reads a picture, with the figures of Linux (takes a build for each)
   bench   hand-written kernels beside stock burn on the first adapter; the table goes to docs/kernels.md
+  registers what AMD's compiler makes of the kernels, with no card (needs Mesa's RADV); the table goes to docs/kernels.md.
+          --check fails where one asks more of a card than it may or did; --tighten lowers the list of those that may
 
 Environment:
   OCELLI_DATA     folder of real images and weights; tests that need it say when they skip
@@ -37,7 +45,9 @@ fn main() -> ExitCode {
         "web" => web::build(),
         "browser" => web::build().and_then(|()| web::test()),
         "test" => test(),
+        "targets" => targets::run(),
         "bench" => bench(),
+        "registers" => registers::run(&env::args().skip(2).collect::<Vec<_>>()),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
@@ -79,7 +89,8 @@ fn cargo(args: &[&str], envs: &[(&str, &str)]) -> Outcome {
 fn check() -> Outcome {
     cargo(&["fmt", "--all", "--check"], &[])?;
     cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
-    cargo(&["doc", "--release", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])
+    cargo(&["doc", "--release", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    tools::check()
 }
 
 fn wasm() -> Outcome {
@@ -95,6 +106,7 @@ fn test() -> Outcome {
     check()?;
     cargo(&["test", "--release", "--workspace"], &[])?;
     ensure_vulkan()?;
+    registers::run(&["--check".to_owned()])?;
     let runtime = runtime_dir();
     let envs = [("OCELLI_TEST_DEVICE", "gpu"), ("XDG_RUNTIME_DIR", runtime.as_str())];
     // The whole workspace is named each time: other selections select other features, and everything is built again.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::UNIX_EPOCH;
 
-use crate::{Outcome, as_root, cargo, root};
+use crate::{Outcome, as_root, cargo, root, targets};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -20,16 +20,13 @@ const FEATURES: [&str; 6] = [
     "--enable-reference-types",
 ];
 
-/// Adding a target that is there is a matter of milliseconds.
+/// Adds WebAssembly to the toolchain.
 pub fn add_target() -> Outcome {
-    let added = Command::new("rustup").args(["target", "add", TARGET]).status();
-    match added.is_ok_and(|s| s.success()) {
-        true => Ok(()),
-        false => Err(format!("cannot add the target: `rustup target add {TARGET}` failed")),
-    }
+    targets::add(TARGET)
 }
 
-fn target_folder() -> PathBuf {
+/// Where builds go.
+pub fn target_folder() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
@@ -77,7 +74,8 @@ pub fn test() -> Outcome {
     run_with(&web, "node", &["test/run.mjs"], &[("OCELLI_EXPANSIONS", &kernels)])?;
     let tests = target_folder().join("browser-tests");
     run_with(&web, "node", &["test/parity.mjs"], &[("OCELLI_BROWSER_TESTS", &tests.to_string_lossy())])?;
-    run(&web, "node", &["test/page.mjs"])
+    run(&web, "node", &["test/page.mjs"])?;
+    run(&web, "node", &["test/consumers.mjs"])
 }
 
 /// The packages of the lockfile, once.

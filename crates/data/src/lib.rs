@@ -7,6 +7,30 @@
 //!
 //! Without `files` (the browser) there are no threads, files or clocks: the view arithmetic and the built-in scenes
 //! remain.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`views`] | crops, colour changes and the plans that say which a sample gets |
+//! | [`scenes`] | the built-in labelled scenes, drawn and not stored |
+//! | [`annotated`] | images with boxes or with a class for every pixel |
+//! | `files` | folders, records, annotations and the threaded loaders (feature `files`) |
+//!
+//! ```
+//! use ocelli_data::{DinoViews, Rng, SceneConfig, SceneSource, Source, ViewPlan};
+//!
+//! let scenes = SceneSource::new(SceneConfig { count: 10, size_px: 32, ..SceneConfig::default() })?;
+//! let views = DinoViews { global_size_px: 16, local_size_px: 8, local_crops: 2, ..DinoViews::default() };
+//! let plan = ViewPlan::dino(views);
+//! plan.validate()?;
+//! assert_eq!(plan.groups(), [(16, 0..2), (8, 2..4)]);
+//!
+//! // The views of sample 3 in epoch 0 depend on the seed, the epoch and the sample alone.
+//! let image = scenes.load(3)?;
+//! let draw = |epoch| plan.draw_all(&image, &mut Rng::for_sample(7, epoch, 3));
+//! assert_eq!(draw(0), draw(0));
+//! assert_ne!(draw(0), draw(1));
+//! # Ok::<(), ocelli_data::DataError>(())
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod annotated;

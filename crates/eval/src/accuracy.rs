@@ -1,4 +1,13 @@
 //! How often a classifier is right.
+//!
+//! ```
+//! use ocelli_eval::accuracy::accuracy;
+//!
+//! // Two rows of logits over three classes; the second row prefers another class than its own.
+//! let found = accuracy(&[0.1, 2.0, 0.3, 1.0, 0.0, 0.5], 3, &[1, 2])?;
+//! assert_eq!((found.top1, found.top5), (50.0, None));
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 use crate::EvalError;
 

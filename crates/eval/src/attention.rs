@@ -3,6 +3,17 @@
 //! After Caron et al. 2021 (DINO, arXiv:2104.14294): the attention of the class token to the patches is thresholded so
 //! that each head keeps the cells holding the given share of its mass. The paper's figures keep 60 %, its Jaccard
 //! table keeps 80 % and counts, per image, the head that agrees best with the object.
+//!
+//! ```
+//! use ocelli_eval::attention::AttentionMap;
+//! use ocelli_eval::mask::Mask;
+//!
+//! // One head that looks at the upper two of 2×2 patches.
+//! let map = AttentionMap::new(1, 2, 2, vec![0.5, 0.3, 0.1, 0.1])?;
+//! let object = Mask::new(2, 2, vec![true, true, false, false])?;
+//! assert_eq!(map.jaccard(&object, 1, 0.6)?.best(), (0, 1.0));
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 use serde::{Deserialize, Serialize};
 

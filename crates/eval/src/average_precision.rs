@@ -3,6 +3,15 @@
 //! Items are taken by descending score; those of one score come together, so their order does not matter. After n
 //! groups, precision Pₙ is the share of items so far that are relevant, recall Rₙ the share of relevant items that
 //! have come.
+//!
+//! ```
+//! use ocelli_eval::average_precision::{Curve, average_precision};
+//!
+//! // The first and the third of the ranking are relevant: (1/1 + 2/3) / 2.
+//! let ap = average_precision(&[0.9, 0.8, 0.7], &[true, false, true], Curve::Uninterpolated)?;
+//! assert!((ap - 5.0 / 6.0).abs() < 1e-12);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 use crate::EvalError;
 

@@ -1,4 +1,14 @@
 //! Colormaps and heat-maps.
+//!
+//! ```
+//! use ocelli_eval::colour::{Colormap, heatmap, min_max};
+//! use ocelli_eval::picture::Filter;
+//!
+//! assert_eq!(min_max(&[2.0, 4.0, 3.0])?, [0.0, 1.0, 0.5]);
+//! let map = heatmap(&[2.0, 4.0], 2, 4, 2, Colormap::Grey, Filter::Nearest)?;
+//! assert_eq!((map.get(0, 0), map.get(3, 1)), (Some([0, 0, 0]), Some([255, 255, 255])));
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 use serde::{Deserialize, Serialize};
 

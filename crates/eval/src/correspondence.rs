@@ -1,4 +1,16 @@
 //! Which cells of two feature maps match, and how often rightly.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use ocelli_eval::correspondence::nearest;
+//!
+//! let device = Device::flex();
+//! let map = |values: [f32; 4]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [2, 2]), &device);
+//! // The cells of the second map are those of the first, exchanged.
+//! let matches = nearest(map([1.0, 0.0, 0.0, 1.0]), map([0.0, 2.0, 3.0, 0.0]))?;
+//! assert_eq!(matches.iter().map(|m| (m.from, m.to, m.mutual)).collect::<Vec<_>>(), [(0, 1, true), (1, 0, true)]);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 mod drawing;
 

@@ -1,6 +1,16 @@
 //! Feature tables: one row (or one block of patch rows) per image, as bytes of a common format.
 //!
 //! A table lies in memory as a whole, and so do the bytes made from it: 100,000 images with 384 features are 154 MB.
+//!
+//! ```
+//! use ocelli_eval::features::{FeatureTable, Pooling, TableFormat, encode};
+//!
+//! let mut table = FeatureTable::new(Pooling::Cls, 1, 2)?;
+//! table.extend(&["a.jpg".to_owned(), "b.jpg".to_owned()], &[0.5, 1.0, -2.0, 0.25])?;
+//! assert_eq!(table.shape(), [2, 2]);
+//! assert_eq!(encode(TableFormat::Csv, &table)?, b"name,f0,f1\na.jpg,0.5,1\nb.jpg,-2,0.25\n");
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};

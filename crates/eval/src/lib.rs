@@ -20,6 +20,23 @@
 //!
 //! Nothing here touches files, clocks, or threads that it is not told to use: results are numbers, pictures and bytes, and the caller decides
 //! where they go. That is what lets the crate run unchanged in a browser.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use ocelli_eval::knn::{KnnConfig, knn};
+//!
+//! let device = Device::flex();
+//! let rows = |values: &[f32]| {
+//!     let data = TensorData::new(values.to_vec(), [values.len() / 2, 2]);
+//!     Tensor::<2>::from_data(data, &device)
+//! };
+//! let (train, train_labels) = (rows(&[1.0, 0.1, 0.9, 0.0, 0.0, 1.0, 0.1, 0.8]), [0, 0, 1, 1]);
+//! let (test, test_labels) = (rows(&[1.0, 0.2, 0.2, 1.0]), [0, 1]);
+//! let config = KnnConfig { ks: vec![2], ..KnnConfig::default() };
+//! let report = knn(train, &train_labels, test, &test_labels, 2, &config)?;
+//! assert_eq!(report.get(2).map(|result| result.top1), Some(100.0));
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 

@@ -10,6 +10,17 @@
 //! without a bias, at λ = 0.1/n. scikit-learn's `LogisticRegression(C = 1/(n·λ), fit_intercept=False)` has the
 //! same optimum. It is found here by Newton's method with conjugate gradients, in f64, to a bound on its distance
 //! and not to a number of epochs.
+//!
+//! ```
+//! use ocelli_eval::accuracy::accuracy;
+//! use ocelli_eval::low_shot::{LogisticConfig, fit};
+//!
+//! let (features, labels) = ([1.0, 0.1, 0.9, 0.0, 0.0, 1.0, 0.1, 0.8], [0, 0, 1, 1]);
+//! let classifier = fit(&features, &labels, 2, &LogisticConfig::default())?;
+//! assert!(classifier.converged);
+//! assert_eq!(accuracy(&classifier.logits(&features, 1)?, 2, &labels)?.top1, 100.0);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 mod newton;
 mod objective;

@@ -1,4 +1,15 @@
 //! Boolean masks: the cells an attention head keeps, or an object's pixels.
+//!
+//! ```
+//! use ocelli_eval::mask::Mask;
+//!
+//! let left = Mask::new(2, 2, vec![true, false, true, false])?;
+//! let upper = Mask::new(2, 2, vec![true, true, false, false])?;
+//! // One cell is in both, three are in either.
+//! assert_eq!(left.jaccard(&upper)?, 1.0 / 3.0);
+//! assert_eq!(left.upsample(4).count(), 32);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 use crate::EvalError;
 

@@ -2,6 +2,17 @@
 //!
 //! Patches of one colour have similar features; taken over several pictures together, equal parts of different objects
 //! get equal colours.
+//!
+//! ```
+//! use ocelli_eval::pca::pca_rgb;
+//!
+//! // Four patches of two kinds, three numbers each: patches of one kind get one colour.
+//! let colours = pca_rgb(&[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0], 3)?;
+//! assert_eq!(colours.len(), 4 * 3);
+//! assert_eq!(colours[..3], colours[6..9]);
+//! assert_ne!(colours[0], colours[3]);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 use crate::EvalError;
 

@@ -1,4 +1,15 @@
 //! An RGB canvas: filling, copying, resizing and drawing masks.
+//!
+//! ```
+//! use ocelli_eval::picture::{Filter, Picture};
+//!
+//! let mut picture = Picture::filled(4, 2, [0, 0, 0]);
+//! picture.fill(1, 0, 2, 1, [255, 0, 0]);
+//! assert_eq!(picture.get(2, 0), Some([255, 0, 0]));
+//! assert_eq!(picture.get(2, 1), Some([0, 0, 0]));
+//! let large = picture.resize(8, 4, Filter::Nearest);
+//! assert_eq!((large.width(), large.height(), large.get(2, 1)), (8, 4, Some([255, 0, 0])));
+//! ```
 
 use crate::EvalError;
 use crate::mask::Mask;

@@ -1,4 +1,16 @@
 //! Labelled contact sheets: a grid of pictures with column titles, row labels and captions.
+//!
+//! ```
+//! use ocelli_eval::picture::Picture;
+//! use ocelli_eval::sheet::{Sheet, SheetCell, SheetRow};
+//!
+//! let cell = SheetCell::new(Picture::filled(8, 8, [200, 0, 0])).caption("red");
+//! let row = SheetRow { label: "a.png".to_owned(), note: String::new(), cells: vec![cell] };
+//! let sheet = Sheet { columns: vec!["image".to_owned()], rows: vec![row], ..Sheet::default() };
+//! let page = sheet.render()?;
+//! assert!(page.width() > 160 && page.data().chunks_exact(3).any(|pixel| pixel == [200, 0, 0]));
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 use crate::EvalError;
 use crate::picture::{Filter, Picture, Rgb};

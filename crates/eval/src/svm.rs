@@ -14,6 +14,20 @@
 //!
 //! The published code solves this by liblinear's dual solver, which stops short of the optimum where C is 100 or
 //! more. Here it is the optimum itself.
+//!
+//! ```
+//! use ocelli_eval::svm::{Labelled, SvmConfig, Target, svm};
+//!
+//! // Twelve images on a line; every other one shows the class and lies on the positive side.
+//! let features: Vec<f32> = (0..12).flat_map(|i| [if i % 2 == 0 { 1.0 } else { -1.0 }, 0.1 * i as f32]).collect();
+//! let targets: Vec<Target> =
+//!     (0..12).map(|i| if i % 2 == 0 { Target::Present } else { Target::Absent }).collect();
+//! let images = Labelled { features: &features, targets: &targets };
+//! let config = SvmConfig { costs: vec![1.0], ..SvmConfig::default() };
+//! let report = svm(images, images, 2, 1, &config, &mut |_, _| ())?;
+//! assert!(report.map > 0.999 && report.not_converged == 0);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 mod folds;
 mod kernel;

@@ -2,6 +2,16 @@
 //!
 //! The glyphs are an 8 × 8 bitmap font. They are set proportionally and drawn at any size by thresholding their
 //! interpolation softly, which rounds the corners that plain enlargement would show.
+//!
+//! ```
+//! use ocelli_eval::picture::Picture;
+//! use ocelli_eval::text::{draw_text, text_width};
+//!
+//! let width = text_width("k-NN", 16);
+//! let mut picture = Picture::filled(width, 16, [255, 255, 255]);
+//! draw_text(&mut picture, 0, 0, "k-NN", 16, [0, 0, 0]);
+//! assert!(picture.data().iter().any(|level| *level < 128));
+//! ```
 
 use font8x8::{BASIC_FONTS, GREEK_FONTS, LATIN_FONTS, UnicodeFonts};
 

@@ -5,6 +5,20 @@
 //! points for each that attracts). Each point has a neighbourhood of its own width, wide where points are sparse;
 //! the graph of neighbours is laid out by stochastic gradient descent. Distances between far groups mean little,
 //! and so do the axes.
+//!
+//! ```
+//! use ocelli_eval::umap::{Graph, umap};
+//!
+//! // Four points on a line, at 0, 1, 10 and 11: to each its three neighbours and how far they are.
+//! let neighbours = [1, 2, 3, 0, 2, 3, 3, 1, 0, 2, 1, 0];
+//! let distances = [1.0, 10.0, 11.0, 1.0, 9.0, 10.0, 1.0, 9.0, 10.0, 1.0, 10.0, 11.0];
+//! let graph = Graph { k: 3, neighbours: &neighbours, distances: &distances };
+//! let start = [0.0, 0.0, 1.0, 0.0, 10.0, 0.0, 11.0, 0.0];
+//! let plane = umap(graph, &start)?;
+//! assert!(plane.len() == 8 && plane.iter().all(|place| place.is_finite()));
+//! assert_eq!(umap(graph, &start)?, plane);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 use crate::EvalError;
 

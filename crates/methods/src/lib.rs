@@ -6,6 +6,39 @@
 //! Nothing here touches files, threads or clocks.
 //!
 //! A new method is a file here and a line in [`METHODS`].
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`optim`] | AdamW, SGD, LARS and LARC |
+//! | [`schedule`] | learning rates, momenta and temperatures over a run |
+//!
+//! The methods themselves are at the top, each with its configuration. VICReg takes a step here:
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use ocelli_methods::optim::{OptimConfig, Optimizer, StepRates};
+//! use ocelli_methods::{Batch, Method, MethodError, StepClock, Vicreg, VicregConfig, train_step};
+//! use ocelli_models::{Arch, Init};
+//!
+//! let device = Device::flex();
+//! let vit = "vit-12x1x2/4".parse::<Arch>()?.config(8, 0.0);
+//! let config = VicregConfig { dim: 16, ..VicregConfig::default() };
+//! let mut method = Vicreg::new(&config, |init: &mut Init| vit.init(init), 1, &device)?;
+//!
+//! // Two views of eight images, one view after the other.
+//! let views = Init::new(2, &device).uniform([16, 3, 8, 8], 1.0).val();
+//! let batch = Batch::of_views(vec![views], 8);
+//!
+//! let optim = OptimConfig::default();
+//! let mut optimizer = Optimizer::new(&optim);
+//! let clock = StepClock { epoch: 0, iteration: 0, micro_batch: 0, momentum: 0.0, seed: 0 };
+//! let rates = StepRates { lr: 1e-3, weight_decay: 0.04, clip: 3.0 };
+//! let figures = train_step(&mut method, (&mut optimizer, &optim), &[batch], clock, &rates);
+//!
+//! // A value for each of the method's figures, then two norms of the gradients.
+//! assert_eq!(figures.dims(), [method.figures().len() + 2]);
+//! # Ok::<(), MethodError>(())
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod barlow;

@@ -1,4 +1,12 @@
 //! Schedules, in f64 on the host, as the reference computes them.
+//!
+//! ```
+//! use ocelli_methods::schedule::Cosine;
+//!
+//! let lr = Cosine::new(1.0, 0.0, 10).with_warmup(2);
+//! assert_eq!((lr.at(0), lr.at(1), lr.at(2)), (0.0, 1.0, 1.0));
+//! assert!(lr.at(9) < lr.at(5) && lr.at(9) > 0.0);
+//! ```
 
 use crate::optim::{OptimConfig, ScheduleKind, WarmupKind};
 

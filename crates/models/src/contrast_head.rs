@@ -1,4 +1,14 @@
 //! Projection heads of MoCo v2 and DenseCL: two layers with a ReLU between, on rows or on every cell of a map.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ocelli_models::Init;
+//! use ocelli_models::contrast_head::{conv_mlp, forward_conv_mlp};
+//!
+//! let device = Device::flex();
+//! let head = conv_mlp([4, 8, 2], &mut Init::new(0, &device));
+//! assert_eq!(forward_conv_mlp(&head, Tensor::ones([1, 4, 3, 3], &device)).dims(), [1, 2, 3, 3]);
+//! ```
 
 use burn::module::Module;
 use burn::tensor::Tensor;

@@ -5,6 +5,27 @@
 //! weights are stored `[in, out]` and transposed only on the way in and out of files ([`weights`]).
 //!
 //! Nothing here touches files, threads or clocks; the crate compiles to wasm unchanged.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`params`] | a module's parameters by name: collected, replaced, taken out |
+//! | [`weights`] | parameters in and out of files |
+//! | [`mlp`], [`contrast_head`] | projection heads |
+//!
+//! Backbones are at the top: [`Vit`] and [`ResNet`], and [`AnyBackbone`] for either, each with a configuration and a name to parse.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ocelli_models::{Arch, Init, Mode};
+//!
+//! let device = Device::flex();
+//! let vit = "vit-32x1x2/8".parse::<Arch>()?.config(16, 0.0).init(&mut Init::new(0, &device))?;
+//! let images = Tensor::<4>::ones([2, 3, 16, 16], &device);
+//! // The class token's feature; the class token and four patches.
+//! assert_eq!(vit.forward(images.clone(), Mode::Eval).dims(), [2, 32]);
+//! assert_eq!(vit.tokens(images).dims(), [2, 1 + 4, 32]);
+//! # Ok::<(), ocelli_models::VitError>(())
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod backbone;

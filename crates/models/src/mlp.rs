@@ -1,4 +1,22 @@
 //! Projection heads as lists of layers: linear maps with batch normalisation and ReLU between them, on rows.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use ocelli_models::mlp::{LastNorm, LinearInit, MlpConfig, forward_mlp};
+//! use ocelli_models::{Init, Mode};
+//!
+//! let device = Device::flex();
+//! let config = MlpConfig {
+//!     widths: vec![4, 8, 2],
+//!     norm: true,
+//!     bias: false,
+//!     last_bias: true,
+//!     last_norm: LastNorm::None,
+//!     how: LinearInit::Default,
+//! };
+//! let mlp = config.init(&mut Init::new(0, &device));
+//! assert_eq!(forward_mlp(&mlp, Tensor::ones([3, 4], &device), Mode::Eval).dims(), [3, 2]);
+//! ```
 
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::Tensor;

@@ -1,4 +1,14 @@
 //! Parameters by name: what optimizers, moving averages and weight files need of a module, with the ranks erased.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use ocelli_models::{Init, Linear, params};
+//!
+//! let layer = Linear::new(3, 2, true, &mut Init::new(0, &Device::flex()));
+//! let names: Vec<String> = params::collect(&layer).into_iter().map(|p| p.name).collect();
+//! assert_eq!(names, ["weight", "bias"]);
+//! assert_eq!(params::count(&layer), 3 * 2 + 2);
+//! ```
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,24 @@
 //! Weights in and out of modules, in PyTorch's names and layout. The files themselves are [`ocelli_weights`]'s.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use ocelli_models::weights::{ModuleState, StateDict, read_safetensors, write_safetensors};
+//! use ocelli_models::{Arch, Init};
+//!
+//! let device = Device::flex();
+//! let config = "vit-32x1x2/8".parse::<Arch>()?.config(16, 0.0);
+//! let mut state = StateDict::default();
+//! state.add_module("", &config.init(&mut Init::new(0, &device))?)?;
+//! // PyTorch's layout: as many rows as outputs.
+//! assert_eq!(state.get("blocks.0.attn.qkv.weight").map(|t| t.shape.clone()), Some(vec![96, 32]));
+//!
+//! let stored = read_safetensors(&write_safetensors(&state)?)?;
+//! let other = stored.load_into(config.init(&mut Init::new(1, &device))?)?;
+//! let mut again = StateDict::default();
+//! again.add_module("", &other)?;
+//! assert_eq!(again.tensors, state.tensors);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::BTreeMap;
 

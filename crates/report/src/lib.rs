@@ -9,6 +9,18 @@
 //! * [`Reporter`]: keeps report and event file up to date while a run goes.
 //!
 //! No tensors here, and no drawing beyond SVG: the crate can show a run on a machine that could not train it.
+//!
+//! ```
+//! use ocelli_report::{Run, report_html};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let row = r#"{"event": "step", "step": 3, "epoch": 0, "loss": 4.5}"#;
+//! std::fs::write(folder.path().join("metrics.jsonl"), format!("{row}\n"))?;
+//! let run = Run::read(folder.path())?;
+//! let page = report_html(&run, None, 0.0);
+//! assert!(page.starts_with("<!doctype html>") && page.contains("</html>"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod chart;

@@ -12,6 +12,14 @@
 //! ```
 //!
 //! Steps are optimizer steps throughout, so that curves of steps and of epochs lie over each other.
+//!
+//! ```
+//! use ocelli_report::{Run, tensorboard::event_file};
+//!
+//! // Of a run without any row, the record that every file begins with.
+//! let bytes = event_file(&Run::default());
+//! assert!(bytes.windows(13).any(|part| part == b"brain.Event:2"));
+//! ```
 
 use std::collections::BTreeMap;
 

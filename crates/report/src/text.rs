@@ -1,4 +1,12 @@
 //! Numbers, times and names as people read them.
+//!
+//! ```
+//! use ocelli_report::text::{duration, escape, number};
+//!
+//! assert_eq!(number(0.123456), "0.1235");
+//! assert_eq!(duration(100.0), "1 min 40 s");
+//! assert_eq!(escape("a<b"), "a&lt;b");
+//! ```
 
 use std::fmt::Write as _;
 

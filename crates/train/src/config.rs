@@ -1,4 +1,16 @@
 //! A run's configuration: presets, TOML files and single values, in that order of precedence.
+//!
+//! ```
+//! use ocelli_train::config::resolve;
+//!
+//! let config = resolve(Some("demo"), None, &["epochs=2".to_owned(), "optim.lr=0.01".to_owned()])?;
+//! assert_eq!((config.epochs, config.optim.lr), (2, 0.01));
+//!
+//! // What nobody knows is refused, with the key that may be meant.
+//! let message = resolve(Some("demo"), None, &["epoch=2".to_owned()]).err().map(|e| e.to_string());
+//! assert!(message.is_some_and(|text| text.contains("epochs")));
+//! # Ok::<(), ocelli_train::config::ConfigError>(())
+//! ```
 
 use std::path::PathBuf;
 

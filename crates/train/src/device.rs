@@ -1,4 +1,14 @@
 //! Where to compute: the adapters there are, and which one a name means.
+//!
+//! ```
+//! use ocelli_train::device::{self, DeviceChoice};
+//!
+//! let chosen = device::open("cpu".parse::<DeviceChoice>()?)?;
+//! assert!(chosen.is_cpu);
+//! assert_eq!("gpu:1".parse::<DeviceChoice>(), Ok(DeviceChoice::GpuIndex(1)));
+//! assert!("cuda".parse::<DeviceChoice>().is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,13 @@
 //! How much memory there is, and how much something will take, before it is begun.
+//!
+//! ```
+//! use ocelli_train::memory::{Memory, Needs, gb};
+//!
+//! let needs = Needs { bytes: 3_000_000_000, what: "a network".to_owned(), remedy: "take a smaller one" };
+//! assert_eq!(gb(needs.bytes), "3.0 GB");
+//! assert!(Memory::Own(Some(1_000_000_000)).check(&needs).is_err());
+//! assert!(Memory::Own(Some(4_000_000_000)).check(&needs).is_ok());
+//! ```
 
 use std::fs;
 use std::path::Path;

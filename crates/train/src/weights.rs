@@ -10,11 +10,13 @@ use ocelli_models::{AnyBackbone, BackboneArch, BackboneConfig, Init, ResNetConfi
 use crate::{RunConfig, TrainError};
 
 mod file;
+mod hub;
 mod input;
 mod into;
 mod source;
 
 pub use file::resolve_weights;
+pub use hub::allow_download;
 pub use input::preprocessing_of;
 pub use into::load_into;
 pub use source::WeightsFile;

@@ -4,6 +4,14 @@
 //!
 //! Each is a task of the training loop ([`ocelli_train::Task`]): resume, checkpoints, progress, report and `--dry-run` come
 //! with it.
+//!
+//! ```
+//! use ocelli_transfer::detection::nms::nms;
+//!
+//! // The second box is surer than the first, and hides it; the third lies elsewhere.
+//! let boxes = [[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 0.0, 30.0, 10.0]];
+//! assert_eq!(nms(&boxes, &[0.8, 0.9, 0.5], 0.5), [1, 2]);
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod detection;

@@ -1,4 +1,11 @@
 //! Names of ResNets in detectron2, and the file its checkpointer reads.
+//!
+//! ```
+//! use ocelli_weights::detectron2::name;
+//!
+//! assert_eq!(name("layer2.0.bn1.weight", false), "res3.0.conv1.norm.weight");
+//! assert_eq!(name("conv1.weight", true), "stem.conv1.weight");
+//! ```
 
 use crate::dtype::Dtype;
 use crate::safetensors::encode;

@@ -34,7 +34,7 @@ impl Dtype {
         }
     }
 
-    /// Whether [`crate::Weights::values`] turns it into f32.
+    /// Whether it is a floating-point type that [`crate::Weights::values`] turns into f32.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::dtype::Dtype;
+use crate::q8;
 
 /// A tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Entry {
     pub(crate) file: usize,
     /// The storage in the file, bytes. Several tensors may share one.
     pub(crate) range: Range<usize>,
+    /// Of int8 values that stand for others, the scales of their rows: bytes in the same file.
+    pub(crate) scale: Option<Range<usize>>,
 }
 
 impl Entry {
@@ -34,6 +37,11 @@ impl Entry {
         self.len() == 0
     }
 
+    /// Whether [`crate::Weights::values`] turns it into f32: floating-point numbers, and int8 with scales.
+    pub fn is_float(&self) -> bool {
+        self.dtype.is_float() || self.scale.is_some()
+    }
+
     /// Bytes of its storage in the file.
     pub fn storage_bytes(&self) -> usize {
         self.range.len()
@@ -41,6 +49,9 @@ impl Entry {
 
     /// f32 values, row-major, out of the whole file.
     pub(crate) fn decode(&self, file: &[u8]) -> Option<Vec<f32>> {
+        if let Some(scale) = &self.scale {
+            return q8::decode(file, self.range.clone(), scale.clone());
+        }
         let storage = file.get(self.range.clone())?;
         let (size, count) = (self.dtype.size(), self.len());
         match &self.stride {

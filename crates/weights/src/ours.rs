@@ -24,7 +24,7 @@ impl Weights<'_> {
         }
         let plan = self.plan(network);
         let mut budget = self.budget();
-        let mut state = StateDict { tensors: Vec::new(), metadata: self.metadata().clone() };
+        let mut state = StateDict { tensors: Vec::new(), metadata: self.metadata_of_values() };
         for (name, sources) in &plan.tensors {
             let mut values = Vec::new();
             for entry in sources {

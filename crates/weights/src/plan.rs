@@ -74,7 +74,7 @@ impl<'w> Plan<'w> {
             .map(String::as_str)
             .filter(|o| o.len() > prefix.len() && o.starts_with(prefix))
             .collect();
-        for entry in entries.iter().filter(|e| e.dtype.is_float()) {
+        for entry in entries.iter().filter(|e| e.is_float()) {
             let Some(name) = entry.name.strip_prefix(prefix) else { continue };
             if nested.iter().any(|other| entry.name.starts_with(other)) {
                 continue;

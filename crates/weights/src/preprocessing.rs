@@ -3,6 +3,16 @@
 //! Tensors tell neither. Metadata, a `config.json` of timm, a `preprocessor_config.json` of Hugging Face or a published name
 //! may. A network that is fed with other numbers gives other features, and nothing fails: so everything here carries the
 //! words that say where it comes from.
+//!
+//! ```
+//! use ocelli_weights::preprocessing::{EvalSize, Statistics};
+//!
+//! assert_eq!(Statistics::IMAGENET.name(), Some("imagenet"));
+//! assert_eq!(EvalSize::for_side(224), EvalSize { resize_px: 256, crop_px: 224 });
+//! // Means of levels to 255 are a usual mistake; the message says what to do.
+//! let message = Statistics::checked([124.0, 116.0, 104.0], [58.0, 57.0, 57.0]).err();
+//! assert!(message.is_some_and(|text| text.contains("divide")));
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;

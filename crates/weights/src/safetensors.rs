@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView};
 
 use crate::dtype::Dtype;
 use crate::entry::Entry;
-use crate::{StateDict, Weights, WeightsError};
+use crate::{StateDict, Weights, WeightsError, q8};
 
 /// Bytes of a header at most: it is parsed into about eight times as many.
 const MAX_HEADER: u64 = 8 << 20;
@@ -40,7 +40,16 @@ pub fn list(bytes: &[u8]) -> Result<(Vec<Entry>, BTreeMap<String, String>), Weig
         };
         let Some(dtype) = dtype_of(info.dtype) else { continue };
         let shape = info.shape.clone();
-        entries.push(Entry { name, dtype, shape, stride: None, first: 0, file: 0, range: start..end });
+        entries.push(Entry {
+            name,
+            dtype,
+            shape,
+            stride: None,
+            first: 0,
+            file: 0,
+            range: start..end,
+            scale: None,
+        });
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let metadata = parsed.metadata().clone().unwrap_or_default().into_iter().collect();
@@ -102,25 +111,44 @@ pub fn write_safetensors(state: &StateDict) -> Result<Vec<u8>, WeightsError> {
     write_safetensors_as(state, Dtype::F32)
 }
 
-/// Writes all tensors as f32 or f16.
+/// Writes all tensors as f32 or f16. With [`Dtype::I8`] the weights of matrices and convolutions (`NAME`) become int8 with one f32
+/// scale per output row (`NAME.scale`), all others f32, and the metadata say `ocelli.quantization`; reading multiplies them out.
 ///
 /// # Errors
-/// [`WeightsError::Safetensors`] when a shape and its values disagree, or for another element type.
+/// [`WeightsError::Safetensors`] when a shape and its values disagree, [`WeightsError::Layout`] for another element type, and
+/// [`WeightsError::Tensor`] when a value that is to become int8 is not finite.
 pub fn write_safetensors_as(state: &StateDict, dtype: Dtype) -> Result<Vec<u8>, WeightsError> {
-    let file_dtype = if dtype == Dtype::F16 { FileDtype::F16 } else { FileDtype::F32 };
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = state
-        .tensors
-        .iter()
-        .map(|(n, t)| Ok((n.clone(), t.shape.clone(), encode(&t.values, dtype)?)))
-        .collect::<Result<_, WeightsError>>()?;
+    let mut stored: Vec<Stored> = Vec::with_capacity(state.tensors.len());
+    let mut metadata: HashMap<String, String> = state.metadata.clone().into_iter().collect();
+    for (name, tensor) in &state.tensors {
+        let (name, shape) = (name.clone(), tensor.shape.clone());
+        if dtype == Dtype::I8 && q8::is_quantised(&name, tensor) {
+            let (levels, scales) = q8::quantise(&name, tensor)?;
+            let bytes = encode(&scales, Dtype::F32)?;
+            stored.push((q8::scale_name(&name), FileDtype::F32, vec![scales.len()], bytes));
+            stored.push((name, FileDtype::I8, shape, levels));
+            continue;
+        }
+        let (file_dtype, dtype) = match dtype {
+            Dtype::F16 => (FileDtype::F16, dtype),
+            Dtype::I8 => (FileDtype::F32, Dtype::F32),
+            _ => (FileDtype::F32, dtype),
+        };
+        stored.push((name, file_dtype, shape, encode(&tensor.values, dtype)?));
+    }
+    if dtype == Dtype::I8 {
+        metadata.insert(q8::KEY.into(), q8::PER_ROW.into());
+    }
     let fail = |e: SafeTensorError| WeightsError::Safetensors(e.to_string());
-    let views: Vec<(&str, TensorView<'_>)> = bytes
+    let views: Vec<(&str, TensorView<'_>)> = stored
         .iter()
-        .map(|(n, s, b)| Ok((n.as_str(), TensorView::new(file_dtype, s.clone(), b).map_err(fail)?)))
+        .map(|(n, t, s, b)| Ok((n.as_str(), TensorView::new(*t, s.clone(), b).map_err(fail)?)))
         .collect::<Result<_, WeightsError>>()?;
-    let metadata: HashMap<String, String> = state.metadata.clone().into_iter().collect();
     safetensors::serialize(views, Some(metadata)).map_err(fail)
 }
+
+/// A tensor as a file holds it: name, element type, shape, bytes.
+type Stored = (String, FileDtype, Vec<usize>, Vec<u8>);
 
 /// Values as little-endian f32 or f16.
 pub fn encode(values: &[f32], dtype: Dtype) -> Result<Vec<u8>, WeightsError> {

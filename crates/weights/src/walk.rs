@@ -286,6 +286,7 @@ impl<'a> Walk<'_, 'a> {
                 first: if count == 0 { 0 } else { tensor.offset },
                 file: 0,
                 range: part,
+                scale: None,
             }),
             _ => Err(fail(format!(
                 "shape {:?} with strides {:?} from element {} claims more than the {there} elements of its storage",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::entry::Entry;
-use crate::{HostTensor, StateDict, WeightsError, safetensors, torch, walk};
+use crate::{HostTensor, StateDict, WeightsError, q8, safetensors, torch, walk};
 
 /// Weights in memory: the bytes of a file, or of several that belong together, and the list of its tensors. Values are
 /// decoded when they are asked for, so tensors nobody wants (an optimizer's) and second names of the same storage cost nothing.
@@ -78,6 +78,7 @@ impl<'a> Weights<'a> {
 
     pub(crate) fn of_safetensors(bytes: &'a [u8]) -> Result<Self, WeightsError> {
         let (entries, metadata) = safetensors::list(bytes)?;
+        let entries = q8::pair(bytes, entries, &metadata)?;
         Ok(Self { files: vec![bytes], format: "safetensors", entries, metadata })
     }
 
@@ -110,10 +111,10 @@ impl<'a> Weights<'a> {
         self.entries.iter().find(|e| e.name == name)
     }
 
-    /// The values of a tensor of this file, row-major.
+    /// The values of a tensor of this file, row-major; int8 with scales is multiplied out.
     ///
     /// # Errors
-    /// When it does not hold floating-point numbers.
+    /// When it holds neither floating-point numbers nor int8 with scales.
     pub fn values(&self, entry: &Entry) -> Result<Vec<f32>, WeightsError> {
         let file = self.files.get(entry.file).copied().unwrap_or_default();
         entry.decode(file).ok_or_else(|| WeightsError::Tensor {
@@ -122,15 +123,15 @@ impl<'a> Weights<'a> {
         })
     }
 
-    /// Decodes the floating-point tensors `wanted` accepts, under the names it gives them. Integers (such as
-    /// `num_batches_tracked`) are left out.
+    /// Decodes the floating-point tensors `wanted` accepts, under the names it gives them; int8 with scales is multiplied out.
+    /// Integers (such as `num_batches_tracked`) are left out.
     ///
     /// # Errors
     /// When tensors that share storage would together take far more memory than the file explains.
     pub fn state_dict(&self, mut wanted: impl FnMut(&Entry) -> Option<String>) -> Result<StateDict, WeightsError> {
-        let mut state = StateDict { tensors: Vec::new(), metadata: self.metadata.clone() };
+        let mut state = StateDict { tensors: Vec::new(), metadata: self.metadata_of_values() };
         let mut budget = self.budget();
-        for entry in self.entries.iter().filter(|e| e.dtype.is_float()) {
+        for entry in self.entries.iter().filter(|e| e.is_float()) {
             let Some(name) = wanted(entry) else { continue };
             budget.take(entry)?;
             state.tensors.push((name, HostTensor { shape: entry.shape.clone(), values: self.values(entry)? }));
@@ -138,12 +139,21 @@ impl<'a> Weights<'a> {
         Ok(state)
     }
 
-    /// What decoded tensors may cost together. Half-precision values double; names for the same storage again must stay within
-    /// that.
+    /// The metadata of tensors that are f32 by now.
+    pub(crate) fn metadata_of_values(&self) -> BTreeMap<String, String> {
+        let mut metadata = self.metadata.clone();
+        metadata.remove(q8::KEY);
+        metadata
+    }
+
+    /// What decoded tensors may cost together. Half-precision values double, those of eight bits become four times as large;
+    /// names for the same storage again must stay within that.
     pub(crate) fn budget(&self) -> Budget {
         const ALLOWANCE: usize = 32 << 20;
         let all = self.files.iter().fold(0usize, |sum, file| sum.saturating_add(file.len()));
-        Budget(all.saturating_mul(2).saturating_add(ALLOWANCE))
+        let int8 = self.entries.iter().filter(|e| e.scale.is_some());
+        let int8 = int8.fold(0usize, |sum, e| sum.saturating_add(e.storage_bytes()));
+        Budget(all.saturating_add(int8).saturating_mul(2).saturating_add(ALLOWANCE))
     }
 }
 

@@ -1,12 +1,11 @@
 //! What a clip is written as: a GIF, an animated PNG, or a folder of frames.
 
-use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use color_quant::NeuQuant;
 use gif::{AnyExtension, Encoder, Frame, Repeat};
+use ocelli::data::files::is_marked;
 use ocelli::eval::picture::Picture;
 
 use super::source::Frames;
@@ -14,10 +13,8 @@ use crate::cli::outputs;
 
 /// Colours of a GIF's palette.
 const COLOURS: usize = 256;
-/// A comment right behind a GIF's palette, by which one of ours is known.
-const MARK: &[u8] = b"\x21\xfe\x06Ocelli\0";
-/// Bytes of a GIF's header and palette.
-const HEADER: usize = 13 + 3 * COLOURS;
+/// The label of a GIF's comment. Ours says who drew it, right behind the palette.
+const COMMENT: u8 = 0xFE;
 /// Pixels that the palette is learned from, at most.
 const LEARNED: usize = 400_000;
 
@@ -64,12 +61,6 @@ impl Format {
 
 fn in_folder(out: &Path, name: &str) -> PathBuf {
     out.join(format!("{name}.png"))
-}
-
-fn is_marked(path: &Path) -> bool {
-    let mut start = vec![0; HEADER + MARK.len()];
-    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start.starts_with(b"GIF8") && start.ends_with(MARK)
 }
 
 /// A clip being written. A file is kept in memory until it is whole.
@@ -142,7 +133,7 @@ impl Clip {
                     Some(encoder) => encoder,
                     none => {
                         let mut new = Encoder::new(Vec::new(), w, h, &palette.colours).with_context(failed)?;
-                        new.write_raw_extension(AnyExtension(MARK[1]), &[b"Ocelli"]).with_context(failed)?;
+                        new.write_raw_extension(AnyExtension(COMMENT), &[b"Ocelli"]).with_context(failed)?;
                         new.set_repeat(Repeat::Infinite).with_context(failed)?;
                         none.insert(new)
                     }

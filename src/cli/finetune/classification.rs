@@ -20,7 +20,7 @@ use crate::cli::run::{Run, RunArgs, quoted, tell};
 /// Flags of `ocelli finetune classification`.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli finetune classification --weights runs/first --data flowers --out runs/flowers\n  ocelli finetune classification --weights dino_deitsmall16_pretrain.pth --data flowers --out runs/flowers --epochs 50 --set supervised.layer_decay=0.75\n  ocelli finetune classification --weights random:resnet-50 --data flowers --out runs/scratch\n\nflowers holds a folder per class, or train and val with those in them; without val every tenth image is held out. Values come from --preset (finetune), which is fitted to weights and data, then --config, then the other flags and --set."
+    after_help = "Examples:\n  ocelli finetune classification --weights runs/first --data flowers --out runs/flowers\n  ocelli finetune classification --weights dino_deitsmall16_pretrain.pth --data flowers --out runs/flowers --epochs 50 --set supervised.layer_decay=0.75\n  ocelli finetune classification --weights random:resnet-50 --data flowers --out runs/scratch\n\nThe folder flowers holds a folder for each class, or train and val with such folders. Without val, every tenth image is held out. Later values replace earlier ones: --preset (finetune), which is fitted to weights and data, --config, then the other flags and --set."
 )]
 pub struct ClassificationArgs {
     #[command(flatten)]
@@ -29,14 +29,14 @@ pub struct ClassificationArgs {
     /// `random:vit-s/16` and `random:resnet-50` start from nothing
     #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
     weights: Option<PathBuf>,
-    /// Epochs
+    /// Number of epochs
     #[arg(long)]
     epochs: Option<usize>,
     #[command(flatten)]
     size: SizeArgs,
     #[command(flatten)]
     normalise: NormaliseArgs,
-    /// Heads, where the weights do not tell
+    /// Number of attention heads, if the weights do not say
     #[arg(long)]
     heads: Option<usize>,
 }

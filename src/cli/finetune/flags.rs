@@ -19,10 +19,10 @@ pub struct TransferArgs {
     /// `random:resnet-50` starts from nothing
     #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
     pub weights: Option<PathBuf>,
-    /// Optimizer steps; what the recipe does after so many is moved along
+    /// Number of optimizer steps. What the recipe does at certain steps moves in proportion
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     pub iterations: Option<usize>,
-    /// Images of a step
+    /// Images per step
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     pub batch_size: Option<usize>,
     #[command(flatten)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use ocelli::data::Image;
 use ocelli::eval::mask::Mask;
 use ocelli::eval::picture::{Picture, Rgb};
+use ocelli::eval::segmentation::drawing::bright;
 use ocelli::eval::sheet::{Sheet, SheetCell, SheetRow, SheetStyle};
 
 use super::masks::{Objects, colour};
@@ -76,20 +77,15 @@ impl Sheets {
 /// The objects tinted and outlined, each in its colour.
 fn drawn(frame: &Picture, objects: &Objects) -> anyhow::Result<Picture> {
     let mut picture = frame.clone();
+    // The same colours in every frame, whatever objects are in it; no grey of the palette is brighter than its colours.
+    let palette: Vec<Rgb> = (0..=191).map(colour).collect();
     for object in 1..=objects.largest() {
         let cells: Vec<bool> = objects.data.iter().map(|label| *label == object).collect();
         if cells.contains(&true) {
             let mask = Mask::new(objects.width, objects.height, cells)?;
-            let colour = bright(object);
+            let colour = bright(&palette, object);
             picture = picture.tint(&mask, true, colour, 0.35).outline(&mask, colour, 1);
         }
     }
     Ok(picture)
-}
-
-/// The palette's colour of an object, as bright as it gets: the palette's own are too dark to see on a photo.
-fn bright(object: u8) -> Rgb {
-    let colour = colour(object);
-    let largest = u32::from(colour.into_iter().max().unwrap_or(0).max(1));
-    colour.map(|channel| (u32::from(channel) * 255 / largest) as u8)
 }

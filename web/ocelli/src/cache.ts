@@ -68,7 +68,10 @@ export async function storing(url: string, total: number): Promise<Storing | und
   const writer = writable.getWriter();
   writer.closed.catch(() => undefined);
   const headers = { 'content-type': 'application/octet-stream', ...(total ? { 'content-length': String(total) } : {}) };
-  const put = cache.put(url, new Response(readable as ReadableStream<Uint8Array<ArrayBuffer>>, { headers })).catch(() => undefined);
+  const put = cache.put(url, new Response(readable as ReadableStream<Uint8Array<ArrayBuffer>>, { headers })).catch(() => {
+    // A full disk: nobody reads on, so nobody may wait for it.
+    void writer.abort().catch(() => undefined);
+  });
   let block = new Uint8Array(BLOCK);
   let filled = 0;
   const flush = async () => {

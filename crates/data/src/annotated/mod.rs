@@ -2,6 +2,21 @@
 //!
 //! Readers of folders are in `files::annotated`; here is what they give, and the built-in scenes, whose exact masks make both
 //! kinds without any download.
+//!
+//! ```
+//! use ocelli_data::annotated::{LabelMaps, ManyScenes, ManyScenesConfig};
+//!
+//! let scenes = ManyScenes::new(ManyScenesConfig { count: 4, size_px: 64, ..ManyScenesConfig::default() })?;
+//! let map = scenes.label_map(2)?;
+//! assert_eq!((map.width, map.height, map.labels.len()), (64, 64, 64 * 64));
+//! for object in scenes.objects(2) {
+//!     let [x1, y1, x2, y2] = object.xyxy;
+//!     assert!(0.0 <= x1 && x1 < x2 && x2 <= 64.0 && 0.0 <= y1 && y1 < y2 && y2 <= 64.0);
+//!     // 0 is where no object is.
+//!     assert!(map.labels.iter().any(|label| u32::from(*label) == object.class + 1));
+//! }
+//! # Ok::<(), ocelli_data::DataError>(())
+//! ```
 
 mod scenes;
 

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 /// What a PNG that Ocelli drew says of itself, right after its header: a chunk `tEXt`.
-pub const PNG_MARK: &[u8] = b"tEXtSoftware\0Ocelli";
+const PNG_MARK: &[u8] = b"tEXtSoftware\0Ocelli";
 /// Checksum of [`PNG_MARK`].
 const PNG_MARK_CRC: u32 = 0x4193_229D;
 /// Bytes of a PNG's signature and header, after which other chunks come.
@@ -35,8 +35,8 @@ pub(super) fn may_be_marked(name: &str) -> bool {
     ending.is_some_and(|ending| matches!(ending.as_str(), "png" | "gif"))
 }
 
-/// Whether Ocelli drew the picture in a file. One that cannot be read has no mark.
-pub(super) fn is_marked(path: &Path) -> bool {
+/// Whether Ocelli drew the PNG or GIF in a file. One that cannot be read has no mark.
+pub fn is_marked(path: &Path) -> bool {
     let start = start_of(path, GIF_HEADER + GIF_PALETTE + GIF_MARK.len());
     let png = start.get(PNG_HEADER + 4..).is_some_and(|rest| rest.starts_with(PNG_MARK));
     png || is_marked_gif(&start)

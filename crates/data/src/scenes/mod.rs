@@ -3,6 +3,17 @@
 //! Ten classes, each a family of outlines with a family of surface patterns. Place, size, tilt, colours, light and
 //! background vary freely and say nothing about the class, so comparing pixels does not get far, while shape and texture
 //! tell the classes apart. Nothing is stored: a scene takes a fraction of a millisecond to draw, on any platform alike.
+//!
+//! ```
+//! use ocelli_data::scenes::{CLASS_NAMES, SceneConfig, SceneSource};
+//!
+//! let scenes = SceneSource::new(SceneConfig { count: 20, size_px: 32, ..SceneConfig::default() })?;
+//! let scene = scenes.scene(13);
+//! assert_eq!(scene.label as usize, 13 % CLASS_NAMES.len());
+//! assert_eq!(scene, scenes.scene(13));
+//! assert!(scene.mask.fraction() > 0.0 && scene.mask.fraction() < 1.0);
+//! # Ok::<(), ocelli_data::DataError>(())
+//! ```
 
 mod backdrop;
 mod noise;

@@ -7,6 +7,24 @@
 //!
 //! Images with boxes or labels have views of their own, in which both go along with the pixels: [`DetectionViews`],
 //! [`SegmentationViews`].
+//!
+//! ```
+//! use ocelli_data::views::{EvalTransform, IMAGENET_MEAN, IMAGENET_STD, ViewSpec};
+//! use ocelli_data::{Image, Rng};
+//!
+//! let image = Image::filled(40, 20, [255, 0, 0]);
+//!
+//! // A random crop, drawn and then rendered.
+//! let spec = ViewSpec { size_px: 8, ..ViewSpec::default() };
+//! let view = spec.render(&image, &spec.sample(image.width, image.height, &mut Rng::from_words(&[1])));
+//! assert_eq!((view.width, view.height, view.pixel(3, 3)), (8, 8, Some([255, 0, 0])));
+//!
+//! // What an evaluation sees: the centre, normalised.
+//! let transform = EvalTransform { resize_short_px: Some(16), crop_px: Some(14), ..EvalTransform::default() };
+//! let (pixels, width, height) = transform.apply_normalised(&image);
+//! assert_eq!((width, height, pixels.len()), (14, 14, 3 * 14 * 14));
+//! assert!((pixels[0] - (1.0 - IMAGENET_MEAN[0]) / IMAGENET_STD[0]).abs() < 1e-5);
+//! ```
 
 mod affine;
 mod blur;

@@ -5,6 +5,16 @@
 //! the generalised mean of its patch tokens ([`describe`]); features may be whitened ([`Whitening`]); a query's
 //! copies are looked for among the most similar images of the database, and scored by average precision over the
 //! best [`SHORT_LIST`] alone ([`score`]).
+//!
+//! ```
+//! use ocelli_eval::copies::describe;
+//!
+//! // A class token and two patches, one number each: the class token, and the patches' generalised mean.
+//! let feature = describe(&[5.0, 2.0, 2.0], 1)?;
+//! assert_eq!(feature.len(), 2);
+//! assert!(feature[0] == 5.0 && (feature[1] - 2.0).abs() < 1e-6);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 mod whitening;
 

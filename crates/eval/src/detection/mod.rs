@@ -9,6 +9,18 @@
 //!
 //! Figures are fractions, 0..=1. Nothing here grows beyond a list of the detections: of one image its detections are compared
 //! with its objects, one pair at a time.
+//!
+//! ```
+//! use ocelli_eval::detection::{Detection, Interpolation, Truth, voc_scores};
+//!
+//! let object = Truth { image: 0, class: 0, xyxy: [10.0, 10.0, 30.0, 30.0], ..Truth::default() };
+//! let right = Detection { image: 0, class: 0, score: 0.9, xyxy: [10.0, 10.0, 30.0, 30.0] };
+//! let wrong = Detection { score: 0.95, xyxy: [50.0, 50.0, 60.0, 60.0], ..right };
+//! let alone = voc_scores(&[right], &[object], 1, Interpolation::Continuous)?;
+//! let both = voc_scores(&[right, wrong], &[object], 1, Interpolation::Continuous)?;
+//! assert_eq!((alone.ap50, both.ap50), (Some(1.0), Some(0.5)));
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 pub mod coco;
 pub mod confusion;

@@ -17,6 +17,20 @@
 //!
 //! [`Contents::read`] checks the header, the entries and the length of the file, and makes room for nothing that
 //! the file does not hold. Rows are not checked: reading them all is what mapping them avoids.
+//!
+//! ```
+//! use ocelli_eval::index::{Rows, near_duplicates, nearest, normalise};
+//!
+//! let mut rows = [[3.0f32, 4.0], [4.0, 3.0], [-1.0, 0.0]];
+//! let all_have_a_direction = rows.iter_mut().all(|row| normalise(row));
+//! assert!(all_have_a_direction);
+//! let bytes: Vec<u8> = rows.as_flattened().iter().flat_map(|value| value.to_le_bytes()).collect();
+//! let table = Rows::new(&bytes, 2);
+//! let hits = nearest(table, 0..table.len(), &rows[0], 1, Some(0));
+//! assert_eq!(hits[0].row, 1);
+//! assert_eq!(near_duplicates(table, 0.9, |_| true)?, Some(vec![vec![0, 1]]));
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 mod format;
 mod groups;

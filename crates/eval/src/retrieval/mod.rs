@@ -12,6 +12,18 @@
 //!
 //! Images that are passed over are taken out of the ranking before positions are counted. Queries without
 //! positives are left out of the means.
+//!
+//! ```
+//! use ocelli_eval::retrieval::{Gallery, Relevance, Setup, rank, score};
+//!
+//! let gallery = Gallery::new(vec![1.0, 0.0, 0.0, 1.0, 0.9, 0.1], 2)?;
+//! let ranking = rank(&gallery.similarities(&[1.0, 0.0])?);
+//! assert_eq!(ranking, [0, 2, 1]);
+//! let relevance = Relevance { easy: vec![0, 2], ..Relevance::default() };
+//! let found = score(&ranking, &relevance, Setup::Easy, &[1])?;
+//! assert_eq!(found.map(|query| query.average_precision), Some(1.0));
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 mod gallery;
 pub mod ground_truth;

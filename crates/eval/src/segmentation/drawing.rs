@@ -33,11 +33,12 @@ pub fn class_shares(labels: &[u8]) -> Vec<ClassShare> {
     shares
 }
 
-/// The colour of a class on a photograph and in the legend: the palette's, as bright as it gets. Those of PASCAL VOC's palette are
-/// too dark to be seen on a picture.
+/// The colour of a class on a photograph and in the legend: all colours of the palette are made brighter by the same factor,
+/// until one can go no further. Those of PASCAL VOC's palette are too dark to be seen on a picture. Each by itself would
+/// make one of two that differ in brightness alone, as CamVid's tree and pedestrian.
 pub fn bright(palette: &[Rgb], class: u8) -> Rgb {
     let colour = palette.get(usize::from(class)).copied().unwrap_or_default();
-    let largest = u32::from(colour.into_iter().max().unwrap_or(0).max(1));
+    let largest = u32::from(palette.iter().flatten().copied().max().unwrap_or(0).max(1));
     colour.map(|channel| (u32::from(channel) * 255 / largest) as u8)
 }
 
@@ -134,8 +135,8 @@ mod tests {
         let labels: Vec<u8> = (0..18).map(|i| u8::from(i % 6 >= 2)).collect();
         let page = overlay(&grey, &labels, &PALETTE, Some(0), 0.5).unwrap();
         assert_eq!(page.get(0, 1), Some([100; 3]));
-        assert_eq!(page.get(2, 1), Some([255, 0, 127]), "its border, as bright as it gets");
-        let mixed = [255u8, 0, 127].map(|c| (100.0 + (f32::from(c) - 100.0) * 0.5).round() as u8);
+        assert_eq!(page.get(2, 1), Some([163, 0, 81]), "its border, 255/200 times as bright");
+        let mixed = [163u8, 0, 81].map(|c| (100.0 + (f32::from(c) - 100.0) * 0.5).round() as u8);
         assert_eq!(page.get(4, 1), Some(mixed));
         assert_eq!(overlay(&grey, &labels, &PALETTE, Some(0), 0.0).unwrap().get(4, 1), Some([100; 3]));
         assert_eq!(overlay(&grey, &labels, &PALETTE, None, 1.0).unwrap().get(0, 1), Some([0; 3]));
@@ -144,6 +145,13 @@ mod tests {
             assert!(overlay(&grey, &labels, &PALETTE, None, alpha).is_err());
         }
         assert!(overlay(&grey, &[9; 18], &PALETTE, None, 0.5).is_ok(), "a class without a colour");
+    }
+
+    #[test]
+    fn classes_that_differ_in_brightness_alone_stay_different() {
+        let camvid: [Rgb; 3] = [[128, 128, 128], [128, 128, 0], [64, 64, 0]];
+        assert_eq!([0, 1, 2].map(|class| bright(&camvid, class)), [[255; 3], [255, 255, 0], [127, 127, 0]]);
+        assert_eq!((bright(&camvid, 9), bright(&[], 0)), ([0; 3], [0; 3]));
     }
 
     #[test]
@@ -162,7 +170,7 @@ mod tests {
         assert_eq!(page.crop(200, 100), picture, "the picture stays as it is");
         let of = |colour: Rgb| page.data().as_chunks::<3>().0.iter().filter(|rgb| **rgb == colour).count();
         assert!(of([0, 0, 0]) > 50 && of([0, 255, 0]) > 50);
-        assert_eq!(of([255, 0, 127]), 0, "what is not there is not told");
+        assert_eq!(of([163, 0, 81]), 0, "what is not there is not told");
         assert_eq!(with_legend(&picture, &[], &names, &PALETTE), picture);
         with_legend(&Picture::filled(1, 1, [0; 3]), &shares, &names, &PALETTE);
         let told = [percent(0.5), percent(0.012), percent(1e-9)];

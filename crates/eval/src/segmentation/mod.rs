@@ -2,6 +2,18 @@
 //!
 //! J and F after Perazzi et al. 2016, *A Benchmark Dataset and Evaluation Methodology for Video Object
 //! Segmentation*, as the published evaluation of DAVIS-2017 (Pont-Tuset et al., arXiv:1704.00675) computes them.
+//!
+//! ```
+//! use ocelli_eval::segmentation::Confusion;
+//!
+//! // Four pixels, of which the last is not counted.
+//! let mut confusion = Confusion::new(2)?;
+//! confusion.add(&[0, 0, 1, 255], &[0, 1, 1, 1], Some(255))?;
+//! let scores = confusion.scores()?;
+//! assert_eq!(scores.iou, [Some(0.5), Some(0.5)]);
+//! assert_eq!(scores.pixel_accuracy, 2.0 / 3.0);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 mod boundary;
 mod confusion;

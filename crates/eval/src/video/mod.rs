@@ -13,6 +13,19 @@
 //!
 //! Labels stay soft and at the size of the grid while they are carried on; masks are made of them only to be
 //! looked at and scored ([`mask`]). Memory grows with the context, not with the video.
+//!
+//! ```
+//! use ocelli_eval::video::{GridSize, Propagation, PropagationConfig};
+//!
+//! // Two cells; the object is in the second, and moves into the first.
+//! let grid = GridSize { rows: 1, columns: 2 };
+//! let (background, object) = ([1.0, 0.0], [0.0, 1.0]);
+//! let labels = [background, object].concat();
+//! let mut video = Propagation::new(PropagationConfig::default(), grid, &[1.0, 0.0, 0.0, 1.0], labels)?;
+//! let next = video.next(&[0.0, 1.0, 1.0, 0.0])?;
+//! assert!(next[2] > 0.99 && next[3] < 0.01);
+//! # Ok::<(), ocelli_eval::EvalError>(())
+//! ```
 
 mod affinity;
 mod frame;

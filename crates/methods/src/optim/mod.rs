@@ -1,4 +1,18 @@
 //! Optimizers: AdamW, SGD, LARS and LARC, by configuration, with rates for each group of parameters.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use ocelli_methods::optim::GradientSum;
+//!
+//! // The gradients of two halves of a batch, each with half the weight.
+//! let device = Device::flex();
+//! let mut sum = GradientSum::default();
+//! for _ in 0..2 {
+//!     let gradient = Tensor::<1>::from_data(TensorData::new(vec![3.0f32, 4.0], [2]), &device);
+//!     sum.add(vec![("head.weight".to_owned(), gradient)], 0.5);
+//! }
+//! assert_eq!(sum.norms().map(|(all, _)| all.into_scalar::<f32>()), Some(5.0));
+//! ```
 
 mod adamw;
 mod config;

@@ -159,8 +159,9 @@ impl ResidualBlock {
     pub(super) fn new(arch: &ResNetArch, shape: &BlockShape, zero_init: bool, init: &mut Init) -> Self {
         let &BlockShape { input, inner, output, stride, dilation, first } = shape;
         let three = arch.bottleneck;
-        let middle = Kernel::new(3, if three { stride } else { 1 }).dilated(dilation);
-        let before = if three { Kernel::new(1, 1) } else { Kernel::new(3, stride).dilated(dilation) };
+        // Stride and dilation belong to one 3×3 convolution: the second of three, the first of two (mmsegmentation's basic block).
+        let dilated = Kernel::new(3, stride).dilated(dilation);
+        let (before, middle) = if three { (Kernel::new(1, 1), dilated) } else { (dilated, Kernel::new(3, 1)) };
         let last = |init: &mut Init| {
             let mut norm = BatchNorm::new(output, init);
             if zero_init {

@@ -1,5 +1,15 @@
 //! Layers of a configuration as tables: a TOML file, `key=value` pairs, one laid over another. What every task's configuration
 //! is read with.
+//!
+//! ```
+//! use ocelli_train::config::layers::{lay_over, parse};
+//!
+//! let mut base = parse("epochs = 100\n[optim]\nlr = 0.1\n", "defaults")?;
+//! lay_over(&mut base, parse("optim.lr = 0.2", "my file")?, "my file")?;
+//! assert_eq!(base["optim"]["lr"].as_float(), Some(0.2));
+//! assert!(lay_over(&mut base, parse("optim.rate = 0.2", "my file")?, "my file").is_err());
+//! # Ok::<(), ocelli_train::config::ConfigError>(())
+//! ```
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

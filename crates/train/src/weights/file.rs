@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use ocelli_models::weights::{Family, Network, Part, StateDict};
 use ocelli_models::{BackboneArch, BackboneConfig, ResNetConfig, VitConfig};
 
-use super::source::{WeightsFile, hub_name, in_folder, in_hub};
+use super::hub::{hub_name, in_hub};
+use super::source::{WeightsFile, in_folder};
 use crate::checkpoint_files::checkpoints_in;
 use crate::{RunConfig, TrainError};
 
@@ -100,14 +101,14 @@ pub(super) fn table(metadata: &BTreeMap<String, String>) -> Option<toml::Table> 
 }
 
 /// The file `path` means: of a run folder its newest checkpoint, of a folder of Hugging Face its weights or the index of their
-/// shards, of `hf:NAME` what `huggingface_hub` has cached on this machine.
+/// shards, of `hf:NAME` what `huggingface_hub` has cached on this machine (or downloads, after [`super::allow_download`]).
 ///
 /// # Errors
 /// When there is nothing there, or a folder without checkpoints and weights.
 pub fn resolve_weights(path: &Path) -> Result<PathBuf, TrainError> {
     let missing = |reason: &str| TrainError::File { path: path.to_owned(), reason: reason.to_owned() };
     if let Some(name) = hub_name(path).filter(|_| !path.exists()) {
-        return in_folder(&in_hub(name)?);
+        return in_hub(name);
     }
     if path.is_dir() {
         let found = if path.join("checkpoints").is_dir() {

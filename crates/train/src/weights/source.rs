@@ -1,6 +1,5 @@
-//! Weights as they lie on a disk: one file, a folder of Hugging Face with its shards, or what its library has cached.
+//! Weights as they lie on a disk: one file, or a folder of Hugging Face with its shards.
 
-use std::env;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -17,8 +16,6 @@ const INDEX: &str = ".index.json";
 /// Longest index and `config.json` that are read, bytes.
 const LONGEST_INDEX: u64 = 16 << 20;
 const LONGEST_CONFIG: u64 = 1 << 20;
-/// How a name in Hugging Face's cache is given.
-const HUB: &str = "hf:";
 
 /// The bytes of weights, and what lies beside them.
 #[derive(Debug)]
@@ -91,7 +88,7 @@ impl WeightsFile {
     }
 }
 
-fn file_name(path: &Path) -> &str {
+pub(super) fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|n| n.to_str()).unwrap_or_default()
 }
 
@@ -103,8 +100,19 @@ fn shards(name: &str) -> Option<usize> {
     number(after.split('.').next()?).filter(|count| *count > 1)
 }
 
+/// Whether every shard that an index names lies beside it. A single file has none.
+pub(super) fn has_its_shards(path: &Path) -> bool {
+    let name = file_name(path);
+    if !name.ends_with(INDEX) {
+        return true;
+    }
+    let text = short_text(path, LONGEST_INDEX).unwrap_or_default();
+    ShardIndex::parse(name, &text)
+        .is_ok_and(|index| index.files().iter().all(|shard| path.with_file_name(shard).is_file()))
+}
+
 /// A text of at most `most` bytes.
-fn short_text(path: &Path, most: u64) -> Option<String> {
+pub(super) fn short_text(path: &Path, most: u64) -> Option<String> {
     let mut text = String::new();
     let read = File::open(path).ok()?.take(most + 1).read_to_string(&mut text).ok()?;
     (read as u64 <= most).then_some(text)
@@ -154,117 +162,9 @@ pub(super) fn in_folder(folder: &Path) -> Result<PathBuf, TrainError> {
     ))
 }
 
-/// The name in `hf:NAME`, where it is one.
-pub(super) fn hub_name(path: &Path) -> Option<&str> {
-    path.to_str()?.strip_prefix(HUB)
-}
-
-/// The folder in which `huggingface_hub` has cached a network, `facebook/dino-vits16` or `facebook/dino-vits16@REVISION`.
-/// Nothing is downloaded.
-///
-/// # Errors
-/// When it is not there; the message says how to get it.
-pub(super) fn in_hub(name: &str) -> Result<PathBuf, TrainError> {
-    let roots = cache_folders(|key| env::var_os(key).map(PathBuf::from).filter(|p| !p.as_os_str().is_empty()));
-    find_in_hub(name, &roots)
-}
-
-/// Where the cache may be, by the library's own rules: the first that is set counts.
-fn cache_folders(var: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
-    let given = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].iter().find_map(|key| var(key));
-    let home = || {
-        var("HF_HOME")
-            .or_else(|| Some(var("XDG_CACHE_HOME")?.join("huggingface")))
-            .or_else(|| Some(var("HOME").or_else(|| var("USERPROFILE"))?.join(".cache").join("huggingface")))
-    };
-    given.or_else(|| Some(home()?.join("hub"))).into_iter().collect()
-}
-
-fn find_in_hub(name: &str, roots: &[PathBuf]) -> Result<PathBuf, TrainError> {
-    let fail = |reason: String| TrainError::File { path: PathBuf::from(format!("{HUB}{name}")), reason };
-    let (repository, revision) = name.split_once('@').unwrap_or((name, "main"));
-    let plain = |text: &str| {
-        let fine = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        !text.is_empty() && !text.starts_with('.') && !text.contains("..") && text.chars().all(fine)
-    };
-    let parts: Vec<&str> = repository.split('/').collect();
-    if parts.len() > 2 || !parts.iter().all(|p| plain(p)) || !plain(revision) {
-        return Err(fail(
-            "expected the name of a network at Hugging Face, such as hf:facebook/dino-vits16, or with a revision behind an @"
-                .into(),
-        ));
-    }
-    let cached = format!("models--{}", parts.join("--"));
-    if let Some(folder) = roots.iter().map(|root| root.join(&cached)).find(|folder| folder.is_dir()) {
-        let commit = short_text(&folder.join("refs").join(revision), 256).map(|text| text.trim().to_owned());
-        let commit = commit.filter(|c| plain(c)).unwrap_or_else(|| revision.to_owned());
-        let snapshots = folder.join("snapshots");
-        let mut there: Vec<PathBuf> =
-            fs::read_dir(&snapshots).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
-        there.sort();
-        let is = |path: &&PathBuf| path.is_dir() && file_name(path).starts_with(&commit);
-        let only = (revision == "main" && there.len() == 1).then(|| there.first()).flatten();
-        if let Some(found) = there.iter().find(is).or(only) {
-            return Ok(found.clone());
-        }
-        let names: Vec<&str> = there.iter().map(|p| file_name(p)).collect();
-        return Err(fail(format!(
-            "expected revision {revision} in {}, found {}; huggingface-cli download {repository} --revision {revision} gets it",
-            snapshots.display(),
-            if names.is_empty() { "none".into() } else { names.join(", ") }
-        )));
-    }
-    let looked: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
-    let looked = if looked.is_empty() {
-        "no cache folder (HF_HOME and HOME are not set)".into()
-    } else {
-        looked.join(", ")
-    };
-    Err(fail(format!(
-        "expected a network that huggingface_hub has cached on this machine, found none of this name (looked in {looked}); \
-         huggingface-cli download {repository} gets it"
-    )))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_cache_is_where_the_library_has_it() {
-        let with = |pairs: &[(&str, &str)]| {
-            let found = cache_folders(|key| pairs.iter().find(|(k, _)| *k == key).map(|(_, v)| PathBuf::from(v)));
-            found.first().map(|p| p.display().to_string().replace('\\', "/"))
-        };
-        assert_eq!(with(&[("HF_HUB_CACHE", "/a"), ("HF_HOME", "/b"), ("HOME", "/c")]).as_deref(), Some("/a"));
-        assert_eq!(with(&[("HF_HOME", "/b"), ("HOME", "/c")]).as_deref(), Some("/b/hub"));
-        assert_eq!(with(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/c")]).as_deref(), Some("/x/huggingface/hub"));
-        assert_eq!(with(&[("HOME", "/c")]).as_deref(), Some("/c/.cache/huggingface/hub"));
-        assert_eq!(with(&[]), None);
-    }
-
-    #[test]
-    fn a_cached_network_is_found_by_its_name() {
-        let root = tempfile::tempdir().unwrap();
-        let roots = [root.path().to_owned()];
-        let of = |name: &str| find_in_hub(name, &roots);
-        let error = of("facebook/dino-vits16").unwrap_err().to_string();
-        assert!(error.contains("huggingface-cli download facebook/dino-vits16"), "{error}");
-        let cached = root.path().join("models--facebook--dino-vits16");
-        for commit in ["0123abc", "4567def"] {
-            fs::create_dir_all(cached.join("snapshots").join(commit)).unwrap();
-        }
-        let error = of("facebook/dino-vits16").unwrap_err().to_string();
-        assert!(error.contains("revision main") && error.contains("0123abc, 4567def"), "{error}");
-        fs::create_dir_all(cached.join("refs")).unwrap();
-        fs::write(cached.join("refs/main"), "4567def\n").unwrap();
-        assert_eq!(file_name(&of("facebook/dino-vits16").unwrap()), "4567def");
-        assert_eq!(file_name(&of("facebook/dino-vits16@0123").unwrap()), "0123abc");
-        for bad in ["", "../a", "a/b/c", "/etc", "a/..", "a@../../b", "a/b@", ".a/b", "a\\b"] {
-            let error = of(bad).unwrap_err().to_string();
-            assert!(error.contains("such as hf:facebook/dino-vits16"), "{bad}: {error}");
-        }
-    }
 
     #[test]
     fn a_folder_has_its_weights_under_known_names() {

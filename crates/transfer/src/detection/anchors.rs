@@ -1,4 +1,11 @@
 //! Anchors: the boxes from which a region proposal network starts (Ren et al. 2015).
+//!
+//! ```
+//! use ocelli_transfer::detection::anchors::Anchors;
+//!
+//! let anchors = Anchors { stride: 16, sizes: vec![32.0], ratios: vec![1.0], offset: 0.0 };
+//! assert_eq!(anchors.grid(1, 2), [[-16.0, -16.0, 16.0, 16.0], [0.0, -16.0, 32.0, 16.0]]);
+//! ```
 
 use super::boxes::Xyxy;
 

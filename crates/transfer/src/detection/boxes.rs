@@ -2,6 +2,14 @@
 //!
 //! Everything is `f32` on the host, in the order of operations of the published code. Numbers that are not finite go through
 //! as they are: a box with one of them is never [non-empty](is_nonempty), and overlaps nothing.
+//!
+//! ```
+//! use ocelli_transfer::detection::boxes::{clip, iou};
+//!
+//! // 50 of 150 square pixels are in both.
+//! assert_eq!(iou([0.0, 0.0, 10.0, 10.0], [5.0, 0.0, 15.0, 10.0]), 50.0 / 150.0);
+//! assert_eq!(clip([-3.0, 2.0, 50.0, 8.0], [10, 40]), [0.0, 2.0, 40.0, 8.0]);
+//! ```
 
 /// A box `[x1, y1, x2, y2]` in pixels: left, top, right and bottom edge (edges, not pixel centres).
 pub type Xyxy = [f32; 4];

@@ -1,4 +1,11 @@
 //! Names of a detector's tensors in files: detectron2's.
+//!
+//! ```
+//! use ocelli_transfer::detection::names::head_name;
+//!
+//! let theirs = head_name("predictor.cls_score.weight");
+//! assert_eq!(theirs.as_deref(), Some("roi_heads.box_predictor.cls_score.weight"));
+//! ```
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,15 @@
 //!
 //! Every box is compared with those kept so far, which lie in blocks that the compiler turns into vectors; a block is looked at
 //! as a whole, and the first that has something against the box ends the search.
+//!
+//! ```
+//! use ocelli_transfer::detection::nms::nms_per_class;
+//!
+//! // Two boxes in one place stay where they are of two classes.
+//! let boxes = [[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0]];
+//! assert_eq!(nms_per_class(&boxes, &[0.8, 0.9], &[0, 1], 0.5), [1, 0]);
+//! assert_eq!(nms_per_class(&boxes, &[0.8, 0.9], &[0, 0], 0.5), [1]);
+//! ```
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

@@ -1,4 +1,13 @@
 //! Which boxes a loss looks at: labels by overlap with the objects, and a random subset with a share of positives.
+//!
+//! ```
+//! use ocelli_transfer::detection::sampling::{Label, Thresholds, label};
+//!
+//! let boxes = [[0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]];
+//! let thresholds = Thresholds { background_below: 0.3, object_from: 0.7, best_of_each: true };
+//! let found = label(&boxes, &[[0.0, 0.0, 10.0, 11.0]], thresholds);
+//! assert_eq!(found.labels, [Label::Object, Label::Background]);
+//! ```
 
 use ocelli_data::Rng;
 

@@ -3,6 +3,14 @@
 //! [`SegmentationTask`] is what the training loop drives, [`Segmenter`] what comes out of it. The protocols are those by which
 //! DenseCL is judged (FCN-R50-d8 on PASCAL VOC and Cityscapes, as mmsegmentation trains it); those of Vision Transformers
 //! follow DINOv2's.
+//!
+//! ```
+//! use ocelli_transfer::segmentation::{Axis, Corners};
+//!
+//! // Two cells become four: the second of them lies a quarter of the way to the next cell.
+//! let axis = Axis::new(2, 4, Corners::HalfPixel);
+//! assert_eq!(axis.taps(1), [(0, 0.75), (1, 0.25)]);
+//! ```
 
 mod config;
 mod data;

@@ -51,6 +51,7 @@ fn hugging_face(place: &str, all: &Map<String, Value>) -> Result<Preprocessing, 
         Some(false) => Some(Told::new(Statistics::NONE, format!("{what} in {place} does not normalise"))),
         _ => statistics(place, all.get("image_mean"), all.get("image_std"), what)?,
     };
+    let statistics = statistics.map(|told| rescaled(place, all, told)).transpose()?;
     let resize = all.get("size").filter(|_| says("do_resize") != Some(false)).and_then(sides);
     let crop = all.get("crop_size").filter(|_| says("do_center_crop") != Some(false)).and_then(sides);
     // A size of two sides is what images are squashed to; here they keep their shape and lose their margins.
@@ -79,6 +80,23 @@ fn hugging_face(place: &str, all: &Map<String, Value>) -> Result<Preprocessing, 
     }
     let size = value.map(|value| Told::new(value, source));
     Ok(Preprocessing { statistics, size })
+}
+
+/// The same statistics where levels of 0 to 255 are first multiplied by another factor than 1/255: for levels of 0 to 1, by
+/// which everything here is normalised, mean and deviation are divided by 255 times the factor.
+fn rescaled(place: &str, all: &Map<String, Value>, told: Told<Statistics>) -> Result<Told<Statistics>, String> {
+    let factor = match all.get("do_rescale").and_then(Value::as_bool) {
+        Some(false) => Some(1.0),
+        _ => all.get("rescale_factor").and_then(Value::as_f64),
+    };
+    let Some(factor) = factor.filter(|factor| (255.0 * factor - 1.0).abs() > 1e-6) else { return Ok(told) };
+    if !(1e-6..=1.0).contains(&factor) {
+        return Err(format!("{place}: rescale_factor: expected a number such as 0.00392 (1/255), found {factor}"));
+    }
+    let by = |values: [f32; 3]| values.map(|v| (f64::from(v) / (255.0 * factor)) as f32);
+    let value =
+        Statistics::checked(by(told.value.mean), by(told.value.std)).map_err(|e| format!("{place}: {e}"))?;
+    Ok(Told::new(value, format!("{}, which multiplies levels of 0 to 255 by {factor}", told.source)))
 }
 
 fn statistics(
@@ -178,6 +196,35 @@ mod tests {
         let plain = read(r#"{"do_normalize": false, "size": {"height": 96, "width": 96}}"#);
         assert_eq!(plain.statistics.unwrap().value, Statistics::NONE);
         assert!(plain.size.unwrap().source.contains("squashes"));
+    }
+
+    #[test]
+    fn levels_that_are_scaled_otherwise_are_normalised_alike() {
+        // What 255 · factor · level / std - mean / std says of level 1, for the usual factor and for twice that.
+        let normalised = |rest: &str| {
+            let text = format!(r#"{{"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.5]{rest}}}"#);
+            let told = read(&text).statistics.unwrap();
+            let of = |i: usize| (1.0 - told.value.mean[i]) / told.value.std[i];
+            (of(0), of(2), told.source)
+        };
+        let (first, last, source) = normalised(r#", "rescale_factor": 0.00392156862745098"#);
+        assert!(
+            (first - 2.5).abs() < 1e-6 && (last - 1.4).abs() < 1e-6 && !source.contains("multiplies"),
+            "{source}"
+        );
+        let (first, last, source) = normalised(r#", "do_rescale": true, "rescale_factor": 0.00784313725490196"#);
+        assert!(
+            (first - 7.5).abs() < 1e-5 && (last - 3.4).abs() < 1e-5 && source.contains("multiplies"),
+            "{source}"
+        );
+        let (first, ..) = normalised(r#", "do_rescale": false"#);
+        assert!((first - (255.0 - 0.5) / 0.2).abs() < 1e-2, "{first}");
+        let whole = read(r#"{"do_normalize": false, "rescale_factor": 0.00784313725490196}"#).statistics.unwrap();
+        assert_eq!((whole.value.mean, whole.value.std), ([0.0; 3], [0.5; 3]));
+        for wrong in ["0", "-1", "2", "1e300"] {
+            let text = format!(r#"{{"image_mean": 0.5, "image_std": 0.5, "rescale_factor": {wrong}}}"#);
+            assert!(read_json("p.json", &text).unwrap_err().contains("rescale_factor"), "{wrong}");
+        }
     }
 
     #[test]

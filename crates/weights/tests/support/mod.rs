@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ocelli_weights::{HostTensor, StateDict, write_safetensors};
+use ocelli_weights::{Dtype, HostTensor, StateDict, write_safetensors, write_safetensors_as};
 
 /// A file made by `fixtures/make.py`.
 pub fn fixture(name: &str) -> Vec<u8> {
@@ -30,11 +30,13 @@ pub fn safetensors() -> Vec<Vec<u8>> {
     state.tensors.push(("scalar".into(), tensor(&[])));
     state.metadata.insert("format".into(), "pt".into());
     let one = write_safetensors(&state).unwrap();
+    state.tensors.push(("head.weight".into(), tensor(&[3, 2])));
+    let eight_bits = write_safetensors_as(&state, Dtype::I8).unwrap();
     let two = header(
         r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"I64","shape":[1],"data_offsets":[4,12]}}"#,
         12,
     );
-    vec![one, two]
+    vec![one, two, eight_bits]
 }
 
 /// A safetensors file with this header and so many bytes of tensors.

@@ -1,0 +1,147 @@
+//! What is asked about the machine and the command line itself: `doctor`, `completions`, `man`, `--quiet`, `--verbose`, colours.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::command::{ocelli, refused, stdout};
+
+fn json(args: &[&str]) -> Value {
+    let text = stdout(&ocelli(args));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
+}
+
+#[test]
+fn the_doctor_says_what_a_report_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("runs/first").display().to_string();
+    let args = ["doctor", "--device", "cpu", "--data", "scenes:16", "--out", &out];
+    let text = stdout(&ocelli(&args));
+    for words in [
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH,
+        "threads",
+        "adapters",
+        "auto takes",
+        "kernel choices",
+        "CPU works",
+        "the first image can be read",
+        "can be made in",
+        "Everything that was tried works.",
+    ] {
+        assert!(text.contains(words), "expected \"{words}\" in: {text}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "a trial leaves nothing");
+    let told = json(&[&args[..], &["--json"]].concat());
+    assert_eq!(told["ocelli"]["version"], env!("CARGO_PKG_VERSION"));
+    assert!(told["adapters"].is_array() && told["computing"]["took_ms"].is_number(), "{told}");
+    assert!(told["cpu"]["threads"].as_u64() > Some(0) && told["data"]["first_image_px"][0].is_number(), "{told}");
+    assert_eq!(told["problems"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn the_doctor_names_only_what_is_set_and_not_the_user() {
+    let home = tempfile::tempdir().unwrap();
+    let cache = home.path().join("cache");
+    let output = Command::new(env!("CARGO_BIN_EXE_ocelli"))
+        .args(["doctor", "--device", "cpu"])
+        .env("HOME", home.path())
+        .env("XDG_CACHE_HOME", &cache)
+        .env("OCELLI_SIMD", "portable")
+        .env("HF_TOKEN", "a-secret")
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap();
+    let text = stdout(&output);
+    assert!(text.contains("OCELLI_SIMD=portable") && text.contains("XDG_CACHE_HOME=~"), "{text}");
+    let user = home.path().display().to_string();
+    for words in ["a-secret", "HF_TOKEN", "RUST_BACKTRACE", &user] {
+        assert!(!text.contains(words), "expected no \"{words}\" in: {text}");
+    }
+}
+
+#[test]
+fn what_does_not_work_is_said_and_ends_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file").display().to_string();
+    fs::write(&file, "x").unwrap();
+    let nothing = folder.path().join("nothing").display().to_string();
+    let doctor = ["doctor", "--device", "cpu"];
+    refused(&[&doctor[..], &["--data", &nothing]].concat(), &["data: ", "nothing"]);
+    refused(&[&doctor[..], &["--out", &file]].concat(), &["out: ", "expected a folder, found a file"]);
+    let output = ocelli(&[&doctor[..], &["--out", &file, "--json"]].concat());
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), told["problems"].as_array().map(Vec::len)), (Some(2), Some(1)));
+}
+
+#[test]
+fn shells_and_manuals_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = stdout(&ocelli(&["completions", shell]));
+        for words in ["pretrain", "low-shot", "dry-run"] {
+            assert!(script.contains(words), "{shell}: expected {words}");
+        }
+    }
+    refused(&["completions", "cmd"], &["bash", "elvish"]);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("man");
+    let args = ["man", "--out", out.to_str().unwrap()];
+    stdout(&ocelli(&args));
+    let page = fs::read_to_string(out.join("ocelli-eval-low-shot.1")).unwrap();
+    assert!(page.contains("ocelli eval low") && page.contains("logistic regression"), "{page}");
+    assert!(out.join("ocelli.1").exists() && !out.join("ocelli-fault.1").exists());
+    // The same again replaces them.
+    stdout(&ocelli(&args));
+}
+
+#[test]
+fn quiet_leaves_results_and_verbose_adds_to_the_other_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("f.csv").display().to_string();
+    let embed = ["embed", "scenes:2", "--weights", "random:vit-32x1x2/8", "--device", "cpu", "--size", "32"];
+    let embed = [&embed[..], &["--overwrite", "--out", &out]].concat();
+    let (usual, quiet) = (ocelli(&embed), ocelli(&[&embed[..], &["--quiet"]].concat()));
+    assert!(stdout(&usual).contains("normalisation:") && usual.stderr.is_empty());
+    let quiet = stdout(&quiet);
+    assert_eq!(quiet.lines().count(), 1, "{quiet}");
+    assert!(quiet.contains("features of 2 images"), "{quiet}");
+    let verbose = ocelli(&[&["--verbose"], &embed[..]].concat());
+    assert_eq!(stdout(&verbose), stdout(&usual));
+    let more = String::from_utf8_lossy(&verbose.stderr).into_owned();
+    assert!(more.contains(env!("CARGO_PKG_VERSION")) && more.contains("device: CPU"), "{more}");
+    let both = ocelli(&["--quiet", "--verbose", "presets"]);
+    assert_eq!(both.status.code(), Some(2));
+    // Results are printed without notes, too.
+    let knn =
+        ["eval", "knn", "--data", "scenes:40", "--weights", "random:vit-32x1x2/8", "--device", "cpu", "--k", "5"];
+    let text = stdout(&ocelli(&[&knn[..], &["--quiet"]].concat()));
+    assert!(text.contains("top-1") && !text.contains("normalisation"), "{text}");
+}
+
+#[test]
+fn figures_come_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("match.png").display().to_string();
+    let devices = json(&["devices", "--device", "cpu", "--json"]);
+    assert_eq!((&devices["takes"], &devices["asked_for"]), (&"cpu".into(), &"cpu".into()));
+    let presets = json(&["presets", "--json"]);
+    let rows = presets["tables"][0]["rows"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["preset"] == "vit-s16-800" && row["linear"].is_number()), "{presets}");
+    let weights = ["--weights", "random:vit-32x1x2/8", "--device", "cpu", "--out", &out, "--json"];
+    let matched = json(&[&["match", "scenes:1", "scenes:1", "--size", "32"], &weights[..]].concat());
+    assert_eq!((&matched["cells"], &matched["mutual"]), (&16.into(), &16.into()), "a picture is like itself");
+    assert_eq!(matched["drawn"].as_array().unwrap().len(), 16);
+}
+
+#[test]
+fn colours_are_left_out_where_they_are_not_wanted() {
+    let help = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli"));
+        command.arg("--help").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").envs(variables.iter().copied());
+        stdout(&command.output().unwrap())
+    };
+    assert!(help(&[("CLICOLOR_FORCE", "1")]).contains('\u{1b}'), "else the next line says nothing");
+    assert!(!help(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]).contains('\u{1b}'));
+    assert!(!help(&[]).contains('\u{1b}'), "nor where nobody reads them");
+}
