@@ -22,7 +22,7 @@ pub(super) const PICTURES: &str = "pictures";
 const CHARTS: [&str; 5] = ["views.png", "heads.png", "matches.png", "detections.png", "segmentations.png"];
 const NUMBERED_CHARTS: [&str; 2] = ["attention-", "features-"];
 
-/// The PNG with [`PNG_MARK`] in it.
+/// The PNG with the mark of what Ocelli drew in it.
 pub fn marked_png(png: &[u8]) -> Vec<u8> {
     let (header, rest) = png.split_at(PNG_HEADER.min(png.len()));
     let length = PNG_MARK.len() as u32 - 4;
