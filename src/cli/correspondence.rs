@@ -81,10 +81,14 @@ pub fn run(args: &CorrespondenceArgs) -> anyhow::Result<()> {
         let Statistics { mean, std } = net.statistics.value;
         let plan = ViewPlan { mean, std, ..plan.clone() };
         if !args.json {
-            if i == 0 {
+            if i == 0 && talk::notes(false) {
                 println!("{} pairs of views of {} px on {}", inputs.len(), args.size, device.name);
             }
-            println!("{}\nnormalisation: {}; size: views of {} px", net.description, net.statistics, args.size);
+            // Figures of several networks are told apart by it.
+            println!("{}", net.description);
+            if talk::notes(false) {
+                println!("normalisation: {}; size: views of {} px", net.statistics, args.size);
+            }
         }
         let bar = images::bar(inputs.len(), args.json);
         let mut skipped = Vec::new();

@@ -16,6 +16,7 @@ use ocelli::train::{Loading, WeightsFile, preprocessing_of, resolve_weights, wri
 use super::export_onnx::{self, OnnxArgs};
 use super::opening::{NormaliseArgs, SizeArgs};
 use super::outputs;
+use super::talk;
 use super::weights::{arch_of, file_size, thousands};
 
 /// Write a network's weights for other programs, in PyTorch's names and layout
@@ -188,6 +189,9 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         thousands(state.num_values()),
         file_size(file.len())
     );
+    if !talk::notes(false) {
+        return Ok(());
+    }
     for note in if is_head { Vec::new() } else { network.notes() } {
         println!("{note}");
     }

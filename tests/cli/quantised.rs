@@ -55,6 +55,9 @@ fn features_stay_what_they_were() {
         let said =
             stdout(&ocelli(&["export", &source, "--format", "safetensors", "--dtype", "q8", "--out", &small]));
         assert!(said.contains("NAME.scale"), "{said}");
+        let other = folder.path().join(format!("{name}.quiet.safetensors")).display().to_string();
+        let quiet = stdout(&ocelli(&["export", &source, "--format", "safetensors", "--quiet", "--out", &other]));
+        assert!(quiet.starts_with(&other) && quiet.lines().count() == 1, "{quiet}");
         let (before, after) = (fs::metadata(&source).unwrap().len(), fs::metadata(&small).unwrap().len());
         assert!(2 * after < before, "{name}: {before} bytes became {after}");
 
