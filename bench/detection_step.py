@@ -243,6 +243,23 @@ def bound(command, threads):
     return json.loads(done.stdout)
 
 
+def in_turns(own, ocelli, threads, rounds, seconds):
+    """Runs PyTorch's command and Ocelli's in turns. Returns the threads in words and the median times of both, seconds; `seconds`
+    reads Ocelli's from what it prints."""
+    theirs, ours = [], []
+    for number in range(rounds):
+        theirs.append(bound(own, threads)["step_s"])
+        ours.append(seconds(bound(ocelli, threads)))
+        print(f"  round {number + 1}: PyTorch {theirs[-1]:.3f} s, Ocelli {ours[-1]:.3f} s", file=sys.stderr, flush=True)
+    of = "1 thread" if threads == 1 else f"{threads} threads"
+    return of, statistics.median(theirs), statistics.median(ours)
+
+
+def step_s(told):
+    """The time of a step, of what `--dry-run --json` prints."""
+    return told["numbers"]["step_s"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ocelli", default="target/release/ocelli", help="the program")
@@ -264,14 +281,8 @@ def main():
         own = [sys.executable, __file__, "--only-torch", "--threads", str(threads)]
         for name in ("steps", "size", "batch", "regions", "cells"):
             own += [f"--{name}", str(getattr(args, name))]
-        theirs, ours = [], []
-        for number in range(args.rounds):
-            theirs.append(bound(own, threads)["step_s"])
-            ours.append(bound(ocelli_command(args), threads)["numbers"]["step_s"])
-            print(f"  round {number + 1}: PyTorch {theirs[-1]:.3f} s, Ocelli {ours[-1]:.3f} s", file=sys.stderr, flush=True)
-        torch_s, ocelli_s = statistics.median(theirs), statistics.median(ours)
-        threads_s = "1 thread" if threads == 1 else f"{threads} threads"
-        print(f"{threads_s}: PyTorch {torch_s:.3f} s a step, Ocelli {ocelli_s:.3f} s, {ocelli_s / torch_s:.2f} times PyTorch's", flush=True)
+        of, torch_s, ocelli_s = in_turns(own, ocelli_command(args), threads, args.rounds, step_s)
+        print(f"{of}: PyTorch {torch_s:.3f} s a step, Ocelli {ocelli_s:.3f} s, {ocelli_s / torch_s:.2f} times PyTorch's", flush=True)
 
 
 if __name__ == "__main__":

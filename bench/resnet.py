@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 
-from detection_step import bound
+from detection_step import in_turns, step_s
 
 CASES = ("inference", "moco", "densecl")
 BATCH = 4
@@ -125,10 +125,8 @@ def ocelli_command(program, case):
     return command + [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
 
 
-def seconds(case, told):
-    """Of what the program printed, the time of a step or of a pass over the images of one."""
-    if case != "inference":
-        return told["numbers"]["step_s"]
+def pass_s(told):
+    """The time of a pass over a batch, of what `bench --json` prints."""
     row = next(row for row in told["rows"] if row["arch"] == "resnet-50")
     return BATCH_INFERENCE / row["images_per_second"]
 
@@ -148,13 +146,8 @@ def main():
     for case in args.case:
         for threads in args.threads:
             own = [sys.executable, __file__, "--only-torch", "--case", case, "--threads", str(threads), "--steps", str(args.steps)]
-            theirs, ours = [], []
-            for number in range(args.rounds):
-                theirs.append(bound(own, threads)["step_s"])
-                ours.append(seconds(case, bound(ocelli_command(args.ocelli, case), threads)))
-                print(f"  round {number + 1}: PyTorch {theirs[-1]:.3f} s, Ocelli {ours[-1]:.3f} s", file=sys.stderr, flush=True)
-            torch_s, ocelli_s = statistics.median(theirs), statistics.median(ours)
-            of = "1 thread" if threads == 1 else f"{threads} threads"
+            read = pass_s if case == "inference" else step_s
+            of, torch_s, ocelli_s = in_turns(own, ocelli_command(args.ocelli, case), threads, args.rounds, read)
             print(f"{case}, {of}: PyTorch {torch_s:.3f} s, Ocelli {ocelli_s:.3f} s, {torch_s / ocelli_s:.2f} times PyTorch's speed", flush=True)
 
 

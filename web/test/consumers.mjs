@@ -9,6 +9,7 @@ import * as esbuild from 'esbuild';
 import * as vite from 'vite';
 import webpack from 'webpack';
 import { launch, serve } from './browser.mjs';
+import { runEach } from './each.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const root = dirname(web);
@@ -264,27 +265,15 @@ test('the React example fits the package', async () => {
   same('warnings', warnings.map((w) => w.text), []);
 });
 
-const words = process.argv.slice(2);
 const began = Date.now();
-let failed = 0;
-const chosen = tests.filter((t) => words.every((w) => t.name.includes(w)));
+let ran;
 try {
-  if (chosen.length === 0) throw new Error(`no test's name has ${words.join(' ')}`);
   install();
   browser = await launch();
-  for (const { name, run } of chosen) {
-    const start = Date.now();
-    try {
-      await run();
-      console.log(`ok    ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
-    } catch (error) {
-      failed += 1;
-      console.log(`FAIL  ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)\n      ${error.message}`);
-    }
-  }
+  ran = await runEach(tests, process.argv.slice(2));
 } finally {
   await browser?.close();
   rmSync(folder, { recursive: true });
 }
-console.log(`${chosen.length} ways to use the package, ${failed} failed, ${((Date.now() - began) / 1000).toFixed(0)} s`);
-process.exit(failed === 0 ? 0 : 1);
+console.log(`${ran.count} ways to use the package, ${ran.failed} failed, ${((Date.now() - began) / 1000).toFixed(0)} s`);
+process.exit(ran.failed === 0 ? 0 : 1);

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
+import { runEach } from './each.mjs';
 import { assertClose, fixture, fixtures, formula, formulaVit, hostilePth, readSafetensors, writeSafetensors } from './fixtures.mjs';
 import { loadingInBrowser } from './loading.mjs';
 import { segmentInBrowser } from './segment.mjs';
@@ -624,26 +625,14 @@ test('a lost graphics device is told of, and another engine works', async () => 
   if (found.join() !== 'device,device,192') throw new Error(found.join());
 });
 
-const words = process.argv.slice(2);
-let failed = 0;
 const began = Date.now();
-const chosen = tests.filter((t) => words.every((w) => t.name.includes(w)));
-if (chosen.length === 0) throw new Error(`no test's name has ${words.join(' ')}`);
-for (const { name, run } of chosen) {
-  const start = Date.now();
-  try {
-    await run();
-    console.log(`ok    ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL  ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)\n      ${error.message}`);
-  }
-}
+const ran = await runEach(tests, process.argv.slice(2));
+let failed = ran.failed;
 if (complaints.length > 0) {
   failed += 1;
   console.log(`FAIL  the page complained:\n      ${complaints.join('\n      ')}`);
 }
 await browser.close();
 server.close();
-console.log(`${chosen.length} browser tests, ${failed} failed, ${((Date.now() - began) / 1000).toFixed(0)} s`);
+console.log(`${ran.count} browser tests, ${failed} failed, ${((Date.now() - began) / 1000).toFixed(0)} s`);
 process.exit(failed === 0 ? 0 : 1);
