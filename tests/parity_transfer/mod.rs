@@ -2,6 +2,7 @@
 
 mod anchors;
 mod detector;
+mod detector_network;
 mod metrics;
 mod nms;
 mod roi_align;

@@ -13,6 +13,7 @@ use super::support::{Tolerance, assert_close, device, values};
 
 mod outward;
 mod programs;
+mod pytorch;
 mod refusals;
 
 /// The project's own: sets of fixtures from elsewhere do not have it.
