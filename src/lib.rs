@@ -9,6 +9,7 @@
 //! - [`transfer`] — fine-tuned detection and segmentation.
 //! - [`eval`] — k-NN, attention masks, feature tables, pictures.
 //! - [`report`] — the HTML report of a run, comparisons, TensorBoard event files.
+//! - [`world`] — what several processes of one run share.
 //! - [`kernels`] — the operations underneath.
 //!
 //! ```
@@ -43,3 +44,4 @@ pub use ocelli_models as models;
 pub use ocelli_report as report;
 pub use ocelli_train as train;
 pub use ocelli_transfer as transfer;
+pub use ocelli_world as world;

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use clap::Args;
-use ocelli::data::{Source as _, normalise_into};
+use ocelli::data::Source as _;
 use ocelli::eval::attention::{AttentionJaccard, AttentionMap, JaccardSummary};
 use ocelli::eval::colour::{Colormap, heatmap};
 use ocelli::eval::mask::Mask;
 use ocelli::eval::picture::{Filter, Picture};
 use ocelli::eval::sheet::{AttentionExample, AttentionSheet};
 use ocelli::models::Vit;
-use ocelli::train::Loading;
+use ocelli::models::weights::preprocessing::Statistics;
+use ocelli::train::{Loading, attention_of, image_tensor};
 use serde_json::json;
 
 use super::DeviceArgs;
@@ -100,7 +101,6 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
     if talk::notes(json) {
         println!("{}", opening::lines(&backbone, &device.name, &opening::long_side(args.size)));
     }
-    let statistics = (backbone.statistics.value.mean, backbone.statistics.value.std);
     let vit = backbone.vit()?;
     let labels: Vec<String> = (1..=vit.heads()).map(|head| format!("head{head}")).chain(["mean".into()]).collect();
     let ends: Vec<String> = labels.iter().flat_map(|l| [format!("-{l}.png"), format!("-{l}-mask.png")]).collect();
@@ -120,7 +120,7 @@ pub fn run(args: &AttentionArgs) -> anyhow::Result<()> {
                 continue;
             }
         };
-        let mut attended = attend(vit, &input, args.size, statistics, &device.device)?;
+        let mut attended = attend(vit, &input, args.size, &backbone.statistics.value, &device.device)?;
         if !args.sheet_only {
             write_heads(&args.out.join(stem), &attended, args.threshold)?;
         }
@@ -181,26 +181,18 @@ pub fn attend(
     vit: &Vit,
     input: &Input,
     size: usize,
-    (mean, std): ([f32; 3], [f32; 3]),
+    statistics: &Statistics,
     device: &Device,
 ) -> anyhow::Result<Attended> {
-    let patch = vit.patch_size_px();
-    let (image, truth) = images::fit(input, size, patch)?;
+    let (image, truth) = images::fit(input, size, vit.patch_size_px());
     let (w, h) = (image.width as usize, image.height as usize);
-    let mut data = vec![0.0; 3 * w * h];
-    normalise_into(&image, mean, std, &mut data);
-    let tensor = Tensor::from_data(TensorData::new(data, [1, 3, h, w]), device);
-    let values = vit
-        .cls_attention(tensor)
-        .into_data()
-        .try_to_vec::<f32>()
-        .map_err(|e| anyhow::anyhow!("cannot read the attention back: {e:?}"))?;
+    let map = attention_of(vit, image_tensor(&image, statistics, device))
+        .with_context(|| format!("attention of {}", input.name))?;
     Ok(Attended {
         name: input.name.clone(),
         class: input.class.clone(),
         picture: Picture::new(w, h, image.data)?,
-        map: AttentionMap::new(vit.heads(), h / patch, w / patch, values)
-            .with_context(|| format!("attention of {}", input.name))?,
+        map,
         truth: truth.map(|m| Mask::from_bytes(w, h, &m.data)).transpose()?,
     })
 }

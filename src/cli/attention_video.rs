@@ -5,16 +5,15 @@ mod source;
 
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow, bail};
-use burn::tensor::{Device, Tensor, TensorData};
+use anyhow::{Context as _, bail};
+use burn::tensor::Device;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use ocelli::data::{Image, normalise_into};
+use ocelli::data::{Image, fit_to_cells};
 use ocelli::eval::colour::{Colormap, heatmap_between};
 use ocelli::eval::pca::{ColourScale, Pca};
 use ocelli::eval::picture::{Filter, Picture};
-use ocelli::models::{Backbone as _, Mode};
-use ocelli::train::{Loaded, Loading};
+use ocelli::train::{Cells, Loaded, Loading, cells_of, image_tensor};
 
 use super::attention::{self, AttentionArgs};
 use super::images::{self, Input};
@@ -116,7 +115,7 @@ pub fn run(args: &AttentionArgs, video: &Path) -> anyhow::Result<()> {
     let fps = options.fps.or(frames.fps()).unwrap_or(10.0);
     let mut clip = Clip::new(format, &args.out, frames.len(), fps);
     let draw = |index: usize, image: &Image| -> anyhow::Result<Picture> {
-        let (fitted, _) = images::fit(&input(image, index), args.size, net.stride_px)?;
+        let fitted = fit_to_cells(image, args.size, net.stride_px).image;
         let (width, height) = (fitted.width as usize, fitted.height as usize);
         let frame = Picture::new(width, height, fitted.data)?;
         let map = maps.drawn(index, &scale, width / net.stride_px, [width, height])?;
@@ -205,11 +204,15 @@ impl Network<'_> {
         };
         if !options.pca {
             let bar = bar(frames.len());
-            let vit = self.net.vit()?;
-            let statistics = (self.net.statistics.value.mean, self.net.statistics.value.std);
             frames.visit(&frames.all(), |index, image| {
                 same(index, image)?;
-                let attended = attention::attend(vit, &input(image, index), self.size, statistics, self.device)?;
+                let attended = attention::attend(
+                    self.net.vit()?,
+                    &input(image, index),
+                    self.size,
+                    &self.net.statistics.value,
+                    self.device,
+                )?;
                 maps.push(match options.head {
                     Some(head) => attended.map.head(head - 1).to_vec(),
                     None => attended.map.mean(),
@@ -225,9 +228,9 @@ impl Network<'_> {
         let (mut features, mut dim) = (Vec::new(), 0);
         frames.visit(&sample, |index, image| {
             same(index, image)?;
-            let (values, width) = self.features(image, index)?;
-            features.extend(values);
-            dim = width;
+            let cells = self.features(image)?;
+            features.extend(cells.values);
+            dim = cells.dim;
             bar.inc(1);
             Ok(())
         })?;
@@ -235,7 +238,7 @@ impl Network<'_> {
         drop(features);
         frames.visit(&frames.all(), |index, image| {
             same(index, image)?;
-            maps.push(pca.scores(&self.features(image, index)?.0)?);
+            maps.push(pca.scores(&self.features(image)?.values)?);
             bar.inc(1);
             Ok(())
         })?;
@@ -243,23 +246,11 @@ impl Network<'_> {
         Ok(Maps::Pca(maps))
     }
 
-    /// Features of a frame's cells, `[cells, dim]`, and dim.
-    fn features(&self, image: &Image, index: usize) -> anyhow::Result<(Vec<f32>, usize)> {
-        let (image, _) = images::fit(&input(image, index), self.size, self.net.stride_px)?;
-        let (width, height) = (image.width as usize, image.height as usize);
-        let mut pixels = vec![0.0; 3 * width * height];
-        let statistics = &self.net.statistics.value;
-        normalise_into(&image, statistics.mean, statistics.std, &mut pixels);
-        let pixels = Tensor::from_data(TensorData::new(pixels, [1, 3, height, width]), self.device);
-        let map = self.net.encoder.feature_map(pixels, Mode::Eval);
-        let dim = map.dims()[1];
-        let values = map
-            .flatten::<3>(2, 3)
-            .swap_dims(1, 2)
-            .into_data()
-            .try_to_vec::<f32>()
-            .map_err(|e| anyhow!("cannot read features back: {e:?}"))?;
-        Ok((values, dim))
+    /// Features of a frame's cells.
+    fn features(&self, image: &Image) -> anyhow::Result<Cells> {
+        let fitted = fit_to_cells(image, self.size, self.net.stride_px);
+        let pixels = image_tensor(&fitted.image, &self.net.statistics.value, self.device);
+        Ok(cells_of(&self.net.encoder, pixels)?)
     }
 }
 

@@ -135,9 +135,10 @@ fn archs(args: &BenchArgs) -> anyhow::Result<Vec<BackboneArch>> {
     Ok(archs)
 }
 
-fn bar(archs: usize) -> ProgressBar {
+/// A bar of so many parts of 100 each.
+pub fn bar(parts: usize) -> ProgressBar {
     let target = if talk::is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(Some(100 * archs as u64), target);
+    let bar = ProgressBar::with_draw_target(Some(100 * parts as u64), target);
     if let Ok(style) = ProgressStyle::with_template("{bar:28} {percent:>3}%  {msg}  {elapsed}") {
         bar.set_style(style.progress_chars("━╸─"));
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use ocelli::data::files::set_max_pixels;
 use ocelli::data::{DataSet, open_data_beside};
 use ocelli::eval::attention::{AttentionJaccard, JaccardSummary};
+use ocelli::models::weights::preprocessing::Statistics;
 use ocelli::models::{AnyBackbone, BackboneKind};
 use ocelli::train::config::resolve;
 use ocelli::train::{Labelled, RunConfig, knn_of, knn_of_pixels};
@@ -18,6 +19,7 @@ use super::images::Input;
 use super::outputs;
 use super::pixels;
 use super::progress::{self, Progress};
+use super::ranks;
 use super::run::{Run, Start, tell};
 use super::talk;
 
@@ -61,6 +63,7 @@ const DRAWN_MASS: f64 = 0.6;
 const SCORED_MASS: f64 = 0.8;
 
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    ranks::one_process("demo")?;
     let mut sets: Vec<String> = args.epochs.iter().map(|e| format!("epochs={e}")).collect();
     sets.extend(pixels::as_value());
     sets.extend(args.sets.iter().cloned());
@@ -117,8 +120,9 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let scored: Vec<Input> = samples(shown.as_ref(), SCORED_SCENES);
     let maps = |encoder: &AnyBackbone| -> anyhow::Result<Vec<Attended>> {
         let vit = encoder.as_vit().context("the demo looks at a Vision Transformer's attention")?;
-        let (size, statistics) = (look_px(&config), (config.views.mean, config.views.std));
-        scored.iter().map(|input| attend(vit, input, size, statistics, &device.device)).collect()
+        let size = look_px(&config);
+        let statistics = Statistics { mean: config.views.mean, std: config.views.std };
+        scored.iter().map(|input| attend(vit, input, size, &statistics, &device.device)).collect()
     };
     let (before, after) = (maps(&untrained)?, maps(&trained)?);
     if let (Some(b), Some(a)) = (fit_with_truth(&before)?, fit_with_truth(&after)?) {

@@ -11,9 +11,9 @@ use ocelli::kernels::choices_file;
 use ocelli::train::device::{self, DeviceChoice};
 use serde_json::{Map, Value, json};
 
-use super::{DeviceArgs, devices};
-pub use facts::target;
-use facts::{cpu_features, cpu_name, environment, memory, without_home};
+use super::{DeviceArgs, devices, ranks};
+pub use facts::{cpu_features, cpu_name, target, without_home};
+use facts::{environment, memory};
 
 /// Look at this machine and try what Ocelli needs: one text to paste into a bug report
 ///
@@ -122,6 +122,8 @@ fn about_machine(found: &mut Findings) {
         format!("{version}, {target}, {gpu}"),
         json!({ "version": version, "target": target, "gpu": cfg!(feature = "gpu") }),
     );
+    let (words, mpi) = ranks::built_in();
+    found.add("processes", words, json!({ "mpi": mpi }));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (name, features) = (cpu_name(), cpu_features());
     let words = [

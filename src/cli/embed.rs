@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use ocelli::data::{EvalBatches, EvalConfig, Source as _};
 use ocelli::eval::features::{FeatureTable, Pooling, TableFormat, encode, names_txt};
 use ocelli::models::weights::preprocessing::Preprocessing;
-use ocelli::train::{Loading, eval_transform};
+use ocelli::train::{Loading, eval_transform, pooled_features};
 use serde_json::json;
 
 use super::DeviceArgs;
@@ -103,20 +103,14 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     for batch in batches.by_ref() {
         let batch = batch?;
         let shape = [batch.indices.len(), 3, batch.height as usize, batch.width as usize];
-        let tokens =
-            backbone.encoder.tokens(Tensor::from_data(TensorData::new(batch.data, shape), &device.device));
-        let pooled = pooling.apply(tokens)?;
-        let [_, patches, dim] = pooled.dims();
-        let values = pooled
-            .into_data()
-            .try_to_vec::<f32>()
-            .map_err(|e| anyhow::anyhow!("cannot read features back: {e:?}"))?;
+        let pixels = Tensor::from_data(TensorData::new(batch.data, shape), &device.device);
+        let pooled = pooled_features(&backbone.encoder, pixels, pooling)?;
         let table = match &mut table {
             Some(table) => table,
-            empty => empty.insert(FeatureTable::new(pooling, patches, dim)?),
+            empty => empty.insert(FeatureTable::new(pooling, pooled.rows, pooled.dim)?),
         };
         let names: Vec<String> = batch.indices.iter().map(|i| inputs.name(*i)).collect();
-        table.extend(&names, &values)?;
+        table.extend(&names, &pooled.values)?;
         bar.inc(names.len() as u64);
     }
     bar.finish_and_clear();

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use ocelli::data::files::{DecodeLimits, decode_file};
-use ocelli::data::views::{CropBox, Filter, resized_crop};
-use ocelli::data::{DataError, Image, Mask, Source, Understood, open_data};
+use ocelli::data::{DataError, FittedImage, Image, Mask, Source, Understood, fit_to_cells, open_data};
 
 use super::talk;
 
@@ -196,37 +195,23 @@ pub fn bar(images: usize, json: bool) -> ProgressBar {
     bar
 }
 
-/// Scales the long side to `long_px` (0 only shrinks images beyond 480) and crops to whole patches.
-pub fn fit(input: &Input, long_px: usize, patch_px: usize) -> anyhow::Result<(Image, Option<Mask>)> {
-    let (w, h) = (input.image.width as usize, input.image.height as usize);
-    let long = w.max(h).max(1);
-    let target = if long_px == 0 { long.min(480) } else { long_px };
-    // At least one patch each way, however thin the picture.
-    let side = |s: usize| (s * target / long).max(patch_px);
-    let (width, height) = (side(w), side(h));
-    let scaled = match (width, height) == (w, h) {
-        true => input.image.clone(),
-        false => {
-            let whole = CropBox::whole(&input.image);
-            resized_crop(&input.image, whole, width as u32, height as u32, Filter::Bicubic)
-        }
-    };
-    let (width, height) = (width / patch_px * patch_px, height / patch_px * patch_px);
-    let crop = CropBox { left: 0, top: 0, width: width as u32, height: height as u32 };
-    let image = resized_crop(&scaled, crop, width as u32, height as u32, Filter::Bicubic);
-    let truth = input.truth.as_ref().map(|mask| nearest(mask, &scaled, width, height));
-    Ok((image, truth))
+/// The image and the object's mask as [`fit_to_cells`] has them.
+pub fn fit(input: &Input, long_px: usize, patch_px: usize) -> (Image, Option<Mask>) {
+    let FittedImage { image, scaled } = fit_to_cells(&input.image, long_px, patch_px);
+    let truth = input.truth.as_ref().map(|mask| nearest(mask, scaled, &image));
+    (image, truth)
 }
 
-/// The mask at the size of `scaled`, cropped to `width × height`.
-fn nearest(mask: &Mask, scaled: &Image, width: usize, height: usize) -> Mask {
+/// The mask at the size of `scaled`, cut as `fitted` is.
+fn nearest(mask: &Mask, scaled: (u32, u32), fitted: &Image) -> Mask {
+    let (width, height) = (fitted.width as usize, fitted.height as usize);
     let at = |x: usize, y: usize| {
-        let sx = x * mask.width as usize / scaled.width as usize;
-        let sy = y * mask.height as usize / scaled.height as usize;
+        let sx = x * mask.width as usize / scaled.0 as usize;
+        let sy = y * mask.height as usize / scaled.1 as usize;
         mask.data[sy * mask.width as usize + sx]
     };
     let data = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| at(x, y)).collect();
-    Mask { width: width as u32, height: height as u32, data }
+    Mask { width: fitted.width, height: fitted.height, data }
 }
 
 /// An image, or a note why it is passed over, which is also told above the bar unless JSON is printed.

@@ -20,6 +20,7 @@ use super::DeviceArgs;
 use super::images;
 use super::opening::{self, NormaliseArgs, SizeArgs};
 use super::progress::Progress;
+use super::ranks;
 use super::run::{Job, Start, Trains, data_of, tell};
 use super::talk;
 
@@ -128,6 +129,7 @@ fn sweep(published: f64) -> Vec<f64> {
 }
 
 pub fn run(args: &LinearArgs) -> anyhow::Result<()> {
+    ranks::one_process("eval linear")?;
     let out = args.out()?;
     let stored = args.resume.then(|| stored(&out)).transpose()?;
     let named = match (&args.data, &stored) {

@@ -3,17 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
-use ocelli::data::{Image, MocoViews, Rng, Source as _, ViewPlan, normalise_into};
+use ocelli::data::{Image, MocoViews, Rng, Source as _, ViewPlan, fit_to_cells};
 use ocelli::eval::correspondence::{Match, MatchPicture, nearest};
 use ocelli::eval::picture::Picture;
-use ocelli::models::{AnyBackbone, Backbone as _, Mode};
-use ocelli::train::Loading;
+use ocelli::train::{Cells, Loading, cells_of, image_tensor};
 use serde_json::json;
 
 use super::DeviceArgs;
-use super::images::{self, Input, Named};
+use super::images::{Input, Named};
 use super::opening::{self, NormaliseArgs};
 use super::outputs;
 use super::talk;
@@ -64,27 +62,10 @@ pub struct MatchArgs {
     device: DeviceArgs,
 }
 
-/// Features of an image's cells.
-struct Cells {
-    /// `[rows·columns, dim]`.
-    rows: Tensor<2>,
-    /// Rows and columns.
-    grid: [usize; 2],
-}
-
-/// Features of the cells of a normalised image `[3, height, width]`.
-fn cells_of(net: &AnyBackbone, pixels: Vec<f32>, [height, width]: [usize; 2], device: &Device) -> Cells {
-    let images = Tensor::from_data(TensorData::new(pixels, [1, 3, height, width]), device);
-    let map = net.feature_map(images, Mode::Eval);
-    let [_, dim, rows, cols] = map.dims();
-    Cells { rows: map.reshape([dim, rows * cols]).transpose(), grid: [rows, cols] }
-}
-
 /// One side of the picture.
 struct Side {
     picture: Picture,
     cells: Cells,
-    values: Vec<f32>,
 }
 
 pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
@@ -98,32 +79,26 @@ pub fn run(args: &MatchArgs) -> anyhow::Result<()> {
     if talk::notes(args.json) {
         println!("{}", opening::lines(&net, &device.name, &opening::long_side(args.size)));
     }
-    let (mean, std) = (net.statistics.value.mean, net.statistics.value.std);
     let side = |image: Image| -> anyhow::Result<Side> {
-        let (w, h) = (image.width as usize, image.height as usize);
-        let mut pixels = vec![0.0; 3 * w * h];
-        normalise_into(&image, mean, std, &mut pixels);
-        let cells = cells_of(&net.encoder, pixels, [h, w], &device.device);
-        let values = cells.rows.clone().into_data().try_to_vec::<f32>();
-        let values = values.map_err(|e| anyhow::anyhow!("cannot read the features back: {e:?}"))?;
-        Ok(Side { picture: Picture::new(w, h, image.data)?, cells, values })
+        let cells = cells_of(&net.encoder, image_tensor(&image, &net.statistics.value, &device.device))?;
+        Ok(Side { picture: Picture::new(image.width as usize, image.height as usize, image.data)?, cells })
     };
-    let (fitted, _) = images::fit(&first, args.size, net.stride_px)?;
+    let fitted = fit_to_cells(&first.image, args.size, net.stride_px).image;
     let other = match &second {
-        Some(second) => images::fit(second, args.size, net.stride_px)?.0,
+        Some(second) => fit_to_cells(&second.image, args.size, net.stride_px).image,
         None => augmented(&first.image, &fitted, net.stride_px, args.seed),
     };
     let (a, b) = (side(fitted)?, side(other)?);
-    let all = nearest(a.cells.rows.clone(), b.cells.rows.clone())?;
+    let all = nearest(a.cells.rows(&device.device), b.cells.rows(&device.device))?;
     let kept = strongest(&all, args.one_way, args.lines);
     if kept.is_empty() {
         bail!("no two cells choose each other; --one-way draws every cell's nearest neighbour");
     }
     let picture = MatchPicture {
         images: [&a.picture, &b.picture],
-        features: [&a.values, &b.values],
+        features: [&a.cells.values, &b.cells.values],
         grids: [a.cells.grid, b.cells.grid],
-        dim: a.values.len() / (a.cells.grid[0] * a.cells.grid[1]),
+        dim: a.cells.dim,
     };
     let page = picture.render(&kept).context("cannot draw the matches")?;
     outputs::write_png(&args.out, page.width(), page.height(), page.data())?;

@@ -39,18 +39,21 @@ mod plan;
 mod presets;
 mod pretrain;
 mod progress;
+mod ranks;
 mod report;
 mod retrieval;
 mod run;
 mod runs;
 mod search;
 mod segment;
+mod selftest;
 mod serve;
 mod shell;
 mod svm;
 mod table;
 mod talk;
 mod thumbnails;
+mod tune;
 mod video;
 mod weights;
 
@@ -71,7 +74,7 @@ use ocelli::train::{TrainError, allow_download, catch_panics, of_data, record_pa
     name = "ocelli",
     version,
     about,
-    after_help = "Start here:\n  ocelli demo\n  ocelli pretrain --preset laptop --data photos --out runs/first\n  ocelli attention photo.jpg --weights runs/first\n\nExit codes: 0 done; 2 bad input, or something else to mend, such as a full disk; 3 a run that went wrong by itself; 70 a fault in Ocelli; 130 stopped by Ctrl-C"
+    after_help = "Start here:\n  ocelli demo\n  ocelli pretrain --preset laptop --data photos --out runs/first\n  ocelli attention photo.jpg --weights runs/first\n\nExit codes: 0 done; 1 a self-test found something wrong; 2 bad input, or something else to mend, such as a full disk; 3 a run that went wrong by itself; 70 a fault in Ocelli; 130 stopped by Ctrl-C"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -170,7 +173,7 @@ fn parse_device(name: &str) -> Result<DeviceChoice, String> {
 impl DeviceArgs {
     fn open(&self) -> Result<Chosen, TrainError> {
         set_mode(self.kernels);
-        let chosen = device::open(self.device)?;
+        let chosen = device::open_local(self.device, ranks::local_rank())?;
         let _ = DEVICE.set(chosen.name.clone());
         talk::detail(|| format!("device: {} ({})", chosen.name, chosen.reason));
         if let (false, Some(file)) = (chosen.is_cpu, choices_file()) {
@@ -180,6 +183,8 @@ impl DeviceArgs {
     }
 }
 
+/// A self-test that found something wrong.
+const EXIT_WRONG: u8 = 1;
 /// Bad input: the user's to mend.
 const EXIT_BAD_INPUT: u8 = 2;
 /// A run that went wrong by itself.
@@ -210,12 +215,28 @@ pub fn main() -> ExitCode {
     talk::detail(|| format!("ocelli {} on {}", env!("CARGO_PKG_VERSION"), doctor::target()));
     let done = catch_panics(|| run(cli.command)).unwrap_or_else(|error| Err(error.into())).map_err(with_place);
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(&error) => ExitCode::from(EXIT_CLOSED_PIPE),
-        Err(error) => {
+        Ok(()) => {
+            ranks::close();
+            ExitCode::SUCCESS
+        }
+        Err(error) if is_closed_pipe(&error) => {
+            ranks::end_all(EXIT_CLOSED_PIPE);
+            ExitCode::from(EXIT_CLOSED_PIPE)
+        }
+        Err(error) if error.is::<Interrupted>() => {
+            // All processes of a run stop together, and one says so.
             #[allow(clippy::print_stderr)]
-            match error.downcast_ref::<Interrupted>() {
-                Some(interrupted) => eprintln!("{interrupted}"),
+            if ranks::is_first() {
+                eprintln!("{error}");
+            }
+            ranks::close();
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Err(error) => {
+            ranks::leave_it_to_the_first(error.downcast_ref::<Failed>().is_some_and(Failed::repeats));
+            #[allow(clippy::print_stderr)]
+            match ranks::which() {
+                Some(rank) => eprintln!("error ({rank}): {error:#}"),
                 None => eprintln!("error: {error:#}"),
             }
             let code = exit_code(&error);
@@ -224,6 +245,7 @@ pub fn main() -> ExitCode {
                 let command: Vec<String> = std::env::args().collect();
                 eprintln!("{}", report_of_fault(&command.join(" ")));
             }
+            ranks::end_all(code);
             ExitCode::from(code)
         }
     }
@@ -360,6 +382,9 @@ impl std::error::Error for Failed {}
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() {
         return EXIT_INTERRUPTED;
+    }
+    if error.is::<selftest::Wrong>() {
+        return EXIT_WRONG;
     }
     let cause = match error.downcast_ref::<Failed>() {
         Some(failed) => Some(&failed.error),

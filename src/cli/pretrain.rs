@@ -46,6 +46,7 @@ fn methods() -> Vec<&'static str> {
 const TASK: TaskKind = TaskKind::Pretraining;
 
 pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
+    let world = args.run.world()?;
     let mut progress = Progress::new(!args.run.talks());
     let stored = args.run.stored(TASK)?;
     let config = configuration(args, stored.as_ref())?;
@@ -69,7 +70,7 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     if args.run.dry_run {
         plan::check_memory(&run)?;
     }
-    let trainer = Trainer::new(&config, &device.device, &source, test.as_ref())?;
+    let trainer = Trainer::new_in(world, &config, &device.device, &source, test.as_ref())?;
     if args.run.dry_run {
         let what = match Labelled::of(&source, test.as_ref(), &config.eval) {
             Some(l) => Ok(format!("k-NN with {} held out, {} classes", l.test.1.len(), l.classes)),

@@ -12,10 +12,12 @@ use ocelli::data::files::set_max_pixels;
 use ocelli::train::config::{TaskKind, changes, read_config, resolve_over};
 use ocelli::train::device::Chosen;
 use ocelli::train::{Event, Place, RunConfig, RunDir, Stored, Summary, Task, TrainError, Trainer};
+use ocelli::world::Shared;
 use serde_json::{Value, json};
 
 use super::pixels;
 use super::progress::Progress;
+use super::ranks;
 use super::report::Live;
 use super::talk;
 use super::{DeviceArgs, Failed, Interrupted};
@@ -71,6 +73,21 @@ impl RunArgs {
     /// Whether lines for people are printed.
     pub fn talks(&self) -> bool {
         talk::notes(self.json)
+    }
+
+    /// The processes of the run, where a launcher started several.
+    ///
+    /// # Errors
+    /// When this build cannot share a run, or only looks at one.
+    pub fn world(&self) -> anyhow::Result<Shared> {
+        let world = ranks::open()?;
+        if world.size() > 1 && self.dry_run {
+            bail!(
+                "--dry-run measures one process, found {} that a launcher started; leave the launcher out",
+                world.size()
+            );
+        }
+        Ok(world)
     }
 
     /// The folder. Only a dry run has none, and it looks at none.
@@ -136,6 +153,13 @@ impl RunArgs {
             Some(stored) if self.preset.is_none() && file.is_none() => resolve_over(&stored.config, None, &sets)?,
             _ => new(file, &sets)?,
         };
+        // A run that goes on has its parts already, unless its configuration is put together again.
+        if stored.is_none_or(|stored| stored.config.accumulate > 1)
+            && let Some(words) = config.spread_over(ranks::open()?.size())
+            && self.talks()
+        {
+            println!("{words}");
+        }
         if let Some(stored) = stored {
             if config.init_from == stored.config.init_from {
                 config.init_from_path.clone_from(&stored.config.init_from_path);
@@ -326,6 +350,9 @@ impl Job<'_> {
         start: Start,
         progress: &mut Progress,
     ) -> anyhow::Result<(Trainer<T>, Summary)> {
+        if !ranks::is_first() {
+            return self.train_along(trainer, out, start);
+        }
         // Before the folder is touched: the weights may not fit.
         if start != Start::Resume
             && let Some(words) = trainer.init()?
@@ -377,6 +404,29 @@ impl Job<'_> {
                 let (trains, last) = (self.trains, dir.last_checkpoint()?);
                 Err(Failed { trains, error, last, out: out.to_owned() }.into())
             }
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Trains as one of several processes that is not the first: nothing is written or said.
+    fn train_along<T: Task>(
+        &self,
+        mut trainer: Trainer<T>,
+        out: &Path,
+        start: Start,
+    ) -> anyhow::Result<(Trainer<T>, Summary)> {
+        match start {
+            Start::Resume => trainer.follow(out)?,
+            Start::New | Start::Overwrite => {
+                trainer.init()?;
+            }
+        }
+        stop_on_signals(&trainer.stop_flag())?;
+        match trainer.run(None, &mut |_| Ok(())) {
+            Ok(summary) if summary.stopped => Err(Interrupted("stopped with the others".to_owned()).into()),
+            Ok(summary) => Ok((trainer, summary)),
+            Err(error) => Err(Failed { trains: self.trains, error, last: None, out: out.to_owned() }.into()),
         }
     }
 }

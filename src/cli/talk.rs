@@ -11,6 +11,11 @@ pub fn choose(quiet: bool, verbose: bool) {
     VERBOSE.store(verbose, Ordering::Relaxed);
 }
 
+/// From now on this process says nothing but what went wrong: another one of the same run talks.
+pub fn silence() {
+    choose(true, false);
+}
+
 /// Whether progress and notes are left out. Results and errors are printed in any case.
 pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)

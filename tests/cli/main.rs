@@ -21,6 +21,7 @@ mod report;
 mod resume;
 mod retrieval;
 mod search;
+mod selftest;
 mod sense;
 mod svm;
 mod tables;

@@ -18,7 +18,7 @@ use ocelli::transfer::detection::sampling::{Label, Sampled};
 use ocelli::transfer::{NormStatistics, PreciseBn};
 use serde_json::Value;
 
-use super::detector_network::{Tiny, name_of, own_state, tiny};
+use super::detector_network::{name_of, tiny};
 use crate::support::{Fixture, Tolerance, as_usize, assert_close, device, number_after, values};
 
 /// Boxes of a tensor; an empty one is not stored.

@@ -125,7 +125,7 @@ pub fn name_of(own: &str) -> String {
 }
 
 /// The fixture's tensors under `prefix`, in the detector's names.
-pub fn own_state(f: &Fixture, net: &FasterRcnn<Tiny>, prefix: &str) -> StateDict {
+fn own_state(f: &Fixture, net: &FasterRcnn<Tiny>, prefix: &str) -> StateDict {
     let mut state = StateDict::default();
     for param in params::collect(net) {
         state.tensors.push((param.name.clone(), f.get(&format!("{prefix}{}", name_of(&param.name))).clone()));

@@ -140,25 +140,30 @@ export function squareThumbnail(image: ImageBitmap, side = 96): HTMLCanvasElemen
 }
 
 /** Losses by step with ln K, the loss of a teacher that says nothing, as a line. */
-export function drawCurve(canvas: HTMLCanvasElement, losses: number[], lnK: number, style: CSSStyleDeclaration): void {
+export function drawCurve(canvas: HTMLCanvasElement, losses: number[], level: { name: string; value: number } | undefined, style: CSSStyleDeclaration): void {
   const context = canvas.getContext('2d')!;
   const { width, height } = canvas;
   context.clearRect(0, 0, width, height);
   if (losses.length === 0) return;
-  const high = Math.max(lnK, ...losses) * 1.02;
+  const levels = level ? [level.value] : [];
+  const high = Math.max(...levels, ...losses) * 1.02;
   const low = Math.min(...losses) * 0.98;
   const x = (i: number) => 44 + ((width - 54) * i) / Math.max(1, losses.length - 1);
   const y = (v: number) => 10 + ((height - 34) * (high - v)) / Math.max(1e-9, high - low);
   context.font = '12px system-ui, sans-serif';
   context.fillStyle = context.strokeStyle = style.getPropertyValue('--soft') || '#888';
-  context.setLineDash([4, 4]);
-  context.beginPath();
-  context.moveTo(44, y(lnK));
-  context.lineTo(width - 10, y(lnK));
-  context.stroke();
-  context.setLineDash([]);
-  context.fillText('ln K', 8, y(lnK) + 4);
-  context.fillText(losses[losses.length - 1]!.toFixed(2), 8, Math.min(height - 20, Math.max(y(lnK) + 20, y(losses[losses.length - 1]!) + 4)));
+  let highest = 0;
+  if (level) {
+    highest = y(level.value) + 20;
+    context.setLineDash([4, 4]);
+    context.beginPath();
+    context.moveTo(44, y(level.value));
+    context.lineTo(width - 10, y(level.value));
+    context.stroke();
+    context.setLineDash([]);
+    context.fillText(level.name, 8, y(level.value) + 4);
+  }
+  context.fillText(losses[losses.length - 1]!.toFixed(2), 8, Math.min(height - 20, Math.max(highest, y(losses[losses.length - 1]!) + 4)));
   context.fillText(`step ${losses.length}`, width - 70, height - 6);
   context.strokeStyle = style.getPropertyValue('--accent') || '#06c';
   context.lineWidth = 2;

@@ -1,6 +1,6 @@
 // Training in the tab: the panel around a session.
 
-import { OcelliError, type ImageSource, type Ocelli, type StepFigures, type TrainingSession } from '../ocelli/src/index';
+import { OcelliError, type ImageSource, type MethodName, type Ocelli, type StepFigures, type TrainingSession } from '../ocelli/src/index';
 import { drawCurve, drawStage, heatmap, mean, thumbnail } from './draw';
 import { download, element, ms, sayError } from './page';
 
@@ -14,7 +14,8 @@ export class Training {
   private running: Promise<void> | undefined;
   private losses: number[] = [];
   private files: File[] = [];
-  private start: File | undefined;
+  private file: File | undefined;
+  private starting: AbortController | undefined;
   private loaded: (() => string | Blob) | undefined;
 
   constructor(private readonly look: (weights: Uint8Array) => Promise<void>) {
@@ -33,6 +34,7 @@ export class Training {
       this.files = [...(input.files ?? [])];
       this.drop();
     });
+    element('train-method').addEventListener('change', () => this.drop());
     const from = element<HTMLSelectElement>('train-from');
     const start = element<HTMLInputElement>('train-weights');
     from.addEventListener('change', () => {
@@ -40,7 +42,7 @@ export class Training {
       this.drop();
     });
     start.addEventListener('change', () => {
-      this.start = start.files?.[0];
+      this.file = start.files?.[0];
       this.drop();
     });
   }
@@ -57,6 +59,7 @@ export class Training {
 
   /** Forgets the run; the next click starts another. */
   private drop(): void {
+    this.starting?.abort();
     this.session?.dispose();
     [this.session, this.running, this.losses] = [undefined, undefined, []];
     element('train').textContent = 'Train';
@@ -77,28 +80,63 @@ export class Training {
       return;
     }
     if (!this.ocelli) return;
-    this.session ??= await this.begin(this.ocelli);
-    const session = this.session;
+    if (this.isOver()) this.drop();
+    const session = (this.session ??= await this.begin(this.ocelli));
+    if (!session) return;
     button.textContent = 'Pause';
     this.running = this.go(session);
     await this.running;
     this.running = undefined;
-    if (session === this.session) button.textContent = this.losses.length >= session.totalSteps ? 'Train anew' : 'Go on';
-    if (session === this.session && this.losses.length >= session.totalSteps) this.session = undefined;
+    if (session === this.session) button.textContent = this.isOver() ? 'Train anew' : 'Go on';
   }
 
-  private async begin(ocelli: Ocelli): Promise<TrainingSession> {
+  /** Whether the last step is done. What was learnt can be looked at until the next run begins. */
+  private isOver(): boolean {
+    return this.session !== undefined && this.losses.length >= this.session.totalSteps;
+  }
+
+  /** A session with its pictures; none where something else was chosen while it began. */
+  private async begin(ocelli: Ocelli): Promise<TrainingSession | undefined> {
+    const button = element<HTMLButtonElement>('train');
+    const { signal } = (this.starting = new AbortController());
+    button.disabled = true;
+    try {
+      return await this.start(ocelli, signal);
+    } catch (error) {
+      element('train-out').textContent = 'Not started.';
+      if (!signal.aborted) throw error;
+      return undefined;
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  private async start(ocelli: Ocelli, signal: AbortSignal): Promise<TrainingSession> {
     this.losses = [];
     const from = element<HTMLSelectElement>('train-from').value;
-    const weights = from === 'loaded' ? this.loaded?.() : from === 'file' ? this.start : undefined;
+    const weights = from === 'loaded' ? this.loaded?.() : from === 'file' ? this.file : undefined;
     if (from === 'file' && !weights) throw new OcelliError('weights', 'choose the file to begin with first');
-    const session = await ocelli.session({}, { weights, cache: false });
-    if (element<HTMLSelectElement>('train-on').value === 'files') {
-      for (const file of this.files) await session.addImage(file);
-    } else {
-      await session.addScenes(500, 64);
+    const out = element('train-out');
+    out.textContent = 'Loading what training needs…';
+    const session = await ocelli.session({ method: element<HTMLSelectElement>('train-method').value as MethodName }, {
+      weights,
+      signal,
+      cache: false,
+      onProgress: ({ loaded, total }) => total && (out.textContent = `Loading what training needs: ${Math.round((100 * loaded) / total)} %`),
+    });
+    out.textContent = 'Starting…';
+    try {
+      if (element<HTMLSelectElement>('train-on').value === 'files') {
+        for (const file of this.files) await session.addImage(file, { signal });
+      } else {
+        await session.addScenes(500, 64, { signal });
+      }
+      signal.throwIfAborted();
+      return session;
+    } catch (error) {
+      session.dispose();
+      throw error;
     }
-    return session;
   }
 
   private async go(session: TrainingSession): Promise<void> {
@@ -117,11 +155,13 @@ export class Training {
 
   private show(session: TrainingSession, figures: StepFigures, took: number): void {
     this.losses.push(figures.loss);
-    drawCurve(element<HTMLCanvasElement>('curve'), this.losses, figures.level, getComputedStyle(document.documentElement));
+    const drawn = figures.level_name ? { name: figures.level_name, value: figures.level } : undefined;
+    drawCurve(element<HTMLCanvasElement>('curve'), this.losses, drawn, getComputedStyle(document.documentElement));
     const started = { nothing: '', backbone: ' Began with a loaded backbone.', checkpoint: ' Goes on from a checkpoint.' }[session.start];
+    const level = drawn ? ` (${drawn.name} ${drawn.value.toFixed(2)})` : '';
     const sign = figures.sign ? ` The run has collapsed: ${figures.sign}.` : '';
     element('train-out').textContent =
-      `Step ${figures.step + 1} of ${session.totalSteps}, ${ms(took)} a step. Loss ${figures.loss.toFixed(3)} (${figures.level_name} ${figures.level.toFixed(2)}), ` +
+      `Step ${figures.step + 1} of ${session.totalSteps}, ${ms(took)} a step. Loss ${figures.loss.toFixed(3)}${level}, ` +
       `${figures.printed.join(', ')}, gradient ${figures.gradient_norm.toFixed(2)}.${started}${sign}`;
   }
 

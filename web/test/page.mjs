@@ -8,7 +8,7 @@ import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
 import { formulaVit, hostilePth } from './fixtures.mjs';
 import { learn } from './learn.mjs';
 import { segmentOnPage } from './segment.mjs';
-import { sizes } from './size.mjs';
+import { TRAINING, pageSizes } from './size.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(web, 'dist');
@@ -16,7 +16,7 @@ if (!existsSync(join(dist, 'index.html'))) throw new Error(`nothing in ${dist}: 
 const shots = process.env.OCELLI_SHOTS;
 if (shots) mkdirSync(shots, { recursive: true });
 
-const { server, url } = await serve(dist);
+const { server, served, url } = await serve(dist);
 const browser = await launch();
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, permissions: ['camera'], acceptDownloads: true });
 const page = await context.newPage();
@@ -58,9 +58,11 @@ const painted = async (width, height) => Buffer.from((await page.evaluate(async 
 }, { width, height })), 'base64');
 
 await check('what it downloads besides weights is small', async () => {
-  const { brotli } = sizes();
-  console.log(`      ${brotli.toLocaleString('en')} bytes with brotli`);
-  assert(brotli <= 2_000_000, `${brotli} bytes`);
+  const { looking, training } = pageSizes();
+  const said = [looking, training].map(({ brotli }) => brotli.toLocaleString('en'));
+  console.log(`      bytes with brotli: ${said[0]} to look, ${said[1]} more to train`);
+  assert(looking.brotli <= 1_800_000, `${looking.brotli} bytes to look`);
+  assert(training.brotli > 0 && training.brotli <= 2_400_000, `${training.brotli} bytes to train`);
 });
 
 await check('starts with a network, a picture and a map', async () => {
@@ -206,11 +208,17 @@ await check('saves a picture', async () => {
 await learn({ check, page, text, ready, assert, shot, choose });
 await segmentOnPage({ check, page, text, ready, assert, shot, choose });
 
+await check('everything so far did without the module that trains', () => {
+  assert(!served.some((path) => TRAINING.test(path)), 'it was fetched');
+  assert(served.some((path) => /ocelli_web_look_bg.*wasm$/.test(path)), served.join(' '));
+});
+
 await check('trains, pauses, and looks with what it trained', async () => {
   await page.locator('#train').click();
   await page.waitForFunction(() => Number(/Step (\d+)/.exec(document.getElementById('train-out').textContent)?.[1]) >= 3, undefined, { timeout: 120_000 });
   await page.locator('#train').click();
   await page.waitForFunction(() => document.getElementById('train').textContent === 'Go on', undefined, { timeout: 30_000 });
+  assert(served.filter((path) => TRAINING.test(path)).length === 1, 'the module that trains is fetched once');
   await shot('trained');
   const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#download').click()]);
   const bytes = readFileSync(await download.path());
@@ -227,6 +235,17 @@ await check('goes on training with the network that is loaded', async () => {
   await page.waitForFunction(() => /Step [2-9].*Began with a loaded backbone/.test(document.getElementById('train-out').textContent), undefined, { timeout: 120_000 });
   await page.locator('#train').click();
   await page.waitForFunction(() => document.getElementById('train').textContent === 'Go on', undefined, { timeout: 30_000 });
+});
+
+await check('trains with another method', async () => {
+  const workers = page.workers().length;
+  await page.locator('#train-method').selectOption('moco');
+  await page.locator('#train-from').selectOption('new');
+  await page.locator('#train').click();
+  await page.waitForFunction(() => /Step [2-9].*top-1/i.test(document.getElementById('train-out').textContent), undefined, { timeout: 120_000 });
+  await page.locator('#train').click();
+  await page.waitForFunction(() => document.getElementById('train').textContent === 'Go on', undefined, { timeout: 30_000 });
+  assert(page.workers().length === workers, 'the worker of the run before is still there');
 });
 
 for (const [name, width, scheme] of [['desktop-dark', 1280, 'dark'], ['phone-light', 390, 'light'], ['phone-dark', 390, 'dark']]) {

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
 import { runEach } from './each.mjs';
@@ -11,6 +11,7 @@ import { assertClose, fixture, fixtures, formula, formulaVit, hostilePth, readSa
 import { loadingInBrowser } from './loading.mjs';
 import { segmentInBrowser } from './segment.mjs';
 import { segmenting } from './segmenting.mjs';
+import { training } from './training.mjs';
 import { units } from './unit.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -357,6 +358,10 @@ test('what is wrong is told by its code, and the worker goes on', async () => {
       query: await code(() => view.attention({ query: 10_000 })),
       config: await code(() => engine.session({ no_such_key: 1 })),
       empty: await code(async () => (await engine.session()).step()),
+      method: await code(() => engine.session({ method: 'densecl' })),
+      section: await code(() => engine.session({ method: 'moco', moco: { no_such_key: 1 } })),
+      other: await code(() => engine.session({ method: 'moco', dino: {} })),
+      large: await code(() => engine.session({ method: 'vicreg', vicreg: { dim: 1e8 } })),
     };
     view.dispose();
     codes.gone = await code(() => view.colours());
@@ -369,12 +374,13 @@ test('what is wrong is told by its code, and the worker goes on', async () => {
   const expected = {
     late: true, cut: 'weights', text: 'weights', hostile: 'weights', said: true, shape: 'weights', named: true, table: 'weights',
     begin: 'weights', overlay: 'device', nowhere: 'network', picture: 'image', layer: 'argument', head: 'argument',
-    query: 'argument', config: 'argument', empty: 'argument', gone: 'disposed', after: 36 * 3, itself: true,
+    query: 'argument', config: 'argument', empty: 'argument', method: 'argument', section: 'argument', other: 'argument', large: 'argument', gone: 'disposed', after: 36 * 3, itself: true,
   };
   if (JSON.stringify(found) !== JSON.stringify(expected)) throw new Error(`expected ${JSON.stringify(expected)}, found ${JSON.stringify(found)}`);
 });
 
 loadingInBrowser({ test, inPage, memory, file: '/memory/formula.safetensors' });
+training({ test, inPage, context, url, file: '/memory/formula.safetensors' });
 
 const program = [process.env.OCELLI_BIN, join(process.env.CARGO_TARGET_DIR ?? join(web, '../target'), 'release/ocelli')].find((p) => p && existsSync(p));
 /** What the native program prints. */
@@ -412,6 +418,41 @@ if (program) {
           if (ours.map((c) => c.name).join() !== theirs.map((c) => c.name).join()) throw new Error(`classes ${ours.map((c) => c.name)}`);
           assertClose(`scene ${i}`, ours.map((c) => c.probability), theirs.map((c) => c.probability), { atol: 1e-3 });
         });
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    });
+  }
+  const whole = [join(web, 'public/models/scenes.safetensors'), data && join(data, 'vit_tiny_patch16_224.fp16.safetensors')];
+  for (const weights of whole.filter((path) => path && existsSync(path))) {
+    test(`eight-bit weights of the native program see what the whole ones see (${basename(weights)})`, async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'ocelli-'));
+      try {
+        for (const dtype of ['f32', 'q8']) {
+          native(folder, 'export', weights, '--format', 'safetensors', '--dtype', dtype, '--out', `${dtype}.safetensors`);
+          memory.set(`/memory/${dtype}.safetensors`, readFileSync(join(folder, `${dtype}.safetensors`)));
+        }
+        const [full, small] = ['f32', 'q8'].map((dtype) => memory.get(`/memory/${dtype}.safetensors`).length);
+        if (!(small < 0.4 * full)) throw new Error(`${small} bytes of ${full}`);
+        const cosines = await inPage(async () => {
+          const engine = await window.engine('cpu');
+          const models = [];
+          for (const dtype of ['f32', 'q8']) models.push(await engine.load(`/memory/${dtype}.safetensors`, { cache: false }));
+          const cosines = [];
+          for (let i = 0; i < 6; i++) {
+            const image = await engine.scene(i, 224);
+            for (const kind of ['cls', 'cls+mean']) {
+              const [a, b] = await Promise.all(models.map((model) => model.features(image, { kind })));
+              const dot = (x, y) => x.reduce((sum, v, at) => sum + v * y[at], 0);
+              cosines.push(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)));
+            }
+          }
+          const same = models[0].info.fingerprint === models[1].info.fingerprint;
+          models.forEach((model) => model.dispose());
+          if (same) throw new Error('the two files hold the same numbers');
+          return cosines;
+        });
+        if (!cosines.every((cosine) => cosine >= 0.999)) throw new Error(`cosines ${cosines.map((c) => c.toFixed(5))}`);
       } finally {
         rmSync(folder, { recursive: true });
       }
@@ -539,10 +580,11 @@ test('the package trains on pictures and can be stopped', async () => {
     const session = await train(pictures, config, { device: 'cpu', onEvent: ({ step }, session) => (steps.push(step), step === 2 && session.pause()) });
     const view = await session.look(pictures[0]);
     const { values } = await view.attention();
-    session.ocelli.dispose();
-    return { steps, start: session.start, cells: values.length, open: Ocelli !== undefined };
+    session.dispose();
+    const after = await session.step().catch((e) => e.code);
+    return { steps, start: session.start, cells: values.length, open: Ocelli !== undefined, after };
   });
-  if (JSON.stringify(found) !== '{"steps":[0,1,2],"start":"nothing","cells":36,"open":true}') throw new Error(JSON.stringify(found));
+  if (JSON.stringify(found) !== '{"steps":[0,1,2],"start":"nothing","cells":36,"open":true,"after":"disposed"}') throw new Error(JSON.stringify(found));
 });
 
 test('the package works without a bundler, twice at once', async () => {
@@ -581,15 +623,16 @@ test('fifty looks and a hundred training steps without memory growth', async () 
     const session = await engine.session(config);
     await session.addScenes(4, 48);
     for (let i = 0; i < 5; i++) { await look(); await session.step(); }
-    const before = await engine.memory();
+    const memory = async () => (await engine.memory()) + (await session.ocelli.memory());
+    const before = await memory();
     for (let i = 0; i < 50; i++) await look();
     let last;
     for (let i = 0; i < 100; i++) last = await session.step();
-    const after = await engine.memory();
+    const after = await memory();
     engine.dispose();
     return { before, after, finite: Number.isFinite(last.loss), step: last.step };
   });
-  // The module's memory never shrinks; a leak of one picture's tensors each time would be tens of megabytes.
+  // A module's memory never shrinks; a leak of one picture's tensors each time would be tens of megabytes.
   if (!(sizes.after - sizes.before <= 4 << 20 && sizes.finite && sizes.step === 104)) throw new Error(JSON.stringify(sizes));
 });
 

@@ -1,29 +1,46 @@
-//! Tasks of the project: `cargo xtask check | test | targets | registers | wasm | web | bench`. Each does its own set-up.
+//! Tasks of the project: `cargo xtask check | test | arm | mpi | targets | registers | wasm | web | wheel | bench`. Each does its
+//! own set-up.
 #![allow(clippy::print_stderr)]
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+mod arm;
+mod mpi;
 mod registers;
 mod targets;
 mod tools;
 mod web;
+mod wheel;
 
 /// Crates that must compile for the browser.
-const WASM_CRATES: [&str; 6] =
-    ["ocelli-weights", "ocelli-kernels", "ocelli-models", "ocelli-methods", "ocelli-eval", "ocelli-data"];
+const WASM_CRATES: [&str; 8] = [
+    "ocelli-weights",
+    "ocelli-simd",
+    "ocelli-kernels",
+    "ocelli-models",
+    "ocelli-methods",
+    "ocelli-eval",
+    "ocelli-data",
+    "ocelli-world",
+];
 
 const HELP: &str = "\
 cargo xtask TASK
 
-  check   formatting, clippy with warnings as errors, documentation; licences, advisories and spelling where
-          cargo-deny and typos are installed
+  check   formatting, clippy with warnings as errors, documentation, the build without a GPU, the oldest compiler where it is
+          installed; licences, advisories and spelling where cargo-deny and typos are
   wasm    the crates the browser uses compile for wasm32-unknown-unknown
-  web     the browser module and the page with it, in web/dist (needs Node.js 20.19 or later)
-  test    everything: check, all tests on the CPU, parity through the GPU path, the module in a browser
-          (installs a software Vulkan driver and Chromium on Debian where they are missing)
-  browser the module in a browser alone
+  web     the browser modules and the page with them, in web/dist (needs Node.js 20.19 or later)
+  test    everything: formatting, clippy, documentation, all tests on the CPU, parity through the GPU path, the modules in a browser, several
+          processes over MPI (installs a software Vulkan driver, Chromium and Open MPI on Debian where they are missing)
+  mpi     several processes over MPI alone
+  browser the modules in a browser alone
+  arm     the CPU's kernels with the vectors of 64-bit Arm, under emulation (installs qemu and a compiler for it on Debian
+          where they are missing, and says so where they cannot be had)
+  wheel   the Python module as a wheel, and its tests beside the command line (needs Python 3.9 or later; fetches maturin and
+          numpy into an environment of its own)
   targets everything compiles for Windows and macOS; where MinGW and Wine are installed, the program for Windows
           trains, is killed, resumes and reads a picture, with the figures of Linux (takes a build for each)
   bench   hand-written kernels beside stock burn on the first adapter; the table goes to docs/kernels.md
@@ -45,7 +62,10 @@ fn main() -> ExitCode {
         "web" => web::build(),
         "browser" => web::build().and_then(|()| web::test()),
         "test" => test(),
+        "wheel" => wheel::test(),
+        "arm" => arm::run(),
         "targets" => targets::run(),
+        "mpi" => mpi::test(),
         "bench" => bench(),
         "registers" => registers::run(&env::args().skip(2).collect::<Vec<_>>()),
         "" | "help" | "--help" | "-h" => {
@@ -69,6 +89,15 @@ fn root() -> PathBuf {
         .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
+/// What `OCELLI_SIMD` may say to have fewer vectors than the processor has.
+const LEVELS: &[&str] = if cfg!(target_arch = "x86_64") {
+    &["avx2", "portable"]
+} else if cfg!(target_arch = "aarch64") {
+    &["portable"]
+} else {
+    &[]
+};
+
 /// Runs cargo in the project's root and shows what it runs.
 fn cargo(args: &[&str], envs: &[(&str, &str)]) -> Outcome {
     let shown: Vec<String> = envs.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -86,11 +115,19 @@ fn cargo(args: &[&str], envs: &[(&str, &str)]) -> Outcome {
     }
 }
 
+/// All checks: those of the tests, and the build for the CPU alone and the oldest compiler, each of which builds much anew.
 fn check() -> Outcome {
+    lint()?;
+    cargo(&["check", "--release", "--no-default-features"], &[])?;
+    tools::oldest_compiler()?;
+    tools::check()
+}
+
+/// Formatting, clippy and documentation.
+fn lint() -> Outcome {
     cargo(&["fmt", "--all", "--check"], &[])?;
     cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
-    cargo(&["doc", "--release", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])?;
-    tools::check()
+    cargo(&["doc", "--release", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])
 }
 
 fn wasm() -> Outcome {
@@ -103,8 +140,11 @@ fn wasm() -> Outcome {
 }
 
 fn test() -> Outcome {
-    check()?;
+    lint()?;
+    tools::check()?;
     cargo(&["test", "--release", "--workspace"], &[])?;
+    levels()?;
+    arm::run()?;
     ensure_vulkan()?;
     registers::run(&["--check".to_owned()])?;
     let runtime = runtime_dir();
@@ -132,7 +172,19 @@ fn test() -> Outcome {
     )?;
     web::build()?;
     web::test()?;
+    mpi::test()?;
     println!("\nall tests passed");
+    Ok(())
+}
+
+/// The CPU's kernels with fewer vectors than this processor has, on slices and on tensors.
+fn levels() -> Outcome {
+    for level in LEVELS {
+        let envs = [("OCELLI_SIMD", *level)];
+        cargo(&["test", "--release", "--package", "ocelli-simd", "--lib", "--tests"], &envs)?;
+        // Shaders have nothing to do with it.
+        cargo(&["test", "--release", "--workspace", "--test", "ops", "--", "--skip", "shaders"], &envs)?;
+    }
     Ok(())
 }
 

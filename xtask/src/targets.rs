@@ -85,7 +85,7 @@ pub fn run() -> Outcome {
 }
 
 /// A program by its path, or by its name in PATH.
-fn found(name: &str) -> Option<PathBuf> {
+pub fn found(name: &str) -> Option<PathBuf> {
     let paths = env::var_os("PATH").unwrap_or_default();
     // Joining an absolute path gives that path.
     env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.is_file())

@@ -1,16 +1,21 @@
-//! The browser's half: the module, its JavaScript side, the page, and their tests.
+//! The browser's half: the modules, their JavaScript side, the page, and their tests.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::UNIX_EPOCH;
 
 use crate::{Outcome, as_root, cargo, root, targets};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// What the module may use beyond WebAssembly's first version; every browser with WebGPU has it.
+/// What a page loads to look, and what it loads to train. They are built one after the other: built at once, cargo would give
+/// both the gradients that one of them needs.
+const MODULES: [&str; 2] = ["ocelli-web-look", "ocelli-web-train"];
+
+/// What a module may use beyond WebAssembly's first version; every browser with WebGPU has it.
 const FEATURES: [&str; 6] = [
     "--enable-simd",
     "--enable-bulk-memory",
@@ -36,32 +41,43 @@ fn build_modules(packages: &[&str]) -> Outcome {
     cargo(&args, &[])
 }
 
+/// Where cargo leaves the module of a package.
+fn built(package: &str) -> PathBuf {
+    target_folder().join(TARGET).join("web").join(package.replace('-', "_")).with_extension("wasm")
+}
+
 /// The page with everything it needs, in `web/dist`.
 pub fn build() -> Outcome {
     add_target()?;
-    build_modules(&["ocelli-web"])?;
-    let target = target_folder();
-    let module = target.join(TARGET).join("web/ocelli_web.wasm");
     let web = root().join("web");
     npm_install(&web)?;
-    bind(&module, &web.join("ocelli/pkg"), &target, true)?;
+    let pkg = web.join("ocelli/pkg");
+    let mut fresh = Vec::new();
+    for package in MODULES {
+        build_modules(&[package])?;
+        fresh.extend(bind(&built(package), &pkg)?);
+    }
+    make_small(&fresh)?;
     run(&web, "npm", &["run", "build", "--silent"])?;
-    let size = |path: PathBuf| fs::metadata(path).map(|m| m.len() as f64 / 1e6).unwrap_or_default();
+    let sizes = MODULES.map(|package| {
+        let path = pkg.join(format!("{}_bg.wasm", package.replace('-', "_")));
+        fs::metadata(path).map(|m| m.len() as f64 / 1e6).unwrap_or_default()
+    });
     println!(
-        "web/dist is the page ({:.1} MB of module before compression); `ocelli serve` shows it",
-        size(web.join("ocelli/pkg/ocelli_web_bg.wasm"))
+        "web/dist is the page (modules of {:.1} MB to look and {:.1} MB to train, before compression); `ocelli serve` shows it",
+        sizes[0], sizes[1]
     );
     Ok(())
 }
 
-/// The methods' fixtures as a module of their own. Both modules are named, so that what they share is built once.
+/// The methods' fixtures as a module of their own. The one that trains is named beside it, so that what they share is built once.
 fn build_tests() -> Outcome {
-    build_modules(&["ocelli-web", "ocelli-browser-tests"])?;
-    let target = target_folder();
-    bind(&target.join(TARGET).join("web/ocelli_browser_tests.wasm"), &target.join("browser-tests"), &target, false)
+    build_modules(&["ocelli-web-train", "ocelli-browser-tests"])?;
+    let fresh = bind(&built("ocelli-browser-tests"), &target_folder().join("browser-tests"))?;
+    fresh.map_or(Ok(()), |fresh| fresh.is_done())
 }
 
-/// The module in a browser, after [`build`].
+/// The modules in a browser, after [`build`].
 pub fn test() -> Outcome {
     ensure_chromium()?;
     build_tests()?;
@@ -87,29 +103,58 @@ fn npm_install(web: &Path) -> Outcome {
     run(web, "npm", &["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
 }
 
-/// Writes the JavaScript side and the module, made small where that is asked; nothing where the module is the one of last time.
-fn bind(module: &Path, pkg: &Path, target: &Path, small: bool) -> Outcome {
+/// A module whose JavaScript side was just written.
+struct Fresh {
+    module: PathBuf,
+    stamp: String,
+    stamp_file: PathBuf,
+}
+
+impl Fresh {
+    /// The next call of [`bind`] has nothing to do.
+    fn is_done(&self) -> Outcome {
+        fs::write(&self.stamp_file, &self.stamp)
+            .map_err(|e| format!("cannot write {}: {e}", self.stamp_file.display()))
+    }
+}
+
+/// Writes the JavaScript side of a module and the module to a folder; nothing where it is the one of last time.
+fn bind(module: &Path, pkg: &Path) -> Result<Option<Fresh>, String> {
     let bytes = fs::read(module).map_err(|e| format!("cannot read {}: {e}", module.display()))?;
     let stamp = format!("{} {:016x}\n", bytes.len(), fnv(&bytes));
-    let stamp_file = pkg.join("stamp.tmp");
+    let name = module.file_stem().unwrap_or_default().to_string_lossy();
+    let stamp_file = pkg.join(format!("stamp-{name}.tmp"));
     if fs::read_to_string(&stamp_file).is_ok_and(|s| s == stamp) {
-        return Ok(());
+        return Ok(None);
     }
+    let small = pkg.join(format!("{name}_bg.wasm"));
     let (module, folder) = (module.display().to_string(), pkg.display().to_string());
     let manifest = root().join("xtask/bindgen/Cargo.toml").display().to_string();
-    let built = target.join("bindgen").display().to_string();
+    let built = target_folder().join("bindgen").display().to_string();
     let own = ["run", "--quiet", "--locked", "--manifest-path", &manifest, "--target-dir", &built, "--"];
     cargo(&[&own[..], &[&module, &folder]].concat(), &[])?;
-    if small {
-        let small = pkg.join("ocelli_web_bg.wasm").display().to_string();
+    Ok(Some(Fresh { module: small, stamp, stamp_file }))
+}
+
+/// Optimises modules for size, all at once: each takes one core for a minute.
+fn make_small(modules: &[Fresh]) -> Outcome {
+    let web = root().join("web");
+    let make = |fresh: &Fresh| {
+        let module = fresh.module.display().to_string();
         let optimise =
-            [&["node_modules/binaryen/bin/wasm-opt", "-Oz"], &FEATURES[..], &[&small, "-o", &small]].concat();
+            [&["node_modules/binaryen/bin/wasm-opt", "-Oz"], &FEATURES[..], &[&module, "-o", &module]].concat();
         // A third round saves nothing that brotli would not, and `--converge` takes four minutes more.
         for _ in 0..2 {
-            run(&root().join("web"), "node", &optimise)?;
+            run(&web, "node", &optimise)?;
         }
-    }
-    fs::write(&stamp_file, stamp).map_err(|e| format!("cannot write {}: {e}", stamp_file.display()))
+        fresh.is_done()
+    };
+    thread::scope(|scope| {
+        let running: Vec<_> = modules.iter().map(|fresh| scope.spawn(|| make(fresh))).collect();
+        running
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err("wasm-opt panicked".into())))
+    })
 }
 
 /// FNV-1a.
@@ -117,18 +162,21 @@ fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn run(folder: &Path, program: &str, args: &[&str]) -> Outcome {
+pub fn run(folder: &Path, program: &str, args: &[&str]) -> Outcome {
     run_with(folder, program, args, &[])
 }
 
-fn run_with(folder: &Path, program: &str, args: &[&str], envs: &[(&str, &str)]) -> Outcome {
+pub fn run_with(folder: &Path, program: &str, args: &[&str], envs: &[(&str, &str)]) -> Outcome {
     println!("\n$ {program} {}", args.join(" "));
-    let status = Command::new(program)
-        .args(args)
-        .envs(envs.iter().copied())
-        .current_dir(folder)
-        .status()
-        .map_err(|e| format!("cannot run {program} ({e}). The page needs Node.js 20.19 or later with npm"))?;
+    let status =
+        Command::new(program).args(args).envs(envs.iter().copied()).current_dir(folder).status().map_err(|e| {
+            match program {
+                "node" | "npm" => {
+                    format!("cannot run {program} ({e}). The page needs Node.js 20.19 or later with npm")
+                }
+                _ => format!("cannot run {program}: {e}"),
+            }
+        })?;
     match status.success() {
         true => Ok(()),
         false => Err(format!("{program} {} failed", args.join(" "))),

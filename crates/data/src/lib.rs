@@ -60,8 +60,8 @@ pub use source::{Source, Split};
 pub use subset::Subset;
 pub use views::{
     Affine, Blur, BlurKind, Colour, ColourJitter, Crop, CropBox, DetectionBatch, DetectionSample, DetectionViews,
-    DinoViews, Erase, EraseBox, EvalTransform, Filter, FloatBrightness, Grid, IMAGENET_MEAN, IMAGENET_STD,
-    Interpolation, InterpolationChoice, JitterStep, Mix, MixDraw, MocoViews, RandAugment, RandStep, Scratch,
-    SegmentationBatch, SegmentationSample, SegmentationTest, SegmentationViews, TestView, ViewBox, ViewParams,
-    ViewPlace, ViewPlan, ViewSpec, ViewStep, Window, normalise_into,
+    DinoViews, Erase, EraseBox, EvalTransform, Filter, FittedImage, FloatBrightness, Grid, IMAGENET_MEAN,
+    IMAGENET_STD, Interpolation, InterpolationChoice, JitterStep, Mix, MixDraw, MocoViews, RandAugment, RandStep,
+    Scratch, SegmentationBatch, SegmentationSample, SegmentationTest, SegmentationViews, TestView, ViewBox,
+    ViewParams, ViewPlace, ViewPlan, ViewSpec, ViewStep, Window, fit_to_cells, normalise_into,
 };

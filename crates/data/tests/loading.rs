@@ -147,6 +147,20 @@ fn every_epoch_is_another_permutation_and_resume_is_its_tail() {
 }
 
 #[test]
+fn loaders_that_share_an_epoch_have_every_batch_once() {
+    let all = batches(Flat::new(40), config(2), 1, 0);
+    for (ranks, first) in [(2, 0), (3, 0), (2, 4), (3, 6)] {
+        for rank in 0..ranks {
+            let part = batches(Flat::new(40), LoaderConfig { ranks, rank, ..config(1) }, 1, first);
+            let expected: Vec<_> = all[first..].iter().skip(rank).step_by(ranks).cloned().collect();
+            assert_eq!(part, expected, "{rank} of {ranks} from {first}");
+        }
+    }
+    let outside = LoaderConfig { ranks: 2, rank: 2, ..config(1) };
+    assert!(Loader::new(Arc::new(Flat::new(8)), plan(), outside).is_err());
+}
+
+#[test]
 fn a_view_depends_on_its_sample_not_on_its_batch() {
     let plain = LoaderConfig { shuffle: false, ..config(2) };
     let small = batches(Flat::new(12), plain, 0, 0);

@@ -1,33 +1,38 @@
 //! Between CPU tensors and slices.
 
-use crate::alloc::Buffer;
+#![allow(unsafe_code)]
+
+use std::mem::MaybeUninit;
+
 use burn::backend::flex::{FlexTensor, Layout};
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{AllocationProperty, Bytes, DType, Shape};
+use burn_std::{AccessError, AccessPolicy, AllocationController};
 
-/// A matrix in memory: numbers, size, and distances between rows and between columns.
-#[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    /// From the first number of the matrix on.
-    pub data: &'a [f32],
-    /// Number of rows.
-    pub rows: usize,
-    /// Number of columns.
-    pub cols: usize,
-    /// Distance between rows.
-    pub row: usize,
-    /// Distance between columns.
-    pub col: usize,
-}
+use crate::alloc::{ALIGNMENT, Buffer};
+use crate::gemm::View;
 
-impl<'a> View<'a> {
-    /// A contiguous row-major matrix.
-    pub fn row_major(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Self { data, rows, cols, row: cols, col: 1 }
+/// A buffer as the memory of a tensor.
+struct Kept(Buffer);
+
+impl AllocationController for Kept {
+    fn alloc_align(&self) -> usize {
+        ALIGNMENT
     }
 
-    /// The same numbers with rows and columns exchanged.
-    pub fn transposed(self) -> Self {
-        Self { data: self.data, rows: self.cols, cols: self.rows, row: self.col, col: self.row }
+    fn property(&self) -> AllocationProperty {
+        AllocationProperty::Other
+    }
+
+    unsafe fn memory_mut(&mut self, _: AccessPolicy) -> Result<&mut [MaybeUninit<u8>], AccessError> {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.0);
+        // SAFETY: same layout; the caller writes initialised bytes only.
+        Ok(unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) })
+    }
+
+    fn memory(&self, _: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.0);
+        // SAFETY: same layout; initialised bytes can be read as possibly uninitialised ones.
+        Ok(unsafe { &*(std::ptr::from_ref(bytes) as *const [MaybeUninit<u8>]) })
     }
 }
 
@@ -50,7 +55,10 @@ pub fn size(tensor: &FlexTensor, dim: usize) -> usize {
 /// A tensor from numbers in row-major order.
 pub fn tensor<const D: usize>(data: Buffer, shape: [usize; D]) -> FlexTensor {
     debug_assert_eq!(data.len(), shape.iter().product::<usize>());
-    FlexTensor::new(Bytes::from(data), Layout::contiguous(Shape::from(shape)), DType::F32)
+    let len = size_of_val(&*data);
+    // SAFETY: all bytes of the buffer are initialised.
+    let bytes = unsafe { Bytes::from_controller(Box::new(Kept(data)), len) };
+    FlexTensor::new(bytes, Layout::contiguous(Shape::from(shape)), DType::F32)
 }
 
 /// Hands out a matrix with whatever strides it has; only a flipped one is copied.

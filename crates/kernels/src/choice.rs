@@ -18,6 +18,12 @@ pub(crate) struct Measured {
     pub stock_s: f64,
 }
 
+impl Measured {
+    fn is_ours(self) -> bool {
+        self.ours_s <= self.stock_s
+    }
+}
+
 /// An operation and a class of shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Class {
@@ -39,7 +45,36 @@ impl Class {
 struct Choices {
     adapter: String,
     file: Option<PathBuf>,
-    known: HashMap<Class, bool>,
+    known: HashMap<Class, Measured>,
+}
+
+/// Whose kernel was chosen for an operation and a class of shapes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The operation and its shapes: rows to the next power of two, inputs, outputs; `training` where gradients count.
+    pub class: String,
+    /// Seconds of this crate's kernel.
+    pub ours_s: f64,
+    /// Seconds of burn's own.
+    pub stock_s: f64,
+}
+
+/// What this process has chosen so far, in the order of the names; nothing where nobody chooses, because
+/// [`keep_choices`] was not called.
+pub fn choices() -> Option<Vec<Choice>> {
+    let choices = CHOICES.lock().unwrap_or_else(PoisonError::into_inner);
+    let of = |(class, measured): (&Class, &Measured)| {
+        let Measured { ours_s, stock_s } = *measured;
+        Choice { class: class.name(), ours_s, stock_s }
+    };
+    let mut found: Vec<Choice> = choices.as_ref()?.known.iter().map(of).collect();
+    found.sort_by(|a, b| a.class.cmp(&b.class));
+    Some(found)
+}
+
+/// Whether there is a file of choices that cannot be read, of another version or damaged: it is written anew with the next choice.
+pub fn is_unreadable(file: &Path) -> bool {
+    file.exists() && read(file).is_empty()
 }
 
 static CHOICES: Mutex<Option<Choices>> = Mutex::new(None);
@@ -69,7 +104,7 @@ pub(crate) fn ours(class: Class, measure: impl FnOnce() -> Measured) -> bool {
     let (adapter, file) = match &*lock() {
         None => return true,
         Some(choices) => match choices.known.get(&class) {
-            Some(ours) => return *ours,
+            Some(measured) => return measured.is_ours(),
             None => (choices.adapter.clone(), choices.file.clone()),
         },
     };
@@ -83,11 +118,10 @@ pub(crate) fn ours(class: Class, measure: impl FnOnce() -> Measured) -> bool {
         }
         measured
     });
-    let ours = measured.ours_s <= measured.stock_s;
     if let Some(choices) = &mut *lock() {
-        choices.known.insert(class, ours);
+        choices.known.insert(class, measured);
     }
-    ours
+    measured.is_ours()
 }
 
 type Table = BTreeMap<(String, String), Measured>;
@@ -171,9 +205,15 @@ mod tests {
         let never = || -> Measured { panic!("measured again") };
 
         assert!(ours(class(1), never), "nothing is measured before somebody asks for it");
+        assert_eq!(choices(), None);
         keep_choices("card\t1", Some(file.clone()));
+        assert!(!is_unreadable(&file), "there is none");
         assert!(!ours(class(256), faster(2e-3, 1e-3)) && ours(class(512), faster(1e-3, 2e-3)));
         assert!(!ours(class(256), never), "known in the process");
+        let told: Vec<_> = choices().unwrap().into_iter().map(|c| (c.class, c.ours_s < c.stock_s)).collect();
+        let name = |rows: &str| format!("linear {rows}x384x1152 training");
+        assert_eq!(told, [(name("256"), false), (name("512"), true)]);
+        assert!(!is_unreadable(&file));
         keep_choices("card\t1", Some(file.clone()));
         assert!(!ours(class(256), never) && ours(class(512), never), "known from the file");
         keep_choices("card 2", Some(file.clone()));
@@ -183,6 +223,7 @@ mod tests {
         // Damage, another version, not a text: all of it is written anew.
         for damaged in ["", "ocelli kernel choices 2\n", "ocelli kernel choices 1\na\tb\t1e-3\n", "\u{fffd}"] {
             std::fs::write(&file, damaged).unwrap();
+            assert!(is_unreadable(&file), "{damaged:?}");
             keep_choices("card 3", Some(file.clone()));
             assert!(ours(class(64), faster(1.0, 2.0)));
             assert_eq!(read(&file).len(), 1, "{damaged:?}");

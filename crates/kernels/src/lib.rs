@@ -17,6 +17,7 @@
 //! | [`adamw`](mod@adamw) | a step of the optimizer, with what follows the network |
 //! | [`similarity_topk`](mod@similarity_topk) | nearest neighbours |
 //! | [`roi_align`](mod@roi_align) | the part of a map below a box |
+//! | `selftest` | all of them against their references, on a device (not in a browser) |
 //! | [`host`] | small matrix products on slices |
 //!
 //! ```
@@ -36,16 +37,14 @@
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+// Without gradients nothing calls the ways back, and linking leaves them out.
+#![cfg_attr(not(feature = "autodiff"), allow(dead_code))]
 
-mod alloc;
 mod buffer;
 mod choice;
-mod gemm;
 #[cfg(feature = "wgsl")]
 pub mod gpu;
 mod mode;
-mod parallel;
-mod simd;
 
 pub mod adamw;
 pub mod attention;
@@ -54,23 +53,26 @@ pub mod batch_norm;
 pub mod conv;
 pub mod dino_cross_entropy;
 pub mod gelu;
-pub mod host;
 pub mod info_nce;
 pub mod layer_norm;
 pub mod linear;
 pub mod mlp;
 pub mod residual_branch;
 pub mod roi_align;
+#[cfg(not(target_family = "wasm"))]
+pub mod selftest;
 pub mod similarity_topk;
 #[cfg(feature = "wgsl")]
 pub mod views;
 
+// The modules beside these see the CPU's slices as parts of this crate.
+use ocelli_simd::{self as simd, alloc, gemm, parallel};
+
 pub use adamw::{AdamWStep, adamw, adamw_ema};
-pub use alloc::release_memory;
 pub use attention::attention;
 pub use attention_row::attention_row;
 pub use batch_norm::{BatchNormed, batch_norm};
-pub use choice::{choices_file, keep_choices};
+pub use choice::{Choice, choices, choices_file, is_unreadable, keep_choices};
 pub use conv::{ConvShape, conv2d};
 pub use dino_cross_entropy::dino_cross_entropy;
 pub use gelu::gelu;
@@ -79,6 +81,7 @@ pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_residual};
 pub use mlp::mlp;
 pub use mode::{Mode, in_wgsl, mode, set_mode};
+pub use ocelli_simd::{alloc::release_memory, host};
 pub use residual_branch::{attention_branch, mlp_branch};
 pub use roi_align::{Roi, RoiAlignShape, roi_align};
 pub use similarity_topk::similarity_topk;

@@ -62,6 +62,7 @@ fn place(kind: &DispatchTensorKind) -> Place {
         DispatchTensorKind::Flex(_) => Place::Cpu,
         #[cfg(feature = "wgsl")]
         DispatchTensorKind::Cube(_) => Place::Gpu,
+        #[cfg(feature = "autodiff")]
         DispatchTensorKind::Autodiff(inner) => place(inner),
         #[allow(unreachable_patterns)] // Other backends are there only with their features.
         _ => Place::Elsewhere,
@@ -93,9 +94,12 @@ pub(crate) fn preferred<const D: usize>(
     choice::ours(class, || {
         choice::compare(|ours| {
             let y = run(&device, ours);
+            #[cfg(feature = "autodiff")]
             if training {
                 let _ = y.sum().backward();
             }
+            #[cfg(not(feature = "autodiff"))]
+            let _ = y;
             let _ = device.sync();
         })
     })

@@ -143,7 +143,7 @@ clip_grad = 0.0
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: true },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: true, one_process: true },
     holds: "nothing else",
     views,
     views_about: "The network sees one after the other; each component of the embeddings is to agree, and to tell what no other \

@@ -125,7 +125,7 @@ pub const DEEPCLUSTER: Recipe = Recipe {
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50",
-    needs: Needs { labels: false, indices: true, places: false, whole_batch: false },
+    needs: Needs { labels: false, indices: true, places: false, whole_batch: false, one_process: true },
     holds: "a memory bank of embeddings, clusters and their centroids",
     views: swav::views,
     views_about: "The network sees all of them; each predicts the clusters of its image.",

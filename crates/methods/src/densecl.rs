@@ -8,11 +8,12 @@ use ocelli_models::contrast_head::{ConvMlp, conv_mlp, forward_conv_mlp, linear_m
 use ocelli_models::mlp::{LinearInit, Mlp, forward_mlp};
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode, pool};
+use ocelli_world::World;
 use serde::{Deserialize, Serialize};
 
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue, append, renamed};
-use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update};
+use crate::method::{Batch, Bound, LossOutput, Method, MethodError, Network, StepClock, Update};
 use crate::moco::{self, FEW, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
 use crate::optim::Group;
 use crate::parts::infonce::{InfoNce, info_nce, unit};
@@ -138,7 +139,7 @@ pub const DENSECL: Recipe = Recipe {
     signs: SIGNS,
     backbones: &[BackboneKind::ResNet],
     published_for: "resnet-50, resnet-101",
-    needs: Needs { labels: false, indices: false, places: true, whole_batch: false },
+    needs: Needs { labels: false, indices: false, places: true, whole_batch: false, one_process: false },
     holds: "key encoder and both queues",
     views: moco::views,
     views_about: "The first goes to the query encoder, the second to the key encoder.",
@@ -391,9 +392,7 @@ impl<B: Backbone> Method for DenseCl<B> {
         let mode = Mode::Train { seed };
         let query = self.nets.net().forward(batch.view(0).autodiff(), mode, self.config.grid);
         // The key encoder moves between the two forward passes, once per step.
-        if clock.micro_batch == 0 {
-            self.nets.follow(self.config.contrast.momentum_at(clock));
-        }
+        self.nets.follow_first(self.config.contrast.momentum_at(clock), clock);
         let key = self.keys(batch.view(1), mode, seed);
         let (index, weights) = self.matches(&query, &key, &batch.places, seed.rotate_left(17));
         self.matched = Some(index.clone());
@@ -437,6 +436,11 @@ impl<B: Backbone> Method for DenseCl<B> {
         2 * (self.config.contrast.queue / batch_size.max(1))
     }
 
+    /// Keys of all processes, in the order of the micro-batches.
+    fn exchange(&mut self, world: &dyn World) -> Result<(), MethodError> {
+        self.queues.iter_mut().try_for_each(|queue| queue.exchange(world))
+    }
+
     fn after_step(&mut self, _: &StepClock) {
         self.queues.iter_mut().for_each(KeyQueue::turn);
     }
@@ -473,5 +477,9 @@ impl<B: Backbone> Method for DenseCl<B> {
 
     fn held_values(&self) -> usize {
         self.nets.held_values() + self.queues.iter().map(KeyQueue::values).sum::<usize>()
+    }
+
+    fn bound(&self, _: usize, _: usize) -> Vec<Bound> {
+        self.queues.iter().map(KeyQueue::bound).collect()
     }
 }

@@ -6,18 +6,20 @@ use ocelli_data::{DinoViews, ViewPlan};
 use ocelli_models::params::FlatParam;
 use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, DinoHead, DinoHeadConfig, Init, Mode, Vit, VitConfig};
+use ocelli_world::World;
 use serde::{Deserialize, Serialize};
 
 use crate::ViewSettings;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Draw, Followed};
-use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of};
+use crate::method::{Batch, Bound, LossOutput, Method, MethodError, Network, StepClock, Update, backbone_of};
 use crate::optim::Group;
 use crate::parts::feature_std;
 use crate::recipe::{
     Facts, Key, MANY, Needs, Range, Recipe, Sections, check_keys, no_notes, nothing_more, presets,
 };
 use crate::schedule::{Cosine, TeacherTemperature};
+use crate::step::sum_of;
 
 /// DINO's own constants; defaults are the reference's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -173,7 +175,7 @@ pub const DINO: Recipe = Recipe {
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "vit-s/16, vit-s/8, vit-b/16, vit-b/8, resnet-50",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: false },
     holds: "teacher and centre",
     views,
     views_about: "The student sees all of them, the teacher the global ones.",
@@ -377,6 +379,14 @@ impl<B: Backbone> Method for Dino<B> {
         self.config.freeze_last_layer_epochs * steps_per_epoch
     }
 
+    fn exchange(&mut self, world: &dyn World) -> Result<(), MethodError> {
+        let Some((sum, n)) = self.teacher_mean.take() else { return Ok(()) };
+        let own = sum.squeeze_dim::<1>(0);
+        let all = sum_of(world, &[own], "the teacher's mean")?.pop();
+        self.teacher_mean = all.map(|all| (all.unsqueeze(), n * world.size()));
+        Ok(())
+    }
+
     fn after_step(&mut self, clock: &StepClock) {
         if let Some((sum, n)) = self.teacher_mean.take() {
             let m = self.config.centre_momentum;
@@ -423,6 +433,15 @@ impl<B: Backbone> Method for Dino<B> {
 
     fn held_values(&self) -> usize {
         self.nets.held_values() + self.config.head.out_dim
+    }
+
+    fn views_at_once(&self, views: usize) -> usize {
+        views
+    }
+
+    fn bound(&self, images: usize, views: usize) -> Vec<Bound> {
+        let shape = vec![views * images, self.config.head.out_dim];
+        vec![Bound { what: "the student's logits", shape, by_batch: true }]
     }
 }
 

@@ -11,12 +11,13 @@ use ocelli_models::contrast_head::linear_mlp;
 use ocelli_models::mlp::{LinearInit, Mlp, forward_mlp};
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Linear, Mode};
+use ocelli_world::World;
 use serde::{Deserialize, Serialize};
 
 use crate::ViewSettings;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Followed, KeyQueue};
-use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
+use crate::method::{Batch, Bound, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
 use crate::moco::{self, FEW, INDIFFERENT, MocoConfig, QUEUE_AGE, QUEUE_FILL, TOP1};
 use crate::optim::Group;
 use crate::parts::infonce::{info_nce, unit};
@@ -142,7 +143,7 @@ clip_grad = 0.0
     signs: SIGNS,
     backbones: &[BackboneKind::ResNet],
     published_for: "resnet-50",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: false },
     holds: "key encoder and queue",
     views,
     views_about: "The first and the nine patches go to the query encoder, the second to the key encoder.",
@@ -391,6 +392,11 @@ impl<B: Backbone> Method for InfoMin<B> {
         2 * (self.config.contrast.queue / batch_size.max(1))
     }
 
+    /// Keys of all processes, in the order of the micro-batches.
+    fn exchange(&mut self, world: &dyn World) -> Result<(), MethodError> {
+        self.queue.exchange(world)
+    }
+
     fn after_step(&mut self, _: &StepClock) {
         self.queue.turn();
     }
@@ -418,6 +424,10 @@ impl<B: Backbone> Method for InfoMin<B> {
 
     fn held_values(&self) -> usize {
         self.nets.held_values() + self.queue.values()
+    }
+
+    fn bound(&self, _: usize, _: usize) -> Vec<Bound> {
+        vec![self.queue.bound()]
     }
 }
 

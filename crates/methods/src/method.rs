@@ -6,6 +6,7 @@ use ocelli_data::ViewBox;
 use ocelli_models::params::{self, FlatParam};
 use ocelli_models::weights::{StateDict, WeightsError};
 use ocelli_models::{BackboneError, ResNetError, VitError};
+use ocelli_world::World;
 
 use crate::figure::{Figure, Level};
 use crate::optim::{GradientSum, Group, OptimConfig, Optimizer, StepRates};
@@ -17,7 +18,7 @@ pub struct StepClock {
     pub epoch: usize,
     /// Optimizer step, from 0.
     pub iteration: usize,
-    /// Micro-batch within the step, from 0.
+    /// Micro-batch within the step, from 0; counted over all processes where several take the step together.
     pub micro_batch: usize,
     /// [`Method::momentum`] at this step; 0 where the method has none.
     pub momentum: f64,
@@ -58,6 +59,17 @@ impl Batch {
     pub fn view(&self, index: usize) -> Tensor<4> {
         self.views[0].clone().narrow(0, index * self.images, self.images)
     }
+}
+
+/// A tensor that a device has to bind as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// What it is, in words.
+    pub what: &'static str,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Whether it grows with the images of a micro-batch.
+    pub by_batch: bool,
 }
 
 /// A loss and the figures that say whether training is healthy.
@@ -151,8 +163,9 @@ pub struct Update<'a> {
 /// A method in training: it owns the network that is trained and whatever is kept between steps.
 ///
 /// A step is [`before_step`](Method::before_step), where there are several micro-batches
-/// [`before_parts`](Method::before_parts), then for each [`loss`](Method::loss) and its gradients, then
-/// [`update`](Method::update) and [`after_step`](Method::after_step): see [`crate::train_step`].
+/// [`before_parts`](Method::before_parts), then for each [`loss`](Method::loss) and its gradients, then, where there are several
+/// processes, [`exchange`](Method::exchange), then [`update`](Method::update) and [`after_step`](Method::after_step): see
+/// [`crate::train_step`] and [`crate::train_step_in`].
 pub trait Method {
     /// The scalars that [`Method::loss`] returns, in their order; `loss` is the first.
     fn figures(&self) -> &'static [Figure];
@@ -184,6 +197,15 @@ pub trait Method {
 
     /// All parts of a batch that is computed in several, before the loss of the first: for what needs all of its images at once.
     fn before_parts(&mut self, _parts: &[Batch], _clock: &StepClock) {}
+
+    /// All losses of a step are computed, in every process of `world`: exchanges what the step needs of all micro-batches beside
+    /// the gradients. Called where there are several processes alone.
+    ///
+    /// # Errors
+    /// When values cannot be read from the device.
+    fn exchange(&mut self, _world: &dyn World) -> Result<(), MethodError> {
+        Ok(())
+    }
 
     /// An optimizer step is done: moves what was not moved with it.
     fn after_step(&mut self, _clock: &StepClock) {}
@@ -240,6 +262,17 @@ pub trait Method {
     /// Numbers kept between steps beside the trained network: what follows it, queues, centres.
     fn held_values(&self) -> usize {
         0
+    }
+
+    /// How many of so many views of one size pass through the network at once.
+    fn views_at_once(&self, _views: usize) -> usize {
+        1
+    }
+
+    /// The large tensors beside the network and its activations, with so many images to a micro-batch and views of each: what is held
+    /// between steps, and what arises behind the backbone.
+    fn bound(&self, _images: usize, _views: usize) -> Vec<Bound> {
+        Vec::new()
     }
 }
 

@@ -8,12 +8,13 @@ use ocelli_models::contrast_head::linear_mlp;
 use ocelli_models::mlp::{LinearInit, Mlp, forward_mlp};
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
+use ocelli_world::World;
 use serde::{Deserialize, Serialize};
 
 use crate::ViewSettings;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{Draw, Followed, KeyQueue, append, check_queue, renamed};
-use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
+use crate::method::{Batch, Bound, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
 use crate::names::names;
 use crate::optim::Group;
 use crate::parts::infonce::{info_nce, unit};
@@ -241,7 +242,7 @@ pub const MOCO: Recipe = Recipe {
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50, vit-s/16",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: false },
     holds: "key encoder and queue",
     views,
     views_about: "The first goes to the query encoder, the second to the key encoder.",
@@ -443,9 +444,7 @@ impl<B: Backbone> Method for Moco<B> {
         let mode = Mode::Train { seed: clock.step_seed() };
         let (query, features) = self.nets.net().forward(batch.view(0).autodiff(), mode);
         // The key encoder moves between the two forward passes, once per step.
-        if clock.micro_batch == 0 {
-            self.nets.follow(self.config.momentum_at(clock));
-        }
+        self.nets.follow_first(self.config.momentum_at(clock), clock);
         let key = if self.config.shuffle_keys {
             let (shuffled, shuffle) = Shuffle::images(batch.view(1), clock.step_seed());
             shuffle.undo(self.nets.follower().forward(shuffled, mode).0)
@@ -475,6 +474,11 @@ impl<B: Backbone> Method for Moco<B> {
     /// A queue of random keys says nothing, and the loss rises while real ones come in.
     fn unsettled_steps(&self, _: usize, batch_size: usize) -> usize {
         2 * (self.config.queue / batch_size.max(1))
+    }
+
+    /// Keys of all processes, in the order of the micro-batches.
+    fn exchange(&mut self, world: &dyn World) -> Result<(), MethodError> {
+        self.queue.exchange(world)
     }
 
     fn after_step(&mut self, _: &StepClock) {
@@ -513,5 +517,9 @@ impl<B: Backbone> Method for Moco<B> {
 
     fn held_values(&self) -> usize {
         self.nets.held_values() + self.queue.values()
+    }
+
+    fn bound(&self, _: usize, _: usize) -> Vec<Bound> {
+        vec![self.queue.bound()]
     }
 }

@@ -143,7 +143,7 @@ clip_grad = 0.0
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50, resnet-50x2, resnet-50x4, and in v2 resnet-50 to resnet-152x3, also with -sk",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: true },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: true, one_process: true },
     holds: "nothing else",
     views,
     views_about: "The network sees both at once; of all views in the batch, each is to find its image's other one.",
@@ -267,6 +267,10 @@ impl<B: Backbone> Method for Simclr<B> {
             ("feature_std", feature_std(features.inner())),
         ];
         LossOutput { loss: found.loss, scalars }
+    }
+
+    fn views_at_once(&self, views: usize) -> usize {
+        views
     }
 
     fn levels(&self) -> Vec<Level> {

@@ -1,8 +1,10 @@
-//! One training step of any method: the same natively and in the browser.
+//! One training step of any method: the same natively and in the browser, in one process and in several.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
+use ocelli_models::{HeldStatistics, hold_statistics};
+use ocelli_world::{World, buckets};
 
-use crate::method::{Batch, Method, StepClock, Update};
+use crate::method::{Batch, Method, MethodError, StepClock, Update};
 use crate::optim::{GradientSum, OptimConfig, Optimizer, StepRates};
 
 /// Takes one optimizer step on the micro-batches of `batches`, and returns the figures of [`Method::figures`] (means over the
@@ -19,22 +21,234 @@ pub fn train_step(
     if batches.len() > 1 {
         method.before_parts(batches, &clock);
     }
-    let mut gradients = GradientSum::default();
-    let mut figures: Option<Tensor<1>> = None;
-    let weight = 1.0 / batches.len().max(1) as f64;
+    let mut sums = Sums::new(batches.len());
     for (micro_batch, batch) in batches.iter().enumerate() {
-        let output = method.loss(batch, &StepClock { micro_batch, ..clock });
+        sums.add(method, batch, &StepClock { micro_batch, ..clock });
+    }
+    sums.step(method, (optimizer, config), clock, rates)
+}
+
+/// [`train_step`] of several processes together: the step that one of them would take on the micro-batches of all, of which
+/// `batches` are those with the numbers i·W + r, with W ranks in the world and r this one's. Every rank has as many, and gets the
+/// same figures and takes the same step. With one micro-batch to a rank it has the very bits of that step in one process; with
+/// more, sums are added in another order.
+///
+/// # Errors
+/// When values cannot be read from the device.
+pub fn train_step_in(
+    world: &dyn World,
+    method: &mut dyn Method,
+    (optimizer, config): (&mut Optimizer, &OptimConfig),
+    batches: &[Batch],
+    clock: StepClock,
+    rates: &StepRates,
+) -> Result<Tensor<1>, MethodError> {
+    let (rank, size) = (world.rank(), world.size());
+    if size == 1 {
+        return Ok(train_step(method, (optimizer, config), batches, clock, rates));
+    }
+    method.before_step(&clock);
+    let mut sums = Sums::new(size * batches.len());
+    for (i, batch) in batches.iter().enumerate() {
+        let clock = StepClock { micro_batch: i * size + rank, ..clock };
+        let ((), held) = hold_statistics(|| sums.add(method, batch, &clock));
+        add_statistics(world, &held)?;
+    }
+    sums.exchange(world)?;
+    method.exchange(world)?;
+    Ok(sums.step(method, (optimizer, config), clock, rates))
+}
+
+/// Gradients and figures of the micro-batches so far, each with the weight of a mean.
+struct Sums {
+    gradients: GradientSum,
+    figures: Option<Tensor<1>>,
+    weight: f64,
+}
+
+impl Sums {
+    fn new(micro_batches: usize) -> Self {
+        let weight = 1.0 / micro_batches.max(1) as f64;
+        Self { gradients: GradientSum::default(), figures: None, weight }
+    }
+
+    fn add(&mut self, method: &mut dyn Method, batch: &Batch, clock: &StepClock) {
+        let output = method.loss(batch, clock);
         let mut raw = output.loss.backward();
-        gradients.add(method.network().take_gradients(&mut raw), weight);
-        let row = Tensor::cat(output.scalars.into_iter().map(|(_, value)| value).collect(), 0) * weight;
-        figures = Some(match figures {
+        self.gradients.add(method.network().take_gradients(&mut raw), self.weight);
+        let row = Tensor::cat(output.scalars.into_iter().map(|(_, value)| value).collect(), 0) * self.weight;
+        self.figures = Some(match self.figures.take() {
             None => row,
             Some(sum) => sum + row,
         });
     }
-    let norms = gradients.norms();
-    method.update(Update { optimizer, gradients, rates, config, clock: &clock });
-    method.after_step(&clock);
-    let norms = norms.into_iter().flat_map(|(all, largest)| [all, largest]);
-    Tensor::cat(figures.into_iter().chain(norms).collect(), 0)
+
+    /// Adds what all ranks have.
+    fn exchange(&mut self, world: &dyn World) -> Result<(), MethodError> {
+        let (names, mut tensors): (Vec<String>, Vec<Tensor<1>>) =
+            std::mem::take(&mut self.gradients).into_sorted().into_iter().unzip();
+        let gradients = tensors.len();
+        tensors.extend(self.figures.take());
+        let mut tensors = sum_of(world, &tensors, "the gradients")?;
+        self.figures = tensors.split_off(gradients).pop();
+        self.gradients.add(names.into_iter().zip(tensors).collect(), 1.0);
+        Ok(())
+    }
+
+    fn step(
+        self,
+        method: &mut dyn Method,
+        (optimizer, config): (&mut Optimizer, &OptimConfig),
+        clock: StepClock,
+        rates: &StepRates,
+    ) -> Tensor<1> {
+        let Self { gradients, figures, .. } = self;
+        let norms = gradients.norms();
+        method.update(Update { optimizer, gradients, rates, config, clock: &clock });
+        method.after_step(&clock);
+        let norms = norms.into_iter().flat_map(|(all, largest)| [all, largest]);
+        Tensor::cat(figures.into_iter().chain(norms).collect(), 0)
+    }
+}
+
+/// The sums of tensors over all ranks, with the same bits on every rank. `what` they are, for a message.
+pub(crate) fn sum_of(world: &dyn World, tensors: &[Tensor<1>], what: &str) -> Result<Vec<Tensor<1>>, MethodError> {
+    let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.dims()[0]).collect();
+    let mut sums = Vec::with_capacity(tensors.len());
+    for bucket in buckets(&lengths) {
+        let device = tensors[bucket.start].device();
+        let mut values = read(Tensor::cat(tensors[bucket.clone()].to_vec(), 0), what)?;
+        world.sum(&mut values);
+        let mut rest = values.as_slice();
+        for len in &lengths[bucket] {
+            let (own, others) = rest.split_at(*len);
+            sums.push(Tensor::from_data(TensorData::new(own.to_vec(), [*len]), &device));
+            rest = others;
+        }
+    }
+    Ok(sums)
+}
+
+/// Adds what every rank's micro-batch leaves in running statistics, in the order of ranks, which is that of the micro-batches.
+fn add_statistics(world: &dyn World, held: &HeldStatistics) -> Result<(), MethodError> {
+    let shares = held.shares();
+    let Some(device) = shares.first().map(Tensor::device) else { return Ok(()) };
+    let lengths: Vec<usize> = shares.iter().map(|share| share.dims()[0]).collect();
+    let own = read(Tensor::cat(shares, 0), "the batch's statistics")?;
+    for values in world.gather(&own) {
+        let all = Tensor::<1>::from_floats(values.as_slice(), &device);
+        held.add(all.split_with_sizes(lengths.clone(), 0));
+    }
+    Ok(())
+}
+
+/// A tensor's values on the host.
+pub(crate) fn read<const D: usize>(tensor: Tensor<D>, what: &str) -> Result<Vec<f32>, MethodError> {
+    tensor.into_data().try_to_vec().map_err(|_| MethodError::Unreadable(what.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use ocelli_models::weights::StateDict;
+    use ocelli_models::{Arch, BackboneConfig, DinoHeadConfig, Init, ResNetArch, ResNetConfig, Stem};
+    use ocelli_world::{Shared, threads};
+
+    use super::*;
+    use crate::optim::OptimizerKind;
+    use crate::{Byol, ByolConfig, Dino, DinoConfig, Moco, MocoConfig};
+
+    const STEPS: usize = 3;
+    const IMAGES: usize = 4;
+
+    /// Two views of 16 px with another pattern for each image and part.
+    fn batch(number: usize) -> Batch {
+        let value = |i: usize| ((i * 37 + number * 101 + i / 29) % 211) as f32 / 100.0 - 1.0;
+        let values: Vec<f32> = (0..2 * IMAGES * 3 * 16 * 16).map(value).collect();
+        let views = Tensor::from_data(TensorData::new(values, [2 * IMAGES, 3, 16, 16]), &Device::flex());
+        Batch::of_views(vec![views], IMAGES)
+    }
+
+    fn resnet() -> BackboneConfig {
+        let arch: ResNetArch = "resnet-18c2".parse().unwrap();
+        BackboneConfig::ResNet(ResNetConfig { stem: Stem::Cifar, ..arch.into() })
+    }
+
+    fn dino() -> Box<dyn Method> {
+        let head = DinoHeadConfig { out_dim: 24, hidden_dim: 12, bottleneck_dim: 8, ..DinoHeadConfig::default() };
+        let config = DinoConfig { head, freeze_last_layer_epochs: 0, ..DinoConfig::default() };
+        let vit = "vit-16x2x2/8".parse::<Arch>().unwrap().config(16, 0.2);
+        Box::new(Dino::new(&config, &vit, 1, &Device::flex()).unwrap())
+    }
+
+    fn moco() -> Box<dyn Method> {
+        let config = MocoConfig { queue: 20, out_dim: 6, ..MocoConfig::default() };
+        Box::new(Moco::new(&config, |init: &mut Init| resnet().init(init), 1, &Device::flex()).unwrap())
+    }
+
+    fn byol() -> Box<dyn Method> {
+        let config = ByolConfig { hidden_dim: 8, out_dim: 6, ..ByolConfig::default() };
+        Box::new(Byol::new(&config, |init: &mut Init| resnet().init(init), 1, &Device::flex()).unwrap())
+    }
+
+    /// Figures of all steps, and what is there after them.
+    fn train(world: &dyn World, method: fn() -> Box<dyn Method>, parts: usize) -> (Vec<Vec<u32>>, StateDict) {
+        let config = OptimConfig { optimizer: OptimizerKind::Sgd, ..OptimConfig::default() };
+        let rates = StepRates { lr: 0.05, weight_decay: 1e-3, clip: 1.0 };
+        let (mut method, mut optimizer) = (method(), Optimizer::new(&config));
+        let figures = (0..STEPS).map(|iteration| {
+            let own = (world.rank()..parts).step_by(world.size());
+            let batches: Vec<Batch> = own.map(|part| batch(iteration * parts + part)).collect();
+            let clock = StepClock { epoch: 0, iteration, micro_batch: 0, momentum: 0.9, seed: 7 };
+            let row = train_step_in(world, method.as_mut(), (&mut optimizer, &config), &batches, clock, &rates);
+            let row: Vec<f32> = row.unwrap().into_data().try_to_vec().unwrap();
+            row.iter().map(|value| value.to_bits()).collect()
+        });
+        let figures = figures.collect();
+        (figures, method.state().unwrap())
+    }
+
+    fn together(ranks: usize, method: fn() -> Box<dyn Method>, parts: usize) -> Vec<(Vec<Vec<u32>>, StateDict)> {
+        let worlds = threads(ranks);
+        std::thread::scope(|scope| {
+            let rank = |world: &Shared| {
+                let world = world.clone();
+                scope.spawn(move || train(world.as_ref(), method, parts))
+            };
+            let running: Vec<_> = worlds.iter().map(rank).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    /// Teacher and centre, queues and running statistics among it.
+    #[test]
+    fn ranks_with_a_part_each_have_the_bits_of_one_with_all() {
+        for (name, method) in [("dino", dino as fn() -> _), ("moco", moco), ("byol", byol)] {
+            for ranks in [2, 3] {
+                let (figures, state) = train(&ocelli_world::Alone, method, ranks);
+                for (rank, (its_figures, its_state)) in together(ranks, method, ranks).into_iter().enumerate() {
+                    assert_eq!(its_figures, figures, "{name}, rank {rank} of {ranks}");
+                    assert_eq!(its_state.tensors.len(), state.tensors.len());
+                    for ((tensor, a), (_, b)) in state.tensors.iter().zip(&its_state.tensors) {
+                        let same = a.values.iter().map(|v| v.to_bits()).eq(b.values.iter().map(|v| v.to_bits()));
+                        assert!(same, "{name}, rank {rank} of {ranks}: {tensor}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Only the order of sums differs; every rank has the same.
+    #[test]
+    fn ranks_with_two_parts_each_are_close_to_one_with_all() {
+        for (name, method) in [("dino", dino as fn() -> _), ("moco", moco)] {
+            let (_, state) = train(&ocelli_world::Alone, method, 4);
+            let ranks = together(2, method, 4);
+            assert_eq!(ranks[0], ranks[1], "{name}");
+            for ((tensor, a), (_, b)) in state.tensors.iter().zip(&ranks[0].1.tensors) {
+                let apart = a.values.iter().zip(&b.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart < 1e-4, "{name}, {tensor}: {apart}");
+            }
+        }
+    }
 }

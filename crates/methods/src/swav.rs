@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::ViewSettings;
 use crate::figure::{CONSTANT_FEATURES, Condition, FEATURE_STD, Figure, Level, Sign, loss};
 use crate::held::{EmbeddingQueue, Trained};
-use crate::method::{Batch, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
+use crate::method::{Batch, Bound, LossOutput, Method, MethodError, Network, StepClock, Update, check_value};
 use crate::optim::Group;
 use crate::parts::infonce::unit;
 use crate::parts::swapped::{ASSIGNED, Codes, entropy, first_prototypes, swav_loss};
@@ -210,7 +210,7 @@ pub const SWAV: Recipe = Recipe {
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50, resnet-50x2, resnet-50x4, resnet-50x5, vit-s/16",
     // Codes are balanced over all parts of a batch, see `before_parts`.
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: true },
     holds: "a queue of embeddings, where there is one",
     views,
     views_about: "The network sees all of them; each predicts the prototypes of the other global crops.",
@@ -509,6 +509,25 @@ impl<B: Backbone> Method for Swav<B> {
 
     fn held_values(&self) -> usize {
         ASSIGNED * self.queue_len * self.config.out_dim
+    }
+
+    fn views_at_once(&self, views: usize) -> usize {
+        views
+    }
+
+    fn bound(&self, images: usize, views: usize) -> Vec<Bound> {
+        let SwavConfig { prototypes, out_dim, .. } = self.config;
+        let scores = vec![views * images, prototypes];
+        vec![
+            Bound { what: "the scores of all views", shape: scores, by_batch: true },
+            // While it is balanced, with the batch behind it.
+            Bound { what: "the scores of the queue", shape: vec![self.queue_len, prototypes], by_batch: false },
+            Bound {
+                what: "the queue of a crop's embeddings",
+                shape: vec![self.queue_len, out_dim],
+                by_batch: false,
+            },
+        ]
     }
 }
 

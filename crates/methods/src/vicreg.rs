@@ -113,7 +113,7 @@ clip_grad = 0.0
     signs: &[CONSTANT_FEATURES],
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: true },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: true, one_process: true },
     holds: "nothing else",
     views,
     views_about: "The network sees both; their embeddings are to agree.",

@@ -257,10 +257,66 @@ fn add(sum: Option<Tensor<1>>, part: Tensor<1>) -> Option<Tensor<1>> {
     })
 }
 
-/// Adds `share` of the batch to what is left of a running statistic.
+/// Adds `share` of the batch to what is left of a running statistic, or keeps it where [`hold_statistics`] asks for that.
 fn blend(running: &RunningState<Tensor<1>>, share: Tensor<2>) {
+    let share = share.inner().squeeze_dim::<1>(0);
+    let share = HELD.with_borrow_mut(|held| match held {
+        Some(held) => {
+            held.push((running.clone(), share));
+            None
+        }
+        None => Some(share),
+    });
+    if let Some(share) = share {
+        blend_now(running, share);
+    }
+}
+
+fn blend_now(running: &RunningState<Tensor<1>>, share: Tensor<1>) {
     let rest = running.value_sync() * (1.0 - BatchNorm::MOMENTUM);
-    running.update(rest + share.inner().squeeze_dim::<1>(0));
+    running.update(rest + share);
     // An update waits per thread until it is asked for; readers that only look (evaluation, checkpoints) want it now.
     let _ = running.value_sync();
+}
+
+/// A running statistic with a batch's share.
+type Held = (RunningState<Tensor<1>>, Tensor<1>);
+
+thread_local! {
+    static HELD: RefCell<Option<Vec<Held>>> = const { RefCell::new(None) };
+}
+
+/// What batches would have added to running statistics. See [`hold_statistics`].
+#[derive(Debug)]
+pub struct HeldStatistics(Vec<Held>);
+
+/// Runs forward passes on this thread that leave all running statistics as they are, and returns what the passes would have added
+/// to them: for whoever has other batches' shares to add before these.
+pub fn hold_statistics<R>(passes: impl FnOnce() -> R) -> (R, HeldStatistics) {
+    struct Stop;
+    impl Drop for Stop {
+        fn drop(&mut self) {
+            HELD.set(None);
+        }
+    }
+    let stop = Stop;
+    HELD.set(Some(Vec::new()));
+    let result = passes();
+    let held = HELD.take().unwrap_or_default();
+    drop(stop);
+    (result, HeldStatistics(held))
+}
+
+impl HeldStatistics {
+    /// The shares, `[dim]` each, in the order of the calls.
+    pub fn shares(&self) -> Vec<Tensor<1>> {
+        self.0.iter().map(|(_, share)| share.clone()).collect()
+    }
+
+    /// Adds shares to the statistics that the passes met: their own, or those of passes of the same kind over another batch.
+    pub fn add(&self, shares: Vec<Tensor<1>>) {
+        for ((running, _), share) in self.0.iter().zip(shares) {
+            blend_now(running, share);
+        }
+    }
 }

@@ -47,7 +47,7 @@ pub use backbone::{AnyBackbone, Backbone, BackboneArch, BackboneConfig, Backbone
 pub use conv::{Conv2d, Kernel};
 pub use heads::{DinoHead, DinoHeadConfig};
 pub use init::Init;
-pub use layers::{BatchNorm, LayerNorm, Linear, Mode, NormBatch, watch_norms};
+pub use layers::{BatchNorm, HeldStatistics, LayerNorm, Linear, Mode, NormBatch, hold_statistics, watch_norms};
 pub use pos_embed::{PositionGrid, PositionRule, resample_positions};
 pub use probe::{ProbeError, ProbeFeatures};
 pub use resnet::{ResNet, ResNetArch, ResNetConfig, ResNetError, Stem};

@@ -13,7 +13,9 @@
 use std::marker::PhantomData;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Shape, Tensor};
+#[cfg(feature = "autodiff")]
+use burn::tensor::Gradients;
+use burn::tensor::{Shape, Tensor};
 
 /// One parameter, flattened. `values` is `[len]` outside autodiff; `shape` is the module's own shape.
 #[derive(Debug, Clone)]
@@ -87,6 +89,7 @@ pub fn collect<M: Module>(module: &M) -> Vec<FlatParam> {
 }
 
 /// Takes the gradients of `module`'s parameters out of `gradients`: `(name, [len])`, parameters without one left out.
+#[cfg(feature = "autodiff")]
 pub fn take_gradients<M: Module>(module: &M, gradients: &mut Gradients) -> Vec<(String, Tensor<1>)> {
     struct Take<'a> {
         path: Path,

@@ -11,6 +11,18 @@ impl BackboneConfig {
         }
     }
 
+    /// Numbers of the largest tensor that arises while one square image of `side_px` passes through in training.
+    pub fn largest_activation(&self, side_px: usize) -> usize {
+        match self {
+            // Queries, keys and values, or the hidden layer of the MLP.
+            Self::Vit(config) => {
+                let tokens = 1 + config.registers + (side_px / config.patch_size_px).pow(2);
+                tokens * config.dim * config.mlp_ratio.max(3)
+            }
+            Self::ResNet(config) => config.largest_output(side_px),
+        }
+    }
+
     /// Numbers that a training forward pass of one square image of `side_px` leaves for the backward pass, at least.
     pub fn training_activations(&self, side_px: usize) -> usize {
         match self {
@@ -32,6 +44,26 @@ impl VitConfig {
 }
 
 impl ResNetConfig {
+    /// Numbers in the largest output of a convolution for one square image of `side_px`.
+    fn largest_output(&self, side_px: usize) -> usize {
+        let (mut side, mut stride_px) =
+            (if self.stem == Stem::Imagenet { side_px.div_ceil(2) } else { side_px }, 4);
+        let mut largest = self.arch.channels * side * side;
+        if self.stem == Stem::Imagenet {
+            side = side.div_ceil(2);
+        }
+        for stage in 0..self.arch.blocks.len() {
+            let before = side;
+            if stage > 0 && 2 * stride_px <= self.output_stride {
+                (side, stride_px) = (side.div_ceil(2), 2 * stride_px);
+            }
+            // The first convolution of three still sees the larger map.
+            let first = if self.arch.bottleneck { self.arch.stage_inner(stage) * before * before } else { 0 };
+            largest = largest.max(first).max(self.arch.stage_dim(stage) * side * side);
+        }
+        largest
+    }
+
     /// Numbers in the outputs of all convolutions for one square image of `side_px`.
     fn convolution_outputs(&self, side_px: usize) -> usize {
         let arch = &self.arch;
@@ -94,6 +126,21 @@ mod tests {
         let ratio = outputs("resnet-50x5") / outputs("resnet-50");
         assert!((ratio - 5.0).abs() < 1e-9, "{ratio}");
         assert!(outputs("resnet-152x3-sk") > 3.0 * outputs("resnet-152"));
+    }
+
+    #[test]
+    fn the_largest_tensor_is_the_hidden_layer_or_a_map_of_the_first_stage() {
+        for (name, largest) in [
+            ("vit-s/16", 197 * 4 * 384),
+            ("vit-s/8", 785 * 4 * 384),
+            ("resnet-18", 64 * 112 * 112),
+            ("resnet-50", 256 * 56 * 56),
+            ("resnet-50x2", 2 * 256 * 56 * 56),
+        ] {
+            let config = of(name);
+            assert_eq!(config.largest_activation(224), largest, "{name}");
+            assert!(config.largest_activation(224) < config.training_activations(224), "{name}");
+        }
     }
 
     #[test]

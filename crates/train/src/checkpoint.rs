@@ -145,7 +145,7 @@ impl Checkpoint {
 const CHECKSUM: &str = "checksum_crc32";
 
 /// CRC-32 over names, shapes and values of the tensors and everything the file says of itself.
-fn checksum(state: &StateDict) -> String {
+pub(crate) fn checksum(state: &StateDict) -> String {
     let mut hasher = crc32fast::Hasher::new();
     for (key, value) in state.metadata.iter().filter(|(k, _)| *k != CHECKSUM) {
         hasher.update(format!("{key}={value}\n").as_bytes());

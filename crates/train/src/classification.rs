@@ -11,6 +11,7 @@ use ocelli_methods::{Classifier, Figure, MethodError};
 use ocelli_models::weights::preprocessing::{EvalSize, Preprocessing, Statistics, Told};
 use ocelli_models::weights::{ModuleState as _, StateDict, write_safetensors};
 use ocelli_models::{AnyBackbone, BackboneKind, Mode};
+use ocelli_world::{Alone, Shared};
 
 use crate::atomic::write_atomically;
 use crate::config::{ConfigError, TaskKind, table_of};
@@ -90,12 +91,25 @@ impl Classification {
     /// # Errors
     /// As [`Steps::new`], and for another method than supervised training.
     pub fn new(config: &RunConfig, device: &Device, data: &ClassifiedData) -> Result<Self, TrainError> {
+        Self::new_in(Arc::new(Alone), config, device, data)
+    }
+
+    /// The same for one of several processes.
+    ///
+    /// # Errors
+    /// As [`Classification::new`] and [`Steps::new_in`].
+    pub fn new_in(
+        world: Shared,
+        config: &RunConfig,
+        device: &Device,
+        data: &ClassifiedData,
+    ) -> Result<Self, TrainError> {
         let found = config.recipe().name;
         if found != METHOD {
             let expected = format!("\"{METHOD}\", by which a classifier is trained");
             return Err(ConfigError::Value { key: "method", expected, found: format!("\"{found}\"") }.into());
         }
-        let steps = Steps::new(config, Self::KIND, device, &data.train)?;
+        let steps = Steps::new_in(world, config, Self::KIND, device, &data.train)?;
         Ok(Self {
             classes: data.classes.clone(),
             held_out: (data.val.clone(), thin((0..data.val.len()).collect(), config.eval.max_test)),

@@ -349,6 +349,19 @@ impl RunConfig {
         notes
     }
 
+    /// Has batches computed in as many parts as there are processes, where they were to be computed at once. Returns what was
+    /// done, in words.
+    pub fn spread_over(&mut self, processes: usize) -> Option<String> {
+        if processes < 2 || self.accumulate > 1 {
+            return None;
+        }
+        self.accumulate = processes;
+        Some(format!(
+            "accumulate = {processes}: each of the {processes} processes computes a part of every batch of {} images",
+            self.batch_size
+        ))
+    }
+
     /// The view plan of these settings.
     pub fn view_plan(&self) -> ViewPlan {
         (self.recipe().views)(&self.views)

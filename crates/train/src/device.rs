@@ -12,10 +12,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(feature = "gpu")]
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
 
 use crate::TrainError;
+use crate::limits::Limits;
 use crate::memory::Memory;
 
 /// A device by name: `auto`, `gpu`, `gpu:N`, `cpu`.
@@ -98,14 +101,24 @@ pub struct Adapter {
     pub kind: AdapterKind,
     /// Largest storage buffer a kernel may bind, bytes.
     pub max_storage_buffer_bytes: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer_bytes: u64,
+    /// Storage buffers a kernel may bind at once.
+    pub max_storage_buffers: u32,
+    /// Workgroups along one dimension of a launch.
+    pub max_workgroups: u32,
     /// Workgroup memory, bytes.
     pub max_workgroup_memory_bytes: u32,
     /// Threads of a workgroup.
     pub max_workgroup_threads: u32,
     /// Invocations of a subgroup, where subgroup operations are there and every subgroup has as many; else 0.
     pub subgroup_lanes: u32,
+    /// Invocations of the smallest and of the largest subgroup, as the driver gives them.
+    pub subgroup_range: [u32; 2],
     /// Whether shaders may use 64-bit integers.
     pub shader_int64: bool,
+    /// What is optional and there, by WebGPU's and wgpu's names.
+    pub features: Vec<&'static str>,
     /// The memory it computes in.
     pub memory: Memory,
     #[cfg(feature = "gpu")]
@@ -161,13 +174,18 @@ pub fn adapters() -> Vec<Adapter> {
                 api: info.backend.to_string(),
                 kind,
                 max_storage_buffer_bytes: limits.max_storage_buffer_binding_size,
+                max_buffer_bytes: limits.max_buffer_size,
+                max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+                max_workgroups: limits.max_compute_workgroups_per_dimension,
                 max_workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
                 max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
                 subgroup_lanes: match features.contains(wgpu::Features::SUBGROUP) && even {
                     true => info.subgroup_min_size,
                     false => 0,
                 },
+                subgroup_range: [info.subgroup_min_size, info.subgroup_max_size],
                 shader_int64: features.contains(wgpu::Features::SHADER_INT64),
+                features: features.iter_names().map(|(name, _)| name).collect(),
                 memory: match kind {
                     AdapterKind::Integrated | AdapterKind::Software => Memory::Host,
                     AdapterKind::Discrete | AdapterKind::Virtual | AdapterKind::Other => {
@@ -246,6 +264,31 @@ pub fn pick(choice: DeviceChoice, adapters: &[Adapter]) -> Result<(Option<usize>
     }
 }
 
+/// The devices of adapters that were opened: the runtime of an adapter starts once in a process, and asking again gives the same
+/// device.
+#[cfg(feature = "gpu")]
+static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+
+#[cfg(feature = "gpu")]
+struct Opened {
+    key: String,
+    device: Device,
+    limits: Limits,
+}
+
+/// What a device binds at most, where it is one that [`open`] opened on an adapter.
+#[cfg(feature = "gpu")]
+pub fn limits(device: &Device) -> Option<Limits> {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    opened.iter().find(|opened| opened.device == *device).map(|opened| opened.limits)
+}
+
+/// Without the `gpu` feature there is no adapter.
+#[cfg(not(feature = "gpu"))]
+pub fn limits(_: &Device) -> Option<Limits> {
+    None
+}
+
 /// Opens the device a choice means.
 ///
 /// # Errors
@@ -260,19 +303,50 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen, TrainError> {
     }
 }
 
+/// As [`open`], for a process that shares its machine with others of the run: `auto` and `gpu` mean an adapter of its own, by its
+/// number among them, where the machine has several. With fewer adapters than processes some have the same.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_local(choice: DeviceChoice, local_rank: Option<usize>) -> Result<Chosen, TrainError> {
+    let Some(local_rank) = local_rank.filter(|_| choice != DeviceChoice::Cpu) else { return open(choice) };
+    let adapters = adapters();
+    match pick_local(choice, local_rank, &adapters)? {
+        (Some(index), reason) => open_adapter(&adapters[index], reason),
+        (None, _) => open(choice),
+    }
+}
+
+/// As [`pick`], for process `local_rank` on a machine: each takes the next adapter of the kind that one alone would take.
+///
+/// # Errors
+/// As [`pick`].
+pub fn pick_local(
+    choice: DeviceChoice,
+    local_rank: usize,
+    adapters: &[Adapter],
+) -> Result<(Option<usize>, String), TrainError> {
+    let picked = pick(choice, adapters)?;
+    let (Some(first), DeviceChoice::Auto | DeviceChoice::Gpu) = (picked.0, choice) else { return Ok(picked) };
+    let reason = picked.1;
+    let is_software = |i: usize| adapters[i].kind == AdapterKind::Software;
+    let alike: Vec<usize> = (0..adapters.len()).filter(|i| is_software(*i) == is_software(first)).collect();
+    if alike.len() < 2 {
+        return Ok((Some(first), reason));
+    }
+    let index = alike[local_rank % alike.len()];
+    Ok((Some(index), format!("{reason}; process {local_rank} of this machine takes gpu:{index}")))
+}
+
 #[cfg(feature = "gpu")]
 fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError> {
-    use std::sync::Mutex;
-
     use ocelli_kernels::gpu::{Caps, Family, set_caps};
     use ocelli_kernels::{choices_file, keep_choices};
-    // The runtime of an adapter starts once in a process; asking again gives the same device.
-    static OPENED: Mutex<Vec<(String, Device)>> = Mutex::new(Vec::new());
     let name = format!("{} ({})", adapter.name, adapter.api);
     let key = format!("{name} {:?}", adapter.device_kind);
-    let mut opened = OPENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let device = match opened.iter().find(|(k, _)| *k == key) {
-        Some((_, device)) => device.clone(),
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let device = match opened.iter().find(|opened| opened.key == key) {
+        Some(opened) => opened.device.clone(),
         None => {
             let software = adapter.kind == AdapterKind::Software;
             if software {
@@ -294,7 +368,9 @@ fn open_adapter(adapter: &Adapter, reason: String) -> Result<Chosen, TrainError>
                 .map_err(|e| {
                     TrainError::Device(format!("cannot open {} ({}): {e}", adapter.name, adapter.driver))
                 })?;
-            opened.push((key, device.clone()));
+            let limits =
+                Limits { binding_bytes: adapter.max_storage_buffer_bytes, buffer_bytes: adapter.max_buffer_bytes };
+            opened.push(Opened { key, device: device.clone(), limits });
             device
         }
     };
@@ -319,4 +395,51 @@ fn tune_quickly() {
 #[cfg(not(feature = "gpu"))]
 fn open_adapter(adapter: &Adapter, _: String) -> Result<Chosen, TrainError> {
     Err(TrainError::Device(format!("cannot open {}: built without the gpu feature", adapter.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(kind: AdapterKind) -> Adapter {
+        Adapter {
+            name: kind.to_string(),
+            driver: String::new(),
+            api: String::new(),
+            kind,
+            max_storage_buffer_bytes: 0,
+            max_buffer_bytes: 0,
+            max_storage_buffers: 0,
+            max_workgroups: 0,
+            max_workgroup_memory_bytes: 0,
+            max_workgroup_threads: 0,
+            subgroup_lanes: 0,
+            subgroup_range: [0, 0],
+            shader_int64: false,
+            features: Vec::new(),
+            memory: Memory::Host,
+            #[cfg(feature = "gpu")]
+            device_kind: burn::tensor::DeviceKind::DefaultDevice,
+            #[cfg(feature = "gpu")]
+            graphics_api: burn::tensor::wgpu::WgpuBackend::Vulkan,
+        }
+    }
+
+    #[test]
+    fn processes_of_a_machine_take_an_adapter_each() {
+        let cards = [AdapterKind::Discrete, AdapterKind::Discrete, AdapterKind::Software].map(adapter);
+        let taken = |choice, rank, adapters: &[Adapter]| pick_local(choice, rank, adapters).unwrap().0;
+        for choice in [DeviceChoice::Auto, DeviceChoice::Gpu] {
+            let all = [0, 1, 2, 3].map(|rank| taken(choice, rank, &cards));
+            assert_eq!(all, [Some(0), Some(1), Some(0), Some(1)]);
+        }
+        assert_eq!(
+            taken(DeviceChoice::Gpu, 3, &cards[2..]),
+            Some(0),
+            "a software adapter where there is no other"
+        );
+        assert_eq!(taken(DeviceChoice::Auto, 1, &cards[2..]), None);
+        assert_eq!(taken(DeviceChoice::GpuIndex(1), 0, &cards), Some(1));
+        assert!(pick_local(DeviceChoice::Gpu, 1, &[]).is_err());
+    }
 }

@@ -93,6 +93,24 @@ pub enum TrainError {
         /// Where.
         place: &'static str,
     },
+    /// A tensor is larger than the device binds.
+    #[error(
+        "expected tensors of {} or less (the device's {limit}), found {what} with {}; lower {lower}, or take another --device",
+        crate::limits::mib(*.most),
+        crate::limits::mib(*.bytes)
+    )]
+    TooLarge {
+        /// Which tensor, with its shape.
+        what: String,
+        /// Its size in bytes.
+        bytes: u64,
+        /// The limit's name, as WebGPU has it.
+        limit: &'static str,
+        /// The limit in bytes.
+        most: u64,
+        /// Keys to lower, in words.
+        lower: String,
+    },
     /// The device went away.
     #[error("the device was lost ({cause}): a driver that restarted, a card that was removed or overheated")]
     DeviceLost {

@@ -58,17 +58,21 @@ mod fence;
 pub mod gpu_views;
 mod held_out;
 mod knn;
+pub mod limits;
 mod linear;
+mod looking;
 pub mod memory;
 mod pictures;
 mod place;
 mod pretraining;
 mod replace;
 mod run_dir;
+pub mod selftest;
 mod steps;
 mod task;
 mod throughput;
 mod trainer;
+pub mod tune;
 mod watch;
 mod weights;
 
@@ -86,6 +90,7 @@ pub use linear::{
     ClassifierHead, FrozenFeatures, HEAD, HEAD_PTH, LINEAR_TASK, LinearConfig, LinearTask, extract_for_probe,
     read_head,
 };
+pub use looking::{Cells, Pooled, attention_of, cells_of, image_tensor, pooled_features};
 pub use pictures::{Pictures, write_picture};
 pub use place::Place;
 pub use pretraining::Pretraining;

@@ -8,19 +8,20 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use ocelli_data::views::resized_crop;
-use ocelli_data::{CropBox, Filter as Kernel, Image, MocoViews, Rng, Source, ViewPlan, normalise_into};
-use ocelli_eval::attention::AttentionMap;
+use ocelli_data::{CropBox, Filter as Kernel, Image, MocoViews, Rng, Source, ViewPlan};
 use ocelli_eval::colour::{Colormap, heatmap};
 use ocelli_eval::correspondence::{Match, MatchPicture, nearest};
 use ocelli_eval::pca::pca_rgb;
 use ocelli_eval::picture::{Filter, Picture};
 use ocelli_eval::sheet::{AttentionExample, AttentionSheet, Sheet, SheetCell, SheetRow, SheetStyle};
-use ocelli_models::{AnyBackbone, Backbone as _, BackboneKind, Mode, Vit};
+use ocelli_models::weights::preprocessing::Statistics;
+use ocelli_models::{AnyBackbone, BackboneKind, Vit};
 
 use crate::atomic::write_atomically;
 use crate::features::eval_transform;
+use crate::looking::{Cells, attention_of, cells_of, image_tensor};
 use crate::{RunConfig, TrainError};
 
 /// Images that are followed, and samples whose views are shown.
@@ -43,20 +44,6 @@ struct Fixed {
     name: String,
     class: String,
     image: Image,
-}
-
-/// Features of an image's cells, `[rows·columns, dim]`, row-major.
-struct Cells {
-    values: Vec<f32>,
-    dim: usize,
-    grid: [usize; 2],
-}
-
-impl Cells {
-    fn rows(&self, device: &Device) -> Tensor<2> {
-        let [rows, cols] = self.grid;
-        Tensor::from_data(TensorData::new(self.values.clone(), [rows * cols, self.dim]), device)
-    }
 }
 
 /// Draws the pictures of one run. They are files in `pictures/`:
@@ -210,23 +197,12 @@ impl Pictures {
 
     /// Features of an image's cells.
     fn cells(&self, encoder: &AnyBackbone, image: &Image) -> Result<Cells, TrainError> {
-        let map = encoder.feature_map(self.input(image), Mode::Eval);
-        let [_, dim, rows, cols] = map.dims();
-        let values = map
-            .reshape([dim, rows * cols])
-            .transpose()
-            .into_data()
-            .try_to_vec::<f32>()
-            .map_err(|e| TrainError::Device(format!("cannot read the features back: {e:?}")))?;
-        Ok(Cells { values, dim, grid: [rows, cols] })
+        cells_of(encoder, self.input(image))
     }
 
-    /// An image as the network wants it, `[1, 3, height, width]`.
     fn input(&self, image: &Image) -> Tensor<4> {
-        let (width, height) = (image.width as usize, image.height as usize);
-        let mut data = vec![0.0; 3 * width * height];
-        normalise_into(image, self.config.views.mean, self.config.views.std, &mut data);
-        Tensor::from_data(TensorData::new(data, [1, 3, height, width]), &self.device)
+        let statistics = Statistics { mean: self.config.views.mean, std: self.config.views.std };
+        image_tensor(image, &statistics, &self.device)
     }
 
     /// The fixed images, where [`Self::look`] puts their maps.
@@ -251,7 +227,11 @@ impl Pictures {
         }
         let style = SheetStyle { cell_px: CELL_PX, ..SheetStyle::default() };
         let pictures = self.fixed.iter().map(|f| picture(&f.image)).collect::<Result<Vec<_>, _>>()?;
-        let maps = self.fixed.iter().map(|f| self.attend(teacher, f)).collect::<Result<Vec<_>, _>>()?;
+        let maps = self
+            .fixed
+            .iter()
+            .map(|f| attention_of(teacher, self.input(&f.image)))
+            .collect::<Result<Vec<_>, _>>()?;
 
         let means = maps.iter().zip(&pictures).map(|(map, picture)| {
             let [width, height] = style.display_size(picture.width(), picture.height());
@@ -274,18 +254,6 @@ impl Pictures {
             .collect();
         let sheet = AttentionSheet { style, ..AttentionSheet::default() }.render(&examples)?;
         write_picture(&folder.join("heads.png"), &sheet)
-    }
-
-    /// Attention of the class token in the last block, `[heads, rows, columns]`.
-    fn attend(&self, vit: &Vit, fixed: &Fixed) -> Result<AttentionMap, TrainError> {
-        let (width, height) = (fixed.image.width as usize, fixed.image.height as usize);
-        let values = vit
-            .cls_attention(self.input(&fixed.image))
-            .into_data()
-            .try_to_vec::<f32>()
-            .map_err(|e| TrainError::Device(format!("cannot read the attention back: {e:?}")))?;
-        let patch = vit.patch_size_px();
-        Ok(AttentionMap::new(vit.heads(), height / patch, width / patch, values)?)
     }
 }
 

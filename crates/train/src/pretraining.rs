@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use ocelli_data::Source;
 use ocelli_methods::{Figure, Method};
 use ocelli_models::{AnyBackbone, Init};
+use ocelli_world::{Alone, Shared};
 
 use crate::config::TaskKind;
 use crate::knn::{Labelled, evaluation_bytes, knn_and_linear, knn_of, knn_of_pixels};
@@ -37,7 +38,21 @@ impl Pretraining {
         source: &Arc<dyn Source>,
         test: Option<&Arc<dyn Source>>,
     ) -> Result<Self, TrainError> {
-        let steps = Steps::new(config, Self::KIND, device, source)?;
+        Self::new_in(Arc::new(Alone), config, device, source, test)
+    }
+
+    /// The same for one of several processes.
+    ///
+    /// # Errors
+    /// As [`Steps::new_in`].
+    pub fn new_in(
+        world: Shared,
+        config: &RunConfig,
+        device: &Device,
+        source: &Arc<dyn Source>,
+        test: Option<&Arc<dyn Source>>,
+    ) -> Result<Self, TrainError> {
+        let steps = Steps::new_in(world, config, Self::KIND, device, source)?;
         Ok(Self {
             labelled: Labelled::of(source, test, &config.eval),
             // Drawn again: what is trained shares its running statistics with its clones.

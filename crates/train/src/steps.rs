@@ -12,13 +12,16 @@ use burn::tensor::{Device, Tensor};
 use ocelli_data::{EpochIter, Loader, LoaderConfig, Source, Subset, ViewBatch, ViewPlan};
 use ocelli_methods::optim::{Optimizer, StepRates};
 use ocelli_methods::schedule::{Cosine, LrSchedule};
-use ocelli_methods::{Batch, Method, StepClock, train_step};
+use ocelli_methods::{Batch, Method, StepClock, shared_methods, train_step_in};
 use ocelli_models::weights::preprocessing::Statistics;
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, BackboneConfig};
+use ocelli_world::{Alone, Shared};
 
 use crate::config::{ConfigError, TaskKind, ViewsOn};
+use crate::device::limits;
 use crate::features::to_tensor;
+use crate::limits::largest;
 use crate::task::Rates;
 use crate::{RunConfig, TrainError};
 
@@ -33,6 +36,8 @@ pub struct Steps {
     method: Box<dyn Method>,
     optimizer: Optimizer,
     loader: Loader,
+    /// The processes that take the steps together.
+    world: Shared,
     /// Batches of the epoch in progress.
     batches: Option<EpochIter>,
     epoch: usize,
@@ -52,8 +57,24 @@ impl Steps {
         device: &Device,
         source: &Arc<dyn Source>,
     ) -> Result<Self, TrainError> {
+        Self::new_in(Arc::new(Alone), config, kind, device, source)
+    }
+
+    /// The same for one of several processes, which take every step together: of its parts (`accumulate`), rank r computes those
+    /// with the numbers i·W + r.
+    ///
+    /// # Errors
+    /// As [`Steps::new`], and when the processes cannot share the method or the parts.
+    pub fn new_in(
+        world: Shared,
+        config: &RunConfig,
+        kind: TaskKind,
+        device: &Device,
+        source: &Arc<dyn Source>,
+    ) -> Result<Self, TrainError> {
         config.check_task(kind)?;
         config.check()?;
+        check_shared(world.size(), config)?;
         let (recipe, backbone) = (config.recipe(), config.backbone());
         let source = if recipe.needs.labels { Subset::labelled(source) } else { source.clone() };
         let (images, classes) = (source.len(), classes_of(source.as_ref()));
@@ -74,10 +95,15 @@ impl Steps {
                 prefetch_batches: config.loader.prefetch,
                 max_bad_fraction: config.loader.max_bad_fraction,
                 render: !views_on_gpu(config.loader.views, &plan, device)?,
+                ranks: world.size(),
+                rank: world.rank(),
                 ..LoaderConfig::default()
             },
         )?;
         let method = (recipe.build)(&facts, config.seed, device)?;
+        if let Some(limits) = limits(device) {
+            limits.check(&largest(config, method.as_ref()))?;
+        }
         // Whole optimizer steps only, as the reference drops the last incomplete batch.
         let steps_per_epoch = images / config.batch_size;
         let total = config.epochs * steps_per_epoch;
@@ -91,9 +117,15 @@ impl Steps {
             backbone,
             method,
             loader,
+            world,
             batches: None,
             epoch: 0,
         })
+    }
+
+    /// The processes that take the steps together.
+    pub fn world(&self) -> &Shared {
+        &self.world
     }
 
     /// Every value resolved.
@@ -177,8 +209,9 @@ impl Steps {
     }
 
     fn step(&mut self, iteration: usize) -> Result<Tensor<1>, TrainError> {
-        let mut micro = Vec::with_capacity(self.config.accumulate);
-        for _ in 0..self.config.accumulate {
+        let parts = self.config.accumulate / self.world.size();
+        let mut micro = Vec::with_capacity(parts);
+        for _ in 0..parts {
             // An iterator that ends early has told its error before.
             let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else { break };
             micro.push(self.on_device(&batch?));
@@ -193,7 +226,7 @@ impl Steps {
         };
         let rates = StepRates { lr, weight_decay, clip: self.config.optim.clip_grad };
         let optimizer = (&mut self.optimizer, &self.config.optim);
-        Ok(train_step(self.method.as_mut(), optimizer, &micro, clock, &rates))
+        Ok(train_step_in(self.world.as_ref(), self.method.as_mut(), optimizer, &micro, clock, &rates)?)
     }
 
     fn rates(&self, iteration: usize) -> Rates {
@@ -245,6 +278,24 @@ impl Steps {
         self.method.load_state(state)?;
         Ok(self.optimizer.load(&state.under("optimizer."), self.method.network())?)
     }
+}
+
+/// Whether so many processes can take the steps of a configuration together.
+fn check_shared(processes: usize, config: &RunConfig) -> Result<(), ConfigError> {
+    let (recipe, parts) = (config.recipe(), config.accumulate);
+    if processes > 1 && recipe.needs.one_process {
+        let (shared, found) = (shared_methods().join(", "), format!("\"{}\"", recipe.name));
+        let expected = format!("a method that {processes} processes can train together ({shared})");
+        return Err(ConfigError::Value { key: "method", expected, found });
+    }
+    if !parts.is_multiple_of(processes) {
+        let expected = format!(
+            "a multiple of the number of processes, {processes}: each of them computes as many of the parts of a batch, and a run \
+             goes on with as many parts as it began with"
+        );
+        return Err(ConfigError::Value { key: "accumulate", expected, found: parts.to_string() });
+    }
+    Ok(())
 }
 
 fn check_enough(images: usize, batch: usize) -> Result<(), TrainError> {

@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 use ocelli_data::BadFile;
 use ocelli_methods::{Figure, Level, Sign};
 use ocelli_models::weights::StateDict;
+use ocelli_world::{Alone, World};
 use serde::Serialize;
 use toml::Table;
 
@@ -109,6 +110,12 @@ pub trait Task {
 
     /// How large it is.
     fn size(&self) -> Size;
+
+    /// The processes that do it together, which take every step at the same time. All of them have the same [`Task::state`]; the
+    /// first alone evaluates, draws and writes.
+    fn world(&self) -> &dyn World {
+        &Alone
+    }
 
     /// Its configuration, every value resolved.
     ///

@@ -1,16 +1,18 @@
 //! The loop: step → figures → events → checkpoint → evaluation, of any [`Task`].
 
 mod epoch;
+mod ranks;
 mod saving;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::tensor::Device;
 use ocelli_data::{BadFile, Source};
 use ocelli_models::AnyBackbone;
+use ocelli_world::Shared;
 
 use crate::averages::Averages;
 use crate::checkpoint::{Position, Writer};
@@ -67,6 +69,20 @@ impl Trainer {
         Ok(Self::of(Pretraining::new(config, device, source, test)?))
     }
 
+    /// Pre-training by several processes, of which this is one: all of them run the same.
+    ///
+    /// # Errors
+    /// As [`Pretraining::new_in`].
+    pub fn new_in(
+        world: Shared,
+        config: &RunConfig,
+        device: &Device,
+        source: &Arc<dyn Source>,
+        test: Option<&Arc<dyn Source>>,
+    ) -> Result<Self, TrainError> {
+        Ok(Self::of(Pretraining::new_in(world, config, device, source, test)?))
+    }
+
     /// The network one keeps, as it is now, without its head.
     ///
     /// # Errors
@@ -121,7 +137,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Trains to the last epoch, or until told to stop, telling `listen` what happens, with checkpoints in `dir` where
-    /// there is one.
+    /// there is one. Of several processes the first alone has a `dir`; when one is told to stop, all do after the same step.
     ///
     /// # Errors
     /// Unreadable data beyond the limit, collapse, figures that are not finite, files that cannot be written.
@@ -180,9 +196,10 @@ impl<T: Task> Trainer<T> {
                 }
             };
             self.position.wall_s = before + started.elapsed().as_secs_f64();
+            self.align(listen)?;
             let done = self.position.epochs_done + 1;
             let is_last = done == self.cadence.epochs;
-            let stop = self.stop.load(Ordering::Relaxed) && !is_last;
+            let stop = self.agreed(false).stop && !is_last;
             let every = self.cadence.evaluate_every;
             let evaluates = every > 0 && (done.is_multiple_of(every) || is_last);
             // The checkpoint comes first: whatever becomes of the evaluation, the epoch is kept. A run that goes on from it
@@ -194,7 +211,11 @@ impl<T: Task> Trainer<T> {
                 // What is left of the epoch is told when the run goes on.
                 return self.stopped(None, last, listen);
             }
-            let figures = if evaluates { self.evaluated(figures, dir, listen)? } else { figures };
+            let figures = if evaluates && self.task.world().is_first() {
+                self.evaluated(figures, dir, listen)?
+            } else {
+                figures
+            };
             if is_last || every == 0 || done.is_multiple_of(every) {
                 self.draw(dir, done, listen)?;
             }
@@ -202,6 +223,7 @@ impl<T: Task> Trainer<T> {
             self.next_epoch(done);
             last = Some(figures);
         }
+        self.share_bad()?;
         self.tell_bad(self.task.bad().into_values().collect(), listen)?;
         // A run is finished when its last checkpoint is.
         let asked = Instant::now();

@@ -3,7 +3,6 @@
 use js_sys::Reflect;
 use ocelli_data::DataError;
 use ocelli_eval::EvalError;
-use ocelli_methods::MethodError;
 use ocelli_models::VitError;
 use ocelli_models::weights::WeightsError;
 use wasm_bindgen::JsValue;
@@ -33,7 +32,8 @@ pub enum WebError {
 }
 
 impl WebError {
-    pub(crate) fn argument(what: &'static str, expected: impl ToString, found: impl ToString) -> Self {
+    /// A value of `what` that is not what was `expected`.
+    pub fn argument(what: &'static str, expected: impl ToString, found: impl ToString) -> Self {
         Self::Argument { what, expected: expected.to_string(), found: found.to_string() }
     }
 
@@ -77,23 +77,5 @@ impl From<DataError> for WebError {
 impl From<EvalError> for WebError {
     fn from(error: EvalError) -> Self {
         Self::Device(format!("the network's output cannot be shown: {error}"))
-    }
-}
-
-impl From<MethodError> for WebError {
-    fn from(error: MethodError) -> Self {
-        match error {
-            MethodError::Vit(e) => e.into(),
-            MethodError::ResNet(e) => Self::Weights(e.to_string()),
-            MethodError::Weights(e) => e.into(),
-            MethodError::Value { key, expected, found } => {
-                Self::Argument { what: key, expected: expected.into(), found }
-            }
-            MethodError::Unreadable(_) => Self::Device(error.to_string()),
-            MethodError::Backbone(_)
-            | MethodError::Missing(_)
-            | MethodError::Section(..)
-            | MethodError::Labels { .. } => Self::Weights(error.to_string()),
-        }
     }
 }

@@ -22,10 +22,14 @@ extern "C" {
 }
 
 /// What a look needs of the network it came from.
-pub(crate) struct Network {
+pub struct Network {
+    /// The network.
     pub vit: Vit,
+    /// Where it lies.
     pub device: Device,
+    /// Taken off pixels in 0..1.
     pub mean: [f32; 3],
+    /// Divides what is left.
     pub std: [f32; 3],
 }
 
@@ -119,8 +123,11 @@ impl Model {
 }
 
 impl TracedPicture {
-    /// A picture through a network.
-    pub(crate) fn of(
+    /// A picture, `[height, width, 4]` bytes, through a network, its long side scaled to `long_px` (0 keeps it).
+    ///
+    /// # Errors
+    /// `image` when bytes and size do not fit together.
+    pub fn of(
         network: &Rc<Network>,
         rgba: &[u8],
         width: u32,
@@ -136,7 +143,10 @@ impl TracedPicture {
 }
 
 /// The Vision Transformer to use of a file, its tensors, and what was done to them, in words.
-pub(crate) fn backbone_of(
+///
+/// # Errors
+/// `weights` for another network, or one that contradicts itself.
+pub fn backbone_of(
     weights: &Weights<'_>,
     heads: Option<usize>,
 ) -> Result<(VitConfig, StateDict, Vec<String>), WebError> {

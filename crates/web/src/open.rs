@@ -54,6 +54,13 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Where networks lie.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
 /// Whose kernels compute from now on: `auto`, `wgsl` or `stock`.
 ///
 /// # Errors

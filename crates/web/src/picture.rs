@@ -10,6 +10,9 @@ use crate::WebError;
 const MAX_SIDE_PX: u32 = 8192;
 
 /// `[height, width, 4]` bytes (red, green, blue, alpha) over white.
+///
+/// # Errors
+/// `image` when bytes and size do not fit together.
 pub fn from_rgba(rgba: &[u8], width: u32, height: u32) -> Result<Image, WebError> {
     let expected = u64::from(width) * u64::from(height) * 4;
     if width == 0 || height == 0 || width.max(height) > MAX_SIDE_PX || rgba.len() as u64 != expected {

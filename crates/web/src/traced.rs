@@ -124,7 +124,10 @@ impl TracedPicture {
 }
 
 /// Values off the device, row-major.
-pub(crate) async fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, WebError> {
+///
+/// # Errors
+/// `device` when reading fails.
+pub async fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, WebError> {
     let data = tensor.into_data_async().await;
     let data = data.map_err(|e| WebError::Device(format!("the device did not give its result: {e}")))?;
     data.try_to_vec::<f32>().map_err(|e| WebError::Device(format!("the device gave no f32 values: {e:?}")))

@@ -44,6 +44,7 @@ pub struct ClassificationArgs {
 const TASK: TaskKind = TaskKind::Classification;
 
 pub fn run(args: &ClassificationArgs) -> anyhow::Result<()> {
+    let world = args.run.world()?;
     let mut progress = Progress::new(!args.run.talks());
     let stored = args.run.stored(TASK)?;
     ensure!(stored.is_none() || args.run.preset.is_none(), "--preset: a run that goes on keeps its own");
@@ -87,7 +88,7 @@ pub fn run(args: &ClassificationArgs) -> anyhow::Result<()> {
     if args.run.dry_run {
         plan::check_memory(&run)?;
     }
-    let task = Classification::new(&config, &device.device, &data)?;
+    let task = Classification::new_in(world, &config, &device.device, &data)?;
     let (held_out, classes) = (task.held_out(), data.classes.len());
     let mut trainer = Trainer::of(task);
     if args.run.dry_run {

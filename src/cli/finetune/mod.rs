@@ -8,6 +8,8 @@ mod segmentation;
 
 use clap::Subcommand;
 
+use super::ranks;
+
 /// Train a network further for another task: classification, detection or segmentation
 #[derive(Subcommand)]
 pub enum FinetuneCommand {
@@ -32,7 +34,13 @@ pub enum FinetuneCommand {
 pub fn run(command: &FinetuneCommand) -> anyhow::Result<()> {
     match command {
         FinetuneCommand::Classification(args) => classification::run(args),
-        FinetuneCommand::Detection(args) => detection::run(args),
-        FinetuneCommand::Segmentation(args) => segmentation::run(args),
+        FinetuneCommand::Detection(args) => {
+            ranks::one_process("finetune detection")?;
+            detection::run(args)
+        }
+        FinetuneCommand::Segmentation(args) => {
+            ranks::one_process("finetune segmentation")?;
+            segmentation::run(args)
+        }
     }
 }

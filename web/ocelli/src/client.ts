@@ -6,7 +6,7 @@ import { absolute, linked, orAborted } from './environment.js';
 import { OcelliError } from './error.js';
 import { OcelliModel } from './model.js';
 import { together, weightsOf, type CallOptions, type FetchOptions, type LoadOptions, type OpenOptions, type WeightSource } from './options.js';
-import type { Call, Calls, DeviceChoice, DeviceInfo, FileProgress, HandedHead, Reply, Times, Weights } from './protocol.js';
+import type { Call, Calls, DeviceChoice, DeviceInfo, FileProgress, HandedHead, ModuleKind, Reply, Times, Weights } from './protocol.js';
 import { ASYNC_DISPOSE, DISPOSE } from './resource.js';
 import type { SegmentationHead } from './segmentation.js';
 import { spawn } from './spawn.js';
@@ -49,11 +49,13 @@ export class Ocelli implements Disposable, AsyncDisposable {
   /** The segmentation head that the worker has. */
   private handed: { head: SegmentationHead; key: number } | undefined;
   private readonly worker: Worker;
+  /** The workers of its sessions, which end with it. */
+  private readonly training = new Set<Ocelli>();
   /** Called once when the device is lost or the module failed: open another. */
   onLost: ((error: OcelliError) => void) | undefined;
 
-  private constructor(workerUrl: string | URL | undefined) {
-    this.worker = spawn(workerUrl);
+  private constructor(private readonly options: OpenOptions) {
+    this.worker = spawn(options.workerUrl);
     this.worker.onmessage = ({ data }: MessageEvent<Reply>) => this.receive(data);
     this.worker.onerror = (event) => {
       const missing = 'the worker did not start: its script cannot be loaded; where a bundler has moved it, name its address as workerUrl';
@@ -78,12 +80,13 @@ export class Ocelli implements Disposable, AsyncDisposable {
   }
 
   /** Starts a worker that takes calls already while it opens. @internal */
-  static begin(options: OpenOptions, onProgress?: Tell): { ocelli: Ocelli; opened: Promise<Ocelli> } {
-    const { device = 'auto', kernels = 'auto', workerUrl, wasmUrl, signal } = options;
+  static begin(options: OpenOptions, onProgress?: Tell, module: ModuleKind = 'look'): { ocelli: Ocelli; opened: Promise<Ocelli> } {
+    const { device = 'auto', kernels = 'auto', signal } = options;
     signal?.throwIfAborted();
-    const at = wasmUrl === undefined ? undefined : absolute(wasmUrl);
-    const ocelli = new Ocelli(workerUrl);
-    const opened = ocelli.call('open', [{ device, kernels, wasmUrl: at, progress: onProgress !== undefined }], { signal, onProgress }).then(
+    const named = module === 'look' ? options.wasmUrl : options.trainWasmUrl;
+    const wasmUrl = named === undefined ? undefined : absolute(named);
+    const ocelli = new Ocelli(options);
+    const opened = ocelli.call('open', [{ module, device, kernels, wasmUrl, progress: onProgress !== undefined }], { signal, onProgress }).then(
       (found) => {
         ocelli.device = found;
         return ocelli;
@@ -115,21 +118,37 @@ export class Ocelli implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Starts training on this device. `weights` is what it begins with: a backbone, whose shape is taken, or a checkpoint with
+   * Starts training on the same kind of device, in a worker of its own with the module that trains, which is fetched now. It ends
+   * with the session, and with this. `weights` is what it begins with: a backbone, whose shape is taken, or a checkpoint with
    * everything in it.
    */
-  session(config: TrainingConfig = {}, options: SessionOptions = {}): Promise<TrainingSession> {
-    return this.training(config, options, together(['weights'], options.onProgress));
+  async session(config: TrainingConfig = {}, options: SessionOptions = {}): Promise<TrainingSession> {
+    if (this.closed) throw this.closed;
+    return Ocelli.train(config, this.options, options, this.training);
   }
 
-  /** @internal */
-  async training(config: TrainingConfig, options: SessionOptions, tell: Tell): Promise<TrainingSession> {
+  /** A session in a worker of its own, which is among the `owned` ones while it lives. @internal */
+  static async train(config: TrainingConfig, opening: OpenOptions, options: SessionOptions, owned = new Set<Ocelli>()): Promise<TrainingSession> {
+    const { signal } = options;
+    const tell = together(options.weights === undefined ? ['module'] : ['module', 'weights'], options.onProgress);
+    const { ocelli, opened } = Ocelli.begin({ ...opening, signal }, tell, 'train');
+    owned.add(ocelli);
+    ocelli.ended.signal.addEventListener('abort', () => owned.delete(ocelli));
+    try {
+      const [, session] = await Promise.all([opened, ocelli.begun(config, options, tell)]);
+      return session;
+    } catch (error) {
+      ocelli.dispose();
+      throw error;
+    }
+  }
+
+  private async begun(config: TrainingConfig, options: SessionOptions, tell: Tell): Promise<TrainingSession> {
     const { weights: from, heads, signal } = options;
-    const discard = (late: { session: number }) => void this.free('freeSession', late.session);
     const text = JSON.stringify(config);
     const begun = from === undefined
-      ? await this.call('session', [text, undefined, heads], { signal, discard })
-      : await this.withWeights(from, options, tell, (weights, send) => this.call('session', [text, weights, heads], { ...send, discard }));
+      ? await this.call('session', [text, undefined, heads], { signal })
+      : await this.withWeights(from, options, tell, (weights, send) => this.call('session', [text, weights, heads], send));
     const [dim = 0, depth = 0, count = 0] = begun.shape;
     const settings = JSON.parse(begun.config) as TrainingSettings;
     return new TrainingSession(this, begun.session, settings, begun.totalSteps, begun.start, { dim, depth, heads: count });
@@ -156,8 +175,9 @@ export class Ocelli implements Disposable, AsyncDisposable {
     return this.call('memory', [], { signal });
   }
 
-  /** Ends the worker; what came from it is of no more use. */
+  /** Ends the worker, and those of its sessions; what came from them is of no more use. */
   dispose(): void {
+    for (const worker of this.training) worker.dispose();
     this.close(new OcelliError('disposed', 'this Ocelli was disposed of'));
   }
 
@@ -197,7 +217,7 @@ export class Ocelli implements Disposable, AsyncDisposable {
   }
 
   /** Gives something in the worker back; nothing is to be done where that fails, as it is gone then. @internal */
-  free(call: 'freeModel' | 'freeView' | 'freeOverlay' | 'freeSession', id: number): Promise<void> {
+  free(call: 'freeModel' | 'freeView' | 'freeOverlay', id: number): Promise<void> {
     return this.call(call, [id]).catch(() => undefined);
   }
 

@@ -1,10 +1,29 @@
 // The settings of a run of training: the native program's names.
 
-/** Every setting. Defaults are those of training in a tab: a small network, pictures of 64 px. */
-export interface TrainingSettings {
+/** What can be trained in a tab: what a Vision Transformer can have and learns without labels. */
+export type MethodName = 'dino' | 'moco' | 'simclr' | 'barlow' | 'vicreg' | 'byol' | 'swav' | 'deepcluster';
+
+/** The methods' own settings; a run has those of its method. */
+export interface MethodSettings {
+  dino?: DinoSettings;
+  moco?: MocoSettings;
+  simclr?: SimclrSettings;
+  barlow?: BarlowSettings;
+  vicreg?: VicregSettings;
+  byol?: ByolSettings;
+  swav?: SwavSettings;
+  deepcluster?: DeepClusterSettings;
+}
+
+/**
+ * Every setting. Defaults are those of training in a tab: a small network, pictures of 64 px. Those named here are DINO's; the other
+ * methods have batches of 32, two views without local crops (SwAV and DeepCluster two local ones), and a constant weight decay.
+ */
+export interface TrainingSettings extends MethodSettings {
+  /** `dino` */
+  method: MethodName;
   /** `vit-ti/16`, `vit-s/8`, or width, blocks, heads and patch: `vit-128x4x2/8` (default). */
   arch: string;
-  dino: DinoSettings;
   views: ViewSettings;
   /** 20 */
   epochs: number;
@@ -53,6 +72,97 @@ export interface DinoHeadSettings {
   norm_last_layer: boolean;
 }
 
+/** MoCo v2. */
+export interface MocoSettings {
+  /** Width of the head's hidden layers; 0 is the network's own (256). */
+  hidden_dim: number;
+  /** Linear layers of the head; 0 is 3. */
+  layers: number;
+  /** Width of queries and keys (128). */
+  out_dim: number;
+  /** Keys in the queue (256): a multiple of `batch_size`, and fewer than there are pictures. */
+  queue: number;
+  temperature: number;
+  /** Of the key encoder (0.995). */
+  momentum: number;
+  momentum_schedule: 'constant' | 'cosine';
+  shuffle_keys: boolean;
+}
+
+export interface SimclrSettings {
+  /** 0.2 */
+  temperature: number;
+  /** Linear layers of the head (2), and the width between them (256). */
+  layers: number;
+  hidden_dim: number;
+  /** Width of the embeddings (128). */
+  out_dim: number;
+}
+
+/** Barlow Twins. */
+export interface BarlowSettings {
+  /** Widths of the projector (512). */
+  hidden_dim: number;
+  out_dim: number;
+  /** Weight of the redundancy term (0.0051). */
+  lambda: number;
+  /** Multiplies the loss (0.1). */
+  loss_scale: number;
+}
+
+export interface VicregSettings {
+  /** Width of the expander's layers (512). */
+  dim: number;
+  /** Weights of the three terms (25, 25, 1). */
+  variance: number;
+  invariance: number;
+  covariance: number;
+}
+
+export interface ByolSettings {
+  /** Linear layers of the projector; 0 is 3. */
+  projector_layers: number;
+  /** Linear layers of the predictor (2). */
+  predictor_layers: number;
+  /** Width of the hidden layers of both (512), and of what they give (64). */
+  hidden_dim: number;
+  out_dim: number;
+  /** Of the target network at the start (0.99); a cosine takes it to 1. */
+  momentum: number;
+}
+
+export interface SwavSettings {
+  /** 128 */
+  prototypes: number;
+  /** Widths of the projector (256) and of the embeddings (64). */
+  hidden_dim: number;
+  out_dim: number;
+  head_norm: boolean;
+  /** 0.1 */
+  temperature: number;
+  /** Of Sinkhorn's iterations (0.02): smaller codes are harder. */
+  epsilon: number;
+  iterations: number;
+  /** Embeddings of former batches that codes are balanced with (0). */
+  queue: number;
+  queue_from_epoch: number;
+  /** Steps at the start in which the prototypes are not trained (50). */
+  freeze_prototypes_steps: number;
+}
+
+/** DeepCluster-v2. Its networks are made with the first step: it wants to know how many pictures there are. */
+export interface DeepClusterSettings {
+  /** Prototypes of each head ([100, 100, 50]); no more than there are pictures. */
+  heads: number[];
+  /** Widths of the projector (128) and of the embeddings (64). */
+  hidden_dim: number;
+  out_dim: number;
+  /** 0.1 */
+  temperature: number;
+  /** Rounds of k-means (10). */
+  iterations: number;
+}
+
 export interface ViewSettings {
   /** Sides of the two global and of the local views, pixels. */
   global_size_px: number;
@@ -62,11 +172,19 @@ export interface ViewSettings {
   local_scale: [number, number];
   /** Local views of a picture. */
   local_crops: number;
-  /** Range of the blur's σ in pixels; `null` turns blur off. */
-  blur_sigma: [number, number] | null;
+  /** Largest σ of the blur in pixels (1); 0 turns it off. */
+  blur_sigma_max: number;
+  /** Of methods that leave them open, which none of these does. */
+  jitter: number;
+  randaugment: number;
+  erase: number;
+  /** Taken off pixels in 0..1, and what divides them (ImageNet's). */
+  mean: [number, number, number];
+  std: [number, number, number];
 }
 
-type Partly<T> = { [K in keyof T]?: T[K] extends readonly unknown[] | null ? T[K] : T[K] extends object ? Partly<T[K]> : T[K] };
+type Part<V> = V extends readonly unknown[] ? V : V extends object ? Partly<V> : V;
+type Partly<T> = { [K in keyof T]?: Part<T[K]> };
 
 /** Settings of a run; what is left out has its default. */
 export type TrainingConfig = Partly<TrainingSettings>;

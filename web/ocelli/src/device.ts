@@ -1,12 +1,13 @@
 // The module and the device it computes on, in the worker.
 
-import init, { Engine, chooseKernels } from '../pkg/ocelli_web.js';
 import { lengthOf, seldom } from './download.js';
 import { OcelliError, wordsOf } from './error.js';
+import { addressOf, moduleOf, type Engine, type Module } from './module.js';
 import type { DeviceInfo, FileProgress, Opening } from './protocol.js';
 
 /** A device that is open. */
 export interface Opened {
+  module: Module;
   engine: Engine;
   memory: WebAssembly.Memory;
   info: DeviceInfo;
@@ -37,15 +38,15 @@ function counted(response: Response, url: string, tell: (progress: FileProgress,
   return response;
 }
 
-async function start({ wasmUrl, progress }: Opening, { signal, onProgress }: OpenCalls): Promise<WebAssembly.Memory> {
-  const url = wasmUrl ?? new URL('../pkg/ocelli_web_bg.wasm', import.meta.url).href;
+async function start({ module, wasmUrl, progress }: Opening, { signal, onProgress }: OpenCalls): Promise<WebAssembly.Memory> {
+  const url = wasmUrl ?? addressOf(module);
   try {
     const response = await fetch(url, { signal });
     if (!response.ok) throw new OcelliError('network', `the server answers ${response.status} ${response.statusText}`);
-    return (await init({ module_or_path: progress ? counted(response, url, seldom(onProgress)) : response })).memory;
+    return (await moduleOf(module).default({ module_or_path: progress ? counted(response, url, seldom(onProgress)) : response })).memory;
   } catch (error) {
     signal.throwIfAborted();
-    const moved = wasmUrl ? '' : '; where a bundler has moved it, name its address as wasmUrl';
+    const moved = wasmUrl ? '' : `; where a bundler has moved it, name its address as ${module === 'look' ? 'wasmUrl' : 'trainWasmUrl'}`;
     throw new OcelliError('network', `the module ${url} cannot be loaded: ${wordsOf(error)}${moved}`);
   }
 }
@@ -54,10 +55,11 @@ async function start({ wasmUrl, progress }: Opening, { signal, onProgress }: Ope
 export async function openDevice(opening: Opening, calls: OpenCalls): Promise<Opened> {
   const { device, kernels } = opening;
   const memory = await start(opening, calls);
-  chooseKernels(kernels);
+  const module = moduleOf(opening.module);
+  module.chooseKernels(kernels);
   const onCpu = async (reason: string): Promise<Opened> => {
     const info: DeviceInfo = { kind: 'cpu', name: 'CPU (SIMD wasm)', reason, software: false, limits: {} };
-    return { engine: await Engine.open(false, false), memory, info };
+    return { module, engine: await module.Engine.open(false, false), memory, info };
   };
   if (device === 'cpu') return onCpu('asked for by name');
   const { adapter, reason } = await findAdapter();
@@ -73,7 +75,7 @@ export async function openDevice(opening: Opening, calls: OpenCalls): Promise<Op
     limits[name] = adapter.limits[name];
   }
   const info: DeviceInfo = { kind: 'webgpu', name: words || 'WebGPU', reason: '', software, limits };
-  return { engine: await Engine.open(true, software), memory, info };
+  return { module, engine: await module.Engine.open(true, software), memory, info };
 }
 
 // WebGPU's types are not in TypeScript's library yet.

@@ -9,7 +9,10 @@ import type { TrainingSession } from './training.js';
 
 export { clearModelCache, deleteModelFromCache, hasModelInCache } from './cache.js';
 export { Ocelli, type SessionOptions } from './client.js';
-export type { DinoHeadSettings, DinoSettings, TrainingConfig, TrainingSettings, ViewSettings } from './config.js';
+export type {
+  BarlowSettings, ByolSettings, DeepClusterSettings, DinoHeadSettings, DinoSettings, MethodName, MethodSettings, MocoSettings, SimclrSettings,
+  SwavSettings, TrainingConfig, TrainingSettings, VicregSettings, ViewSettings,
+} from './config.js';
 export { OcelliError } from './error.js';
 export type { FeatureSource } from './features.js';
 export { LinearHead, type Prediction } from './head.js';
@@ -46,21 +49,20 @@ export interface TrainOptions extends OpenOptions, SessionOptions {
 }
 
 /**
- * Trains on pictures with DINO, from the first step to the last; the session that comes back looks, and gives its weights.
+ * Trains on pictures, with DINO unless `config.method` names another, from the first step to the last; the session that comes back
+ * looks, and gives its weights. The module that trains is fetched now, and its worker ends with the session.
  *
  * A signal ends everything, the worker too; `session.pause()` in `onEvent` ends the run and keeps what was learnt.
  */
 export async function train(images: Iterable<ImageSource>, config: TrainingConfig = {}, options: TrainOptions = {}): Promise<TrainingSession> {
   const { onEvent, signal } = options;
-  const tell = together(options.weights === undefined ? ['module'] : ['module', 'weights'], options.onProgress);
-  const { ocelli, opened } = Ocelli.begin(options, tell);
+  const session = await Ocelli.train(config, options, options);
   try {
-    const [, session] = await Promise.all([opened, ocelli.training(config, options, tell)]);
     for (const image of images) await session.addImage(image, { signal });
     await session.run((figures) => onEvent?.(figures, session), { signal });
     return session;
   } catch (error) {
-    ocelli.dispose();
+    session.dispose();
     throw error;
   }
 }

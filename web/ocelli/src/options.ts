@@ -53,8 +53,10 @@ export interface OpenOptions extends CallOptions, ProgressOptions {
   kernels?: Kernels | undefined;
   /** Address of the worker's script, where a bundler does not find it. It may be of another origin. */
   workerUrl?: string | URL | undefined;
-  /** Address of `ocelli_web_bg.wasm`, where it does not lie where the worker looks. */
+  /** Address of the module that looks (`ocelli/look.wasm`), where it does not lie where the worker looks for it. */
   wasmUrl?: string | URL | undefined;
+  /** The same of the module that trains (`ocelli/train.wasm`), which is fetched when training begins. */
+  trainWasmUrl?: string | URL | undefined;
 }
 
 /** How weights are fetched and read. */

@@ -154,8 +154,12 @@ export interface FileProgress {
   cached: boolean;
 }
 
+/** Which module a worker has: one that looks, or one that trains as well. */
+export type ModuleKind = 'look' | 'train';
+
 /** How a worker begins. */
 export interface Opening {
+  module: ModuleKind;
   device: DeviceChoice;
   kernels: Kernels;
   /** Address of the module, where it does not lie beside the worker. */
@@ -195,7 +199,6 @@ export interface Calls {
   stepOn: { args: [number, Float32Array, Float32Array, number]; result: StepFigures };
   sessionLook: { args: [number, ImageBitmap | ImageData, number]; result: ViewInfo };
   sessionWeights: { args: [number]; result: Uint8Array };
-  freeSession: { args: [number]; result: void };
 }
 
 export type Call = keyof Calls;

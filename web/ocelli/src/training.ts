@@ -8,12 +8,12 @@ import type { ModelInfo, SessionStart, StepFigures } from './protocol.js';
 import { Resource } from './resource.js';
 import { OcelliView } from './view.js';
 
-/** DINO in the tab. Steps run one after another while `run` is awaited, or singly. */
+/** Training in the tab, in a worker of its own. Steps run one after another while `run` is awaited, or singly. */
 export class TrainingSession extends Resource {
   private stopped = true;
 
   constructor(
-    /** Its device; `dispose` of it ends the worker. */
+    /** Its worker and device, for networks and overlays beside it; both end with the session. */
     readonly ocelli: Ocelli,
     private readonly id: number,
     /** Every setting, defaults filled in. */
@@ -37,7 +37,7 @@ export class TrainingSession extends Resource {
     return this.ocelli.call('sessionScenes', [this.id, count, size], { signal });
   }
 
-  /** Student, teacher and centre of a checkpoint. */
+  /** What a checkpoint of its method holds: for DINO student, teacher and centre. */
   loadState(bytes: ArrayBuffer, { signal }: CallOptions = {}): Promise<void> {
     return this.ocelli.call('sessionState', [this.id, bytes], { signal });
   }
@@ -76,7 +76,7 @@ export class TrainingSession extends Resource {
     this.stopped = true;
   }
 
-  /** A picture seen by the teacher as it is now. */
+  /** A picture seen by the network one keeps, as it is now: the teacher, where the method has one. */
   async look(image: ImageSource, { size, signal }: LookOptions = {}): Promise<OcelliView> {
     const { data, transfer } = await handOver(image, signal);
     const discard = (late: { view: number }) => void this.ocelli.free('freeView', late.view);
@@ -84,13 +84,14 @@ export class TrainingSession extends Resource {
     return new OcelliView(this.ocelli, info, this.shape);
   }
 
-  /** The teacher's backbone, a `.safetensors` file that `ocelli attention --weights` loads. */
+  /** The backbone one keeps, a `.safetensors` file that `ocelli attention --weights` loads. */
   weights({ signal }: CallOptions = {}): Promise<Uint8Array> {
     return this.ocelli.call('sessionWeights', [this.id], { signal });
   }
 
-  protected giveBack(): Promise<void> {
+  /** Ends its worker. */
+  protected async giveBack(): Promise<void> {
     this.stopped = true;
-    return this.ocelli.free('freeSession', this.id);
+    this.ocelli.dispose();
   }
 }

@@ -65,13 +65,20 @@ export class OcelliOverlay extends Resource {
   }
 
   /** @internal */
-  paint(view: number, layer: number, query: number, { head, mass = 1, signal }: PaintOptions): Promise<void> {
+  async paint(by: Ocelli, view: number, layer: number, query: number, { head, mass = 1, signal }: PaintOptions): Promise<void> {
+    sameWorker('paint', this.ocelli, by);
     return this.ocelli.call('paint', [this.id, view, layer, query, head, mass], { signal });
   }
 
   protected giveBack(): Promise<void> {
     return this.ocelli.free('freeOverlay', this.id);
   }
+}
+
+/** Each worker numbers what it has by itself. */
+function sameWorker(what: string, own: Ocelli, other: Ocelli): void {
+  if (own === other) return;
+  throw new OcelliError('argument', `${what}: expected what belongs to one worker, found two; a session has one of its own, session.ocelli`);
 }
 
 /** Longest side of what a class is given to every pixel of. */
@@ -121,7 +128,7 @@ export class OcelliView extends Resource {
    * attention. Resolves when the device is done.
    */
   paint(overlay: OcelliOverlay, options: PaintOptions = {}): Promise<void> {
-    return overlay.paint(this.at.view, ...this.asked(options), options);
+    return overlay.paint(this.ocelli, this.at.view, ...this.asked(options), options);
   }
 
   /** All tokens, `[batch, 1 + rows·columns, dim]`, the class token first. */
@@ -170,8 +177,9 @@ export class OcelliView extends Resource {
     );
   }
 
-  /** For every patch the most similar one of another view. */
-  match(other: OcelliView, { signal }: CallOptions = {}): Promise<Match> {
+  /** For every patch the most similar one of another view of the same worker. */
+  async match(other: OcelliView, { signal }: CallOptions = {}): Promise<Match> {
+    sameWorker('match', this.ocelli, other.ocelli);
     return this.ocelli.call('match', [this.at.view, other.at.view], { signal });
   }
 

@@ -1,10 +1,10 @@
-// Owns the wasm module and everything in it. One call at a time, in the order they came.
+// Owns a wasm module and everything in it. One call at a time, in the order they came.
 
-import { Model, Overlay, Session, TracedPicture, fault, scene, type Engine } from '../pkg/ocelli_web.js';
-import { openDevice } from './device.js';
+import { openDevice, type Opened } from './device.js';
 import { take, type Taken } from './download.js';
 import { OcelliError } from './error.js';
 import { fitted } from './fitted.js';
+import type { Model, Overlay, Session, TracedPicture } from './module.js';
 import { PatchHead } from './patch-head.js';
 import { decoded } from './pixels.js';
 import type { Call, Calls, Cancel, ErrorCode, HandedHead, Reply, Request, SessionStart, ViewInfo, Weights } from './protocol.js';
@@ -22,8 +22,7 @@ const three = (v?: number[]) => (v ? Float32Array.from(v) : undefined);
 /** Longest side over the shortest of a picture whose features are asked for. */
 const MAX_ASPECT = 16;
 
-let engine: Engine | undefined;
-let memory: WebAssembly.Memory | undefined;
+let open: Opened | undefined;
 let next = 1;
 const models = new Map<number, Model>();
 const views = new Map<number, TracedPicture>();
@@ -54,9 +53,9 @@ function keep<T>(map: Map<number, T>, value: T): number {
   return next++;
 }
 
-function opened(): Engine {
-  if (!engine) throw new OcelliError('device', 'no device is open yet');
-  return engine;
+function opened(): Opened {
+  if (!open) throw new OcelliError('device', 'no device is open yet');
+  return open;
 }
 
 /** `side`: the long side wanted; 0 keeps it as far as anything needs. */
@@ -109,17 +108,17 @@ type Handlers = { [K in Call]: (context: Context, ...args: Calls[K]['args']) => 
 
 const handlers: Handlers = {
   async open({ id, signal }, opening) {
-    const found = await openDevice(opening, {
+    open = await openDevice(opening, {
       signal,
       onProgress: (progress) => scope.postMessage({ id, progress }),
       onLost: (lost) => scope.postMessage({ lost }),
     });
-    ({ engine, memory } = found);
-    return found.info;
+    return open.info;
   },
   load: (context, _, { heads, mean, std }) =>
     withWeights(context, (bytes = new Uint8Array()) => {
-      const model = Model.load(opened(), bytes, heads, three(mean), three(std));
+      const { module, engine } = opened();
+      const model = module.Model.load(engine, bytes, heads, three(mean), three(std));
       return { ...JSON.parse(model.describe()), model: keep(models, model) };
     }),
   look(_, model, source, size, quick) {
@@ -173,10 +172,10 @@ const handlers: Handlers = {
   },
   scene(_, index, size) {
     const data = new ImageData(size, size);
-    data.data.set(scene(index, size));
+    data.data.set(opened().module.scene(index, size));
     return data;
   },
-  memory: () => memory?.buffer.byteLength ?? 0,
+  memory: () => open?.memory.buffer.byteLength ?? 0,
   freeView(_, view) {
     views.get(view)?.free();
     views.delete(view);
@@ -184,9 +183,12 @@ const handlers: Handlers = {
   freeModel(_, model) {
     models.get(model)?.free();
     models.delete(model);
-    engine?.cleanUp();
+    open?.engine.cleanUp();
   },
-  overlay: (_, canvas) => keep(overlays, new Overlay(opened(), canvas)),
+  overlay(_, canvas) {
+    const { module, engine } = opened();
+    return keep(overlays, new module.Overlay(engine, canvas));
+  },
   paint: (_, overlay, view, layer, query, head, mass) =>
     get(overlays, overlay, 'overlay').paint(get(views, view, 'view'), layer, query, head, mass),
   freeOverlay(_, overlay) {
@@ -195,7 +197,9 @@ const handlers: Handlers = {
   },
   session: (context, config, _, heads) =>
     withWeights(context, (bytes) => {
-      const session = new Session(opened(), config, bytes, heads);
+      const { module, engine } = opened();
+      if (!module.Session) throw new OcelliError('unsupported', 'this worker looks; training has a worker of its own');
+      const session = new module.Session(engine, config, bytes, heads);
       const shape = Array.from(session.shape());
       return {
         session: keep(sessions, session), config: session.config(), totalSteps: session.totalSteps, shape,
@@ -221,11 +225,6 @@ const handlers: Handlers = {
     return viewOf(get(sessions, session, 'session').look(bytesOf(data), data.width, data.height, size));
   },
   sessionWeights: (_, session) => get(sessions, session, 'session').weights(),
-  freeSession(_, session) {
-    sessions.get(session)?.free();
-    sessions.delete(session);
-    engine?.cleanUp();
-  },
 };
 
 function describe(error: unknown): { code: ErrorCode; message: string } {
@@ -233,7 +232,7 @@ function describe(error: unknown): { code: ErrorCode; message: string } {
   if (error instanceof WebAssembly.RuntimeError) {
     let said: string | undefined;
     try {
-      said = fault();
+      said = open?.module.fault();
     } catch {
       said = undefined;
     }

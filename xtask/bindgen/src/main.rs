@@ -1,4 +1,4 @@
-//! `ocelli-bindgen MODULE.wasm FOLDER`: writes the JavaScript side of a module, `FOLDER/ocelli_web.js`, with its types.
+//! `ocelli-bindgen MODULE.wasm FOLDER`: writes the JavaScript side of a module, `FOLDER/MODULE.js`, with its types.
 
 use wasm_bindgen_cli_support::Bindgen;
 

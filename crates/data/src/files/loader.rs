@@ -97,8 +97,8 @@ impl Loader {
         self.shared.rounds.batches()
     }
 
-    /// The batches of an epoch from `first_iteration` on; a resumed run continues exactly where it stopped. Dropping
-    /// the iterator stops the work.
+    /// The batches of an epoch from `first_iteration` on; a resumed run continues exactly where it stopped. Where several
+    /// loaders share the batches ([`LoaderConfig::ranks`]), those of this one. Dropping the iterator stops the work.
     pub fn epoch(&self, epoch: usize, first_iteration: usize) -> EpochIter {
         let shared = Arc::clone(&self.shared);
         let mut order = None;

@@ -33,6 +33,10 @@ pub struct LoaderConfig {
     pub cache_bytes: usize,
     /// Render the views; otherwise they are only drawn, and rendering is left to whoever takes the batch.
     pub render: bool,
+    /// Of every so many batches this loader makes one, and leaves the others, unread, to those of other processes.
+    pub ranks: usize,
+    /// Which one: of the first `ranks` batches that with this number.
+    pub rank: usize,
 }
 
 impl Default for LoaderConfig {
@@ -47,6 +51,8 @@ impl Default for LoaderConfig {
             shuffle: true,
             cache_bytes: 512 << 20,
             render: true,
+            ranks: 1,
+            rank: 0,
         }
     }
 }
@@ -70,6 +76,9 @@ impl<D: Stored> Rounds<D> {
         if !(0.0..=1.0).contains(&config.max_bad_fraction) {
             let found = config.max_bad_fraction;
             return Err(DataError::config("loader.max_bad_fraction", "0 to 1", found));
+        }
+        if config.rank >= config.ranks {
+            return Err(DataError::config("rank of the loader", format!("below {}", config.ranks), config.rank));
         }
         let needed = if config.drop_last { config.batch_size } else { 1 };
         if data.count() < needed {
@@ -146,15 +155,16 @@ impl<D: Stored> Rounds<D> {
         }
     }
 
-    /// The batches of an epoch from `first_iteration` on, each made by `batch`, which is told when to give up. Where it gives
-    /// `None` unasked, there is no batch and the next one follows.
+    /// This loader's batches of an epoch from `first_iteration` on, a multiple of [`LoaderConfig::ranks`], each made by `batch`,
+    /// which is told when to give up. Where it gives `None` unasked, there is no batch and the next one follows.
     pub fn ahead<B: Send + 'static>(
         &self,
         first_iteration: usize,
         mut batch: impl FnMut(usize, &AtomicBool) -> Result<Option<B>, DataError> + Send + 'static,
     ) -> BatchIter<B> {
         let batches = self.batches();
-        let mut iterations = first_iteration..batches;
+        let mut iterations = (first_iteration + self.config.rank..batches).step_by(self.config.ranks);
+        let batches_left = iterations.len();
         let make = move |stop: &AtomicBool| {
             loop {
                 let made = batch(iterations.next()?, stop).transpose();
@@ -164,7 +174,7 @@ impl<D: Stored> Rounds<D> {
             }
         };
         let items = Prefetch::start(self.config.prefetch_batches, make);
-        BatchIter { items, batches_left: batches.saturating_sub(first_iteration) }
+        BatchIter { items, batches_left }
     }
 }
 

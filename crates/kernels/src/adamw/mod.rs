@@ -22,38 +22,8 @@ use burn::tensor::Tensor;
 
 use crate::mode::fused;
 
+pub use ocelli_simd::adamw::AdamWStep;
 pub use reference::{adamw as adamw_reference, adamw_ema as adamw_ema_reference};
-
-/// The scalars of a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWStep {
-    /// Largest norm of the gradient; 0 does not clip.
-    pub clip: f64,
-    /// β1.
-    pub beta1: f64,
-    /// β2.
-    pub beta2: f64,
-    /// ε.
-    pub epsilon: f64,
-    /// What the decay leaves of the parameter: 1 − lr·decay, or 1.
-    pub keep: f64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Steps done with this one, from 1.
-    pub step: i32,
-}
-
-impl AdamWStep {
-    /// lr over the correction of the first moment.
-    fn rate(&self) -> f64 {
-        self.lr / (1.0 - self.beta1.powi(self.step))
-    }
-
-    /// 1 over the root of the second moment's correction.
-    fn unbias(&self) -> f64 {
-        1.0 / (1.0 - self.beta2.powi(self.step)).sqrt()
-    }
-}
 
 /// What a device implements. Shapes and meaning as in [`adamw`].
 #[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]

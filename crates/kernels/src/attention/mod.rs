@@ -1,10 +1,10 @@
 //! Multi-head self-attention straight from the packed output of the query-key-value map.
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod cpu;
 #[cfg(feature = "wgsl")]
 mod gpu;
-mod head;
 mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
@@ -47,7 +47,7 @@ pub trait AttentionKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait AttentionOps: Backend {
     /// See [`attention`](super::attention()).
     #[fusion(dtype = qkv, shape = Shape::from([qkv[0], qkv[1], qkv[2] / 3]))]

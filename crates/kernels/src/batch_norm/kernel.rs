@@ -71,7 +71,7 @@ pub trait BatchNormKernel: Backend {
 }
 
 /// The differentiable operations. The statistics must be those of `x`: the gradient goes through them.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait BatchNormOps: Backend {
     /// Normalised maps.
     #[fusion(dtype = x, shape = x)]

@@ -1,5 +1,6 @@
 //! Batch normalisation of maps by their own statistics, with the residual and the ReLU that follow it in residual networks.
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod cpu;
 #[cfg(feature = "wgsl")]

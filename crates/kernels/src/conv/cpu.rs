@@ -11,7 +11,7 @@ mod winograd;
 use burn::backend::{Flex, flex::FlexTensor};
 
 use self::maps::Maps;
-use self::winograd::Turn;
+use self::winograd::{Squares, Turn};
 use super::ConvShape;
 use super::gather::Axis;
 use super::kernel::{ConvKernel, ConvOps};
@@ -47,7 +47,10 @@ impl ConvKernel for Flex {
         let (images, outer, inner) = (size(&x, 0), size(&dy, 1), size(&x, 1));
         let axes = [0, 1].map(|d| Axis::forward(shape, size(&x, d + 2), kernel[d]));
         let maps = Maps::new(numbers(&x), [images, inner], axes);
-        let dw = weight::weight_grad(&maps, numbers(&dy), outer);
+        let dw = match Squares::new(&maps, outer).filter(Squares::outweigh_sums) {
+            Some(squares) => winograd::weight_grad(&squares, numbers(&dy), outer),
+            None => weight::weight_grad(&maps, numbers(&dy), outer),
+        };
         tensor(dw, [outer, inner, kernel[0], kernel[1]])
     }
 }
@@ -55,7 +58,7 @@ impl ConvKernel for Flex {
 /// The convolution: `[images, outer, output]`.
 fn forward(maps: &Maps<'_>, w: &[f32], outer: usize) -> Buffer {
     let mut y = alloc::scratch(maps.images * outer * maps.output());
-    match winograd::squares(maps, outer) {
+    match Squares::new(maps, outer) {
         Some(squares) => winograd::convolve(&squares, w, Turn::No, outer, &mut y),
         None => gather::gather(maps, w, outer, &mut y),
     }
@@ -76,7 +79,7 @@ fn input_grad(
             let y = Axis::backward(shape, down, input[0], height);
             let x = Axis::backward(shape, right, input[1], width);
             let maps = Maps::new(dy, [images, outer], [y, x]);
-            if let Some(squares) = winograd::squares(&maps, inner) {
+            if let Some(squares) = Squares::new(&maps, inner) {
                 winograd::convolve(&squares, w, Turn::Yes, inner, &mut dx);
                 continue;
             }

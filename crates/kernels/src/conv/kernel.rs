@@ -41,7 +41,7 @@ pub trait ConvKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait ConvOps: Backend {
     /// The convolution.
     #[fusion(meta = |x, w, shape| spec(x, output(&x.shape, &w.shape, shape)))]

@@ -1,5 +1,6 @@
 //! Two-dimensional convolution.
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod cpu;
 mod gather;

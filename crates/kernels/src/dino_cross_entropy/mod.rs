@@ -11,6 +11,7 @@
 //! assert!((loss.into_scalar::<f32>() - 3.0f32.ln()).abs() < 1e-5);
 //! ```
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod cpu;
 #[cfg(feature = "wgsl")]
@@ -59,7 +60,7 @@ pub trait DinoCrossEntropyKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait DinoCrossEntropyOps: Backend {
     /// See [`dino_cross_entropy`](super::dino_cross_entropy()).
     #[fusion(dtype = student, shape = Shape::from([1]))]

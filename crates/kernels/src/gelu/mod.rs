@@ -8,6 +8,7 @@
 //! assert!((y.into_scalar::<f32>() - 0.841_345).abs() < 1e-5);
 //! ```
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod cpu;
 #[cfg(feature = "wgsl")]
@@ -19,7 +20,6 @@ use burn::tensor::Tensor;
 
 use crate::mode::fused;
 
-pub(crate) use cpu::{activate, activate_and_slope};
 #[cfg(feature = "wgsl")]
 pub(crate) use gpu::map;
 pub use reference::gelu as gelu_reference;
@@ -36,7 +36,7 @@ pub trait GeluKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait GeluOps: Backend {
     /// See [`gelu`](super::gelu()).
     #[fusion(dtype = x, shape = x)]

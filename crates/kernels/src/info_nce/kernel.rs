@@ -37,7 +37,7 @@ pub trait InfoNceKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Cube, Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Cube, Fusion: cfg(feature = "fusion"))]
 pub trait InfoNceOps: Backend {
     /// The loss, whose value the forward pass has given with the log-sum-exps, as a function of the queries.
     #[fusion(dtype = loss, shape = Shape::from([1]))]

@@ -17,6 +17,7 @@
 //! ```
 
 #[cfg(feature = "wgsl")]
+#[cfg(feature = "autodiff")]
 mod backward;
 #[cfg(feature = "wgsl")]
 mod gpu;

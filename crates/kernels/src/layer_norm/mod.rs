@@ -1,5 +1,6 @@
 //! Layer normalisation over the last dimension.
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod cpu;
 #[cfg(feature = "wgsl")]
@@ -39,7 +40,7 @@ pub trait LayerNormKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait LayerNormOps: Backend {
     /// See [`layer_norm`](super::layer_norm()).
     #[fusion(dtype = x, shape = x)]

@@ -11,6 +11,7 @@
 //! assert_eq!(linear(x, w, Some(b)).into_scalar::<f32>(), 11.5);
 //! ```
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod cpu;
 #[cfg(feature = "wgsl")]
@@ -57,7 +58,7 @@ pub trait LinearKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait LinearOps: Backend {
     /// See [`linear`](super::linear()).
     #[fusion(dtype = x, shape = Shape::from([x[0], w[1]]))]

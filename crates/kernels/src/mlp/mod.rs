@@ -14,6 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod cpu;
 #[cfg(feature = "wgsl")]
@@ -70,7 +71,7 @@ pub trait MlpKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait MlpOps: Backend {
     /// See [`mlp`](super::mlp()).
     #[fusion(dtype = x, shape = Shape::from([x[0], w2[1]]))]

@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod compute;
 mod cpu;
@@ -174,7 +175,7 @@ pub trait BranchKernel: Backend {
 }
 
 /// The differentiable operations.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait BranchOps: Backend {
     /// See [`mlp_branch`].
     #[allow(clippy::too_many_arguments)]

@@ -1,26 +1,13 @@
-//! ROIAlign on the CPU: along columns by vectors over neighbouring cells, along rows as a matrix product.
-//!
-//! Tasks own channels of one box, or, in the other direction, of one image, to which its boxes are added in order.
+//! ROIAlign on the CPU.
 
 use std::sync::Arc;
 
 use burn::backend::{Flex, flex::FlexTensor};
+use ocelli_simd::roi_align::{backward, forward};
 
 use super::RoiPlan;
 use super::kernel::{RoiAlignKernel, RoiAlignOps};
-use super::plan::Span;
-use crate::alloc;
 use crate::buffer::{contiguous, numbers, size, tensor};
-use crate::parallel;
-use crate::simd::product::{self, Start, Strided};
-use crate::simd::{Lanes, simd_fn};
-
-/// Channels at a time: what they have between the two passes stays in the first-level cache.
-const CHANNELS: usize = 16;
-/// Channels of one task of the forward pass.
-const TASK_CHANNELS: usize = 8 * CHANNELS;
-/// Rows of a product's right side begin at multiples of this: no vector is longer.
-const WIDEST: usize = 16;
 
 impl RoiAlignOps for Flex {
     fn fused_roi_align(features: FlexTensor, plan: Arc<RoiPlan>) -> FlexTensor {
@@ -32,141 +19,12 @@ impl RoiAlignKernel for Flex {
     fn roi_align_forward(features: FlexTensor, plan: Arc<RoiPlan>) -> FlexTensor {
         let features = contiguous(features);
         let channels = size(&features, 1);
-        let shape = plan.output(channels);
-        let cells = shape[2] * shape[3];
-        let mut y = alloc::scratch(shape.iter().product());
-        let tasks = y
-            .chunks_mut(channels * cells)
-            .enumerate()
-            .flat_map(|(roi, out)| {
-                let parts = out.chunks_mut(TASK_CHANNELS * cells).enumerate();
-                parts.map(move |(i, out)| (roi, i * TASK_CHANNELS, out))
-            })
-            .collect();
-        parallel::run(tasks, |(roi, first, out): (usize, usize, &mut [f32])| {
-            let area = plan.y.cells * plan.x.cells;
-            let from = (plan.image_of[roi] * channels + first) * area;
-            let maps = &numbers(&features)[from..][..out.len() / cells * area];
-            part(&plan, roi, maps, out);
-        });
-        tensor(y, shape)
+        tensor(forward(&plan, numbers(&features), channels), plan.output(channels))
     }
 
     fn roi_align_backward(dy: FlexTensor, plan: Arc<RoiPlan>) -> FlexTensor {
         let dy = contiguous(dy);
         let channels = size(&dy, 1);
-        let shape = plan.input(channels);
-        let area = shape[2] * shape[3];
-        let (boxes, mut weights) = (plan.by_image(), Vec::new());
-        let spans: Vec<_> = (0..plan.boxes()).map(|roi| plan.y.turned(roi, &mut weights)).collect();
-        let mut dx = alloc::scratch(shape.iter().product());
-        let tasks = dx
-            .chunks_mut(channels * area)
-            .enumerate()
-            .flat_map(|(image, dx)| {
-                let parts = dx.chunks_mut(CHANNELS * area).enumerate();
-                parts.map(move |(i, dx)| (image, i * CHANNELS, dx))
-            })
-            .collect();
-        parallel::run(tasks, |(image, first, dx): (usize, usize, &mut [f32])| {
-            gradient(&plan, &boxes[image], (&spans, &weights), numbers(&dy), (first, channels), dx);
-        });
-        tensor(dx, shape)
-    }
-}
-
-/// `to` (where `ADD`: plus) = the sum of rows that begin `width` apart in `from`, each times its weight.
-#[inline(always)]
-fn weighted<L: Lanes, const ADD: bool>(weights: &[f32], from: &[f32], width: usize, to: &mut [f32]) {
-    let cells = to.len();
-    let mut i = 0;
-    while i + L::N <= cells {
-        let mut sum = if ADD { L::load(&to[i..]) } else { L::splat(0.0) };
-        for (row, weight) in weights.iter().enumerate() {
-            sum = L::load(&from[row * width + i..]).mul_add(L::splat(*weight), sum);
-        }
-        sum.store(&mut to[i..]);
-        i += L::N;
-    }
-    if i < cells {
-        let mut sum = if ADD { L::load_part(&to[i..]) } else { L::splat(0.0) };
-        for (row, weight) in weights.iter().enumerate() {
-            sum = L::load_part(&from[row * width + i..][..cells - i]).mul_add(L::splat(*weight), sum);
-        }
-        sum.store_part(&mut to[i..]);
-    }
-}
-
-simd_fn! {
-    /// The part under one box of some channels' `maps`.
-    fn part<L>(plan: &RoiPlan, roi: usize, maps: &[f32], out: &mut [f32]) {
-        let (y, x) = (&plan.y, &plan.x);
-        let across = x.reach(roi);
-        if across.is_empty() || y.reach(roi).is_empty() {
-            out.fill(0.0);
-            return;
-        }
-        let (area, cells) = (y.cells * x.cells, y.outputs * x.outputs);
-        let row = x.outputs.next_multiple_of(WIDEST);
-        let mut weights = alloc::scratch(across.len() * row);
-        x.matrix(roi, [row, 1], &mut weights);
-        let mut between = alloc::scratch(CHANNELS * y.outputs * across.len());
-        for (maps, out) in maps.chunks(CHANNELS * area).zip(out.chunks_mut(CHANNELS * cells)) {
-            let mut lines = between.chunks_exact_mut(across.len());
-            for map in maps.chunks_exact(area) {
-                for (span, line) in y.of(roi).iter().zip(&mut lines) {
-                    let from = &map[span.first as usize * x.cells + across.start..];
-                    weighted::<L, false>(y.weights(span), from, x.cells, line);
-                }
-            }
-            product::gemm::<L>(
-                [out.len() / x.outputs, x.outputs, across.len()],
-                Strided(&between, across.len(), 1),
-                (&weights, row),
-                (out, x.outputs),
-                Start::Zero,
-            );
-        }
-    }
-}
-
-simd_fn! {
-    /// The gradient of some channels of an image with these boxes. `turned` are the spans of every box's rows, and their weights;
-    /// `of` is the first of the channels, and how many there are in all.
-    fn gradient<L>(
-        plan: &RoiPlan, boxes: &[usize], turned: (&[Vec<Span>], &[f32]), dy: &[f32], of: (usize, usize), dx: &mut [f32],
-    ) {
-        let (y, x, (first, channels)) = (&plan.y, &plan.x, of);
-        let (area, cells) = (y.cells * x.cells, y.outputs * x.outputs);
-        let count = dx.len() / area;
-        dx.fill(0.0);
-        let mut weights = alloc::scratch(x.outputs * x.cells.next_multiple_of(WIDEST));
-        let mut between = alloc::scratch(count * y.outputs * x.cells);
-        for &roi in boxes {
-            let (down, across) = (y.reach(roi), x.reach(roi));
-            if down.is_empty() || across.is_empty() {
-                continue;
-            }
-            let row = across.len().next_multiple_of(WIDEST);
-            x.matrix(roi, [1, row], &mut weights[..x.outputs * row]);
-            let dy = &dy[(roi * channels + first) * cells..][..count * cells];
-            product::gemm::<L>(
-                [count * y.outputs, across.len(), x.outputs],
-                Strided(dy, x.outputs, 1),
-                (&weights, row),
-                (&mut between, across.len()),
-                Start::Zero,
-            );
-            let (spans, weights) = turned;
-            let lines = between.chunks_exact(y.outputs * across.len());
-            for (map, lines) in dx.chunks_exact_mut(area).zip(lines) {
-                for (row, span) in down.clone().zip(&spans[roi]) {
-                    let weights = &weights[span.weights as usize..][..span.count as usize];
-                    let from = &lines[span.first as usize * across.len()..];
-                    let to = &mut map[row * x.cells + across.start..][..across.len()];
-                    weighted::<L, true>(weights, from, across.len(), to);
-                }
-            }
-        }
+        tensor(backward(&plan, numbers(&dy), channels), plan.input(channels))
     }
 }

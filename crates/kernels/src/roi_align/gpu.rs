@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
+use ocelli_simd::roi_align::{Axis, Span};
 
 use super::RoiPlan;
 use super::kernel::{RoiAlignKernel, RoiAlignOps};
-use super::plan::{Axis, Span};
 use crate::gpu::{Launch, contiguous, empty, size, software, uploaded};
 
 /// What a kernel reads of a plan: whole numbers, and weights.

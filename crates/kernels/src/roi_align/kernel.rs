@@ -21,7 +21,7 @@ pub trait RoiAlignKernel: Backend {
 }
 
 /// The differentiable operation.
-#[backend_extension(Autodiff, Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait RoiAlignOps: Backend {
     /// The parts of maps under boxes.
     #[fusion(meta = |features, plan| spec(features, plan.output(features.shape[1])))]

@@ -13,12 +13,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "autodiff")]
 mod backward;
 mod cpu;
 #[cfg(feature = "wgsl")]
 mod gpu;
 mod kernel;
-mod plan;
 mod reference;
 
 use std::sync::Arc;
@@ -26,29 +26,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 pub use kernel::RoiAlignKernel;
-pub use plan::RoiPlan;
-
-/// A box on one of some images.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Roi {
-    /// Which image of the batch.
-    pub image: usize,
-    /// `[x1, y1, x2, y2]` in pixels of the image, edges; it may reach beyond the image.
-    pub xyxy: [f32; 4],
-}
-
-/// How boxes are sampled.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RoiAlignShape {
-    /// Rows of the result.
-    pub rows: usize,
-    /// Columns of the result.
-    pub cols: usize,
-    /// Cells of the map for each pixel of the image: 1/stride.
-    pub scale: f32,
-    /// Samples of an output along each axis; 0: as many as an output is cells long, rounded up.
-    pub sampling_ratio: usize,
-}
+pub use ocelli_simd::roi_align::{Roi, RoiAlignShape, RoiPlan};
 
 fn plan(features: &Tensor<4>, rois: &[Roi], shape: RoiAlignShape) -> RoiPlan {
     let [images, _, height, width] = features.dims();

@@ -1,8 +1,7 @@
 //! ROIAlign in plain tensor operations: a box is a matrix for each axis.
 
 use burn::tensor::{Tensor, TensorData};
-
-use super::plan::{Axis, RoiPlan};
+use ocelli_simd::roi_align::{Axis, RoiPlan};
 
 /// The weights of a box along an axis, `[cells of the map, outputs]`.
 fn weights(axis: &Axis, roi: usize, like: &Tensor<4>) -> Tensor<2> {

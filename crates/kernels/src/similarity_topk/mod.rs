@@ -14,7 +14,6 @@
 mod cpu;
 #[cfg(feature = "wgsl")]
 mod gpu;
-mod nearest;
 mod reference;
 
 use burn::backend::{
@@ -29,7 +28,7 @@ use burn::tensor::{Int, Tensor};
 use crate::mode::spec;
 use crate::mode::{fused, on_gpu};
 
-pub use nearest::{Nearest, Ranked};
+pub use ocelli_simd::nearest::{Nearest, Ranked};
 pub use reference::similarity_topk as similarity_topk_reference;
 
 /// Largest k of the kernel for GPUs.

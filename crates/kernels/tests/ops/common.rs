@@ -1,6 +1,7 @@
 //! Numbers to test with, and comparisons.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+pub use ocelli_kernels::selftest::numbers;
 
 /// The CPU, with a graph: where references are computed.
 pub fn cpu() -> Device {
@@ -24,21 +25,6 @@ pub fn device() -> Device {
         }
     }
     device
-}
-
-/// Repeatable numbers, roughly normal with standard deviation `scale`.
-pub fn numbers(seed: u64, count: usize, scale: f32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
-    for _ in 0..16 {
-        next();
-    }
-    (0..count).map(|_| (next() + next() + next() - 1.5) * 2.0 * scale).collect()
 }
 
 /// A tensor of [`numbers`].

@@ -67,11 +67,49 @@ fn agrees_with_the_reference_at_the_sizes_of_resnets() {
         ([1, 40, 33, 30, 22], 3, shape(1, 0, 1)),
         ([1, 33, 50, 12, 19], 3, shape(1, 2, 1)),
         ([9, 32, 32, 56, 21], 3, shape(1, 1, 1)),
-        // The widest maps that go so, and wider ones.
+        // The widest maps that go so by blocks of the usual size, the widest that go so at all, and wider ones.
         ([1, 32, 32, 4, 416], 3, shape(1, 1, 1)),
-        ([1, 32, 32, 4, 430], 3, shape(1, 1, 1)),
+        ([1, 32, 32, 4, 832], 3, shape(1, 1, 1)),
+        ([1, 32, 32, 4, 840], 3, shape(1, 1, 1)),
+        // Few blocks with many sums, and so many squares that the weight gradient shares them out.
+        ([5, 136, 129, 14, 13], 3, shape(1, 1, 1)),
+        ([18, 32, 33, 23, 25], 3, shape(1, 1, 1)),
     ] {
         let (x, w) = inputs(maps, [side, side]);
+        check(x, w, None, how);
+    }
+}
+
+#[test]
+fn agrees_with_the_reference_where_taps_lie_apart() {
+    for (maps, how) in [
+        // As in networks that dilate in place of a stride: sides that are multiples of the dilation or not, one image and more.
+        ([4, 64, 32, 14, 14], shape(1, 2, 2)),
+        ([2, 32, 41, 20, 27], shape(1, 2, 2)),
+        ([1, 33, 32, 17, 29], shape(1, 4, 4)),
+        ([1, 40, 36, 34, 45], shape(1, 4, 4)),
+        ([19, 32, 32, 10, 13], shape(1, 2, 2)),
+        // Other dilations, and padding that is not the dilation.
+        ([2, 32, 33, 20, 25], shape(1, 3, 3)),
+        ([1, 32, 32, 25, 51], shape(1, 6, 6)),
+        ([1, 35, 32, 25, 31], shape(1, 0, 2)),
+        ([1, 35, 32, 25, 31], shape(1, 3, 2)),
+        ([1, 32, 34, 40, 29], shape(1, 5, 4)),
+        // Maps smaller than the dilation or than what a kernel reaches, and phases too short for squares.
+        ([1, 32, 32, 3, 70], shape(1, 4, 4)),
+        ([2, 32, 32, 70, 3], shape(1, 4, 4)),
+        ([40, 32, 32, 2, 3], shape(1, 4, 4)),
+        ([20, 32, 32, 5, 6], shape(1, 4, 4)),
+        ([7, 40, 32, 7, 9], shape(1, 2, 2)),
+        // The widest maps that go by squares, and wider ones; many squares in few blocks.
+        ([1, 32, 32, 9, 208], shape(1, 4, 4)),
+        ([1, 32, 32, 9, 210], shape(1, 4, 4)),
+        ([1, 32, 32, 6, 416], shape(1, 2, 2)),
+        ([1, 32, 32, 90, 200], shape(1, 4, 4)),
+        // Fewer channels than are worth squares.
+        ([2, 12, 40, 14, 15], shape(1, 4, 4)),
+    ] {
+        let (x, w) = inputs(maps, [3, 3]);
         check(x, w, None, how);
     }
 }
@@ -173,6 +211,8 @@ fn is_the_same_on_any_number_of_threads() {
         ([1, 24, 40, 30, 30], shape(2, 1, 1)),
         ([2, 64, 40, 14, 14], shape(1, 1, 1)),
         ([18, 32, 40, 16, 25], shape(1, 1, 1)),
+        ([20, 32, 40, 17, 18], shape(1, 2, 2)),
+        ([1, 32, 40, 90, 200], shape(1, 4, 4)),
     ] {
         same_bits("conv", || {
             let (x, w) = inputs(maps, [3, 3]);
@@ -185,7 +225,7 @@ fn is_the_same_on_any_number_of_threads() {
 #[test]
 fn reference_passes_finite_differences() {
     let (x, w) = inputs([1, 2, 3, 5, 4], [3, 3]);
-    for how in [shape(1, 1, 1), shape(2, 1, 1), shape(1, 2, 2)] {
+    for how in [shape(1, 1, 1), shape(2, 1, 1), shape(1, 2, 2), shape(1, 4, 4)] {
         let w64 = double(&w);
         differences("x", &x, |x| conv2d_reference(x, w64.clone(), None, how));
         let x64 = double(&x);

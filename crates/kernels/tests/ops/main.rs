@@ -17,6 +17,7 @@ mod mlp;
 mod residual_branch;
 mod robust;
 mod roi_align;
+mod selftest;
 #[cfg(feature = "gpu")]
 mod shaders;
 mod similarity_topk;

@@ -20,7 +20,7 @@ pub(crate) struct Followed<N: Module> {
     // Absent only while they are replaced.
     net: Option<N>,
     follower: Option<N>,
-    /// Whether the optimizer has moved the follower in this step.
+    /// Whether the follower has moved in this step.
     moved: bool,
 }
 
@@ -86,6 +86,14 @@ impl<N: Module> Followed<N> {
     pub fn follow(&mut self, momentum: f64) {
         let net = present(self.net.as_ref());
         self.follower = self.follower.take().map(|follower| ema_update(follower, net, momentum));
+    }
+
+    /// [`Followed::follow`] before the loss of this process's first micro-batch of a step, whatever its number.
+    pub fn follow_first(&mut self, momentum: f64, clock: &StepClock) {
+        if clock.micro_batch == 0 || !self.moved {
+            self.follow(momentum);
+            self.moved = true;
+        }
     }
 
     /// [`Followed::follow`], unless [`Followed::update`] has done it in this step.

@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_models::Init;
 use ocelli_models::weights::{HostTensor, StateDict};
+use ocelli_world::World;
 
-use crate::method::MethodError;
+use crate::method::{Bound, MethodError};
 use crate::parts::infonce::unit;
+use crate::step::read;
 
 /// Unit vectors, the oldest replaced first. Starts full of random ones, so a loss against it *rises* until it has
 /// turned over once.
@@ -36,6 +38,11 @@ impl KeyQueue {
     /// `[dim, len]`.
     pub fn entries(&self) -> Tensor<2> {
         self.entries.clone()
+    }
+
+    /// What a device has to bind.
+    pub fn bound(&self) -> Bound {
+        Bound { what: "the queue of keys", shape: self.entries.dims().into(), by_batch: false }
     }
 
     /// Number of columns.
@@ -68,6 +75,23 @@ impl KeyQueue {
     /// Keeps the keys `[n, dim]` of a micro-batch until [`KeyQueue::turn`]: the loss of a step sees none of its own keys.
     pub fn hold(&mut self, keys: Tensor<2>) {
         self.pending.push(keys);
+    }
+
+    /// Holds what every process of `world` holds, in the order of the micro-batches: each has as many of them.
+    ///
+    /// # Errors
+    /// When keys cannot be read from the device.
+    pub fn exchange(&mut self, world: &dyn World) -> Result<(), MethodError> {
+        let (dim, device) = (self.entries.dims()[0], self.entries.device());
+        let mut all = Vec::new();
+        for keys in std::mem::take(&mut self.pending) {
+            for keys in world.gather(&read(keys, "the keys")?) {
+                let n = keys.len() / dim.max(1);
+                all.push(Tensor::from_data(TensorData::new(keys, [n, dim]), &device));
+            }
+        }
+        self.pending = all;
+        Ok(())
     }
 
     /// Enqueues what was held.

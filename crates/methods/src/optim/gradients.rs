@@ -23,6 +23,13 @@ impl GradientSum {
         }
     }
 
+    /// All of them in the order of their names, which is the same in every process.
+    pub(crate) fn into_sorted(self) -> Vec<(String, Tensor<1>)> {
+        let mut all: Vec<_> = self.sum.into_iter().collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
     /// The summed gradient of a parameter.
     pub fn get(&self, name: &str) -> Option<&Tensor<1>> {
         self.sum.get(name)

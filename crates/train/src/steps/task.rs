@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use ocelli_data::{BadFile, Source};
 use ocelli_methods::{Figure, count};
 use ocelli_models::weights::StateDict;
+use ocelli_world::World;
 use toml::Table;
 
 use super::Steps;
@@ -127,6 +128,10 @@ impl<T: MethodTask> Task for T {
             held_values: steps.method.held_values(),
             optimizer_values: steps.optimizer.memory(),
         }
+    }
+
+    fn world(&self) -> &dyn World {
+        self.steps().world.as_ref()
     }
 
     fn config(&self) -> Result<Table, TrainError> {

@@ -1,8 +1,8 @@
 //! The steps of an epoch.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::ranks::Agreed;
 use super::{Listen, Trainer};
 use crate::averages::{Averages, Unread};
 use crate::event::Figures;
@@ -83,7 +83,7 @@ impl<T: Task> Trainer<T> {
             self.poll_writing(listen)?;
 
             let waiting = iteration + 1 - since.1;
-            let (stop, save) = (self.stop.load(Ordering::Relaxed), dir.is_some() && self.is_save_due());
+            let Agreed { stop, save } = self.agreed(dir.is_some() && self.is_save_due());
             let is_end = self.position.step_in_epoch == steps;
             let row_due = self.position.row_means.len() + waiting >= self.cadence.log.every_steps || is_end;
             if stop || save || row_due {

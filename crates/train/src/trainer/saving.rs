@@ -1,5 +1,6 @@
 //! What a run leaves behind and goes on from.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Listen, Summary, Trainer};
@@ -28,14 +29,24 @@ impl<T: Task> Trainer<T> {
     /// When the checkpoint belongs to another data set or configuration, or the folder cannot be read.
     pub fn resume(&mut self, dir: &RunDir) -> Result<Vec<String>, TrainError> {
         let mut warnings = Vec::new();
-        let Some((name, checkpoint)) = dir.newest_checkpoint(&mut warnings)? else {
+        let newest = dir.newest_checkpoint(&mut warnings)?;
+        // The others take the same, see `follow`.
+        self.task.world().broadcast(&mut newest.iter().flat_map(|(name, _)| name.bytes()).collect());
+        let Some((name, checkpoint)) = newest else {
             dir.rewind_metrics(0)?;
             self.init()?;
             return Ok(warnings);
         };
-        let path = dir.path().join(&name);
+        self.go_on(&dir.path().join(&name), checkpoint)?;
+        dir.rewind_metrics(self.position.metrics_bytes)?;
+        self.resumed_from = Some(name);
+        Ok(warnings)
+    }
+
+    /// Stands where a checkpoint of the file `path` stood.
+    pub(super) fn go_on(&mut self, path: &Path, checkpoint: Checkpoint) -> Result<(), TrainError> {
         let differs = |what: &str, expected: String, found: String| TrainError::File {
-            path: path.clone(),
+            path: path.to_owned(),
             reason: format!("cannot go on with other {what}: expected {expected}, found {found}"),
         };
         let (then, now) = (&checkpoint.position, &self.position);
@@ -59,9 +70,7 @@ impl<T: Task> Trainer<T> {
         self.task.load(&checkpoint.state)?;
         self.position = Position { views, ..checkpoint.position };
         self.task.add_bad(&self.position.bad);
-        dir.rewind_metrics(self.position.metrics_bytes)?;
-        self.resumed_from = Some(name);
-        Ok(warnings)
+        Ok(())
     }
 
     /// Bytes of a checkpoint: the trained network, what the optimizer remembers of it, and what is held between steps.
@@ -88,9 +97,7 @@ impl<T: Task> Trainer<T> {
         last: Option<EpochFigures>,
         listen: Listen<'_>,
     ) -> Result<Summary, TrainError> {
-        if dir.is_some() {
-            self.save(dir, listen)?;
-        }
+        self.save(dir, listen)?;
         self.finish_writing(listen)?;
         let (step, checkpoint) = (self.steps_done(), self.resumed_from.clone());
         listen(&Event::Stopped { message: format!("asked to stop after {step} steps"), step, checkpoint })?;
@@ -99,7 +106,9 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Copies everything the run holds and has it written while training goes on. The event is sent when the file is there.
+    /// All processes save at the same time: the first, which has `dir`, writes what all of them know.
     pub(super) fn save(&mut self, dir: Option<&RunDir>, listen: Listen<'_>) -> Result<(), TrainError> {
+        self.share_bad()?;
         let Some(dir) = dir else { return Ok(()) };
         let asked = Instant::now();
         let state = self.task.state()?;

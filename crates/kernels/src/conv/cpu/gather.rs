@@ -22,6 +22,8 @@ const DEPTH: usize = 512;
 const ROWS: usize = 32;
 /// Numbers written down for several tasks, at most: 32 MiB.
 const SHARED: usize = 1 << 23;
+/// Numbers between two rows of the weight, where rows of whole pages or halves would lie in the same few lines of the cache.
+const SPACE: usize = 16;
 /// Rows of the turned weight in one task.
 const TURNED: usize = 16;
 
@@ -49,6 +51,11 @@ pub(super) fn gather(maps: &Maps<'_>, weight: &[f32], outer: usize, out: &mut [f
     let groups = TASKS.div_ceil(blocks.len()).min(outer.div_ceil(ROWS));
     let rows = outer.div_ceil(groups).next_multiple_of(8);
     let depth = maps.channels * maps.taps();
+    let spaced = spaced(weight, depth);
+    let weight = match &spaced {
+        Some(spaced) => Strided(spaced, depth + SPACE, 1),
+        None => Strided(weight, depth, 1),
+    };
     // Where several tasks need the same of what the taps see, it is written down for all of them, unless it is too much.
     let all = depth * CELLS * blocks.len();
     let shared = if rows < outer && direct == 0 && all <= SHARED { depth * CELLS } else { 0 };
@@ -77,6 +84,21 @@ pub(super) fn gather(maps: &Maps<'_>, weight: &[f32], outer: usize, out: &mut [f
         }
     }
     parallel::run(parts, |part: Part<'_>| gather_part(maps, weight, part));
+}
+
+/// The weight with [`SPACE`] between its rows, where that is faster.
+fn spaced(weight: &[f32], depth: usize) -> Option<Buffer> {
+    if depth == 0 || !depth.is_multiple_of(512) {
+        return None;
+    }
+    let mut out = alloc::scratch(weight.len() / depth * (depth + SPACE));
+    let tasks = out.chunks_mut(TURNED * (depth + SPACE)).zip(weight.chunks(TURNED * depth)).collect();
+    parallel::run(tasks, |(out, weight): (&mut [f32], &[f32])| {
+        for (out, weight) in out.chunks_mut(depth + SPACE).zip(weight.chunks(depth)) {
+            out[..depth].copy_from_slice(weight);
+        }
+    });
+    Some(out)
 }
 
 /// The columns of the output that belong to each block, in all its images. A block's begin with its first result.
@@ -113,7 +135,8 @@ simd_fn! {
 
 simd_fn! {
     /// One task of [`gather`].
-    fn gather_part<L>(maps: &Maps<'_>, weight: &[f32], part: Part<'_>) {
+    fn gather_part<L>(maps: &Maps<'_>, weight: Strided<'_>, part: Part<'_>) {
+        let Strided(weight, row, _) = weight;
         let Part { block, seen, outer, mut out } = part;
         let (taps, cells, height) = (maps.taps(), block.cells(), outer.len());
         let depth = maps.channels * taps;
@@ -154,7 +177,7 @@ simd_fn! {
                     (&*unfolded, CELLS)
                 }
             };
-            let weight = Strided(&weight[outer.start * depth + c * taps..], depth, 1);
+            let weight = Strided(&weight[outer.start * row + c * taps..], row, 1);
             let size = [height, cells, rows];
             match out.first_mut() {
                 Some(tile) if !to_sums => product::gemm_tile::<L>(size, weight, seen, tile, start),

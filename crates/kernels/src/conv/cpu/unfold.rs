@@ -56,18 +56,18 @@ impl<'a> Maps<'a> {
 }
 
 /// Cells of the input from the first that some results look at to the last, whether they are there or not.
-pub(super) fn reach(axis: Axis, results: &Range<usize>) -> usize {
+fn reach(axis: Axis, results: &Range<usize>) -> usize {
     (results.len() - 1) * axis.step + (axis.taps.max(1) - 1) * axis.gap + 1
 }
 
 /// The first cell that some results look at.
-fn origin(axis: Axis, results: &Range<usize>) -> isize {
+pub(super) fn origin(axis: Axis, results: &Range<usize>) -> isize {
     (results.start * axis.step) as isize + axis.offset
 }
 
 /// The part of a plane `[height, width]` from `origin` on, with zeros where there is none, in rows of `across` cells.
 #[inline(always)]
-fn surround<L: Lanes>(
+pub(super) fn surround<L: Lanes>(
     plane: &[f32],
     [height, width]: [usize; 2],
     origin: [isize; 2],

@@ -1,0 +1,207 @@
+//! Squares of cells, and their transformed cells.
+
+use std::ops::Range;
+
+use super::super::maps::{Block, Maps};
+use super::super::unfold::{halve, origin, surround};
+use super::{APART, PLACES};
+use crate::conv::gather::Axis;
+use crate::simd::transpose::transpose;
+use crate::simd::{Lanes, WIDEST, simd_fn};
+
+/// Squares at a time, at most, and twice as many where a row of all phases has more.
+const SQUARES: usize = 208;
+/// Fewest channels on either side, and squares in all, for which the products outweigh what is around them.
+const CHANNELS: usize = 32;
+const WORTH: usize = 48;
+/// Fewest squares in a row of a phase, where there are several phases.
+const SHORT: usize = 4;
+
+/// Maps whose results are squares of 2×2, `phases` cells apart. Along each axis a cell of the grid has a square of every phase.
+pub(in super::super) struct Squares<'a> {
+    pub maps: Maps<'a>,
+    /// Along each axis.
+    pub phases: usize,
+    /// Squares of each phase in a row.
+    pub across: Vec<usize>,
+    /// In all.
+    count: usize,
+    most: usize,
+}
+
+impl<'a> Squares<'a> {
+    /// Where this way is the faster one.
+    pub fn new(maps: &Maps<'a>, outer: usize) -> Option<Self> {
+        let phases = maps.axes[0].gap;
+        let fits = |a: &Axis| a.taps == 3 && a.step == 1 && a.gap == phases && a.out_step == 1;
+        if !maps.axes.iter().all(fits) || maps.channels.min(outer) < CHANNELS {
+            return None;
+        }
+        let step = 2 * phases;
+        let square = |a: Axis| Axis { taps: 4, step, grid: a.grid.div_ceil(step), out_step: step, ..a };
+        let axes = maps.axes.map(square);
+        let [down, across] = axes
+            .map(|a| (0..phases).map(|phase| a.output.saturating_sub(phase).div_ceil(step)).collect::<Vec<_>>());
+        let count = maps.images * down.iter().sum::<usize>() * across.iter().sum::<usize>();
+        // Squares that reach beyond the map take back what the products save: at least a third of them has to be left.
+        let saves = PLACES * count <= 6 * maps.images * maps.output();
+        // A piece of a row of squares would have pieces of rows for results, which lie apart.
+        let row = phases * phases * axes[1].grid;
+        let most = if row > SQUARES { 2 * SQUARES } else { SQUARES };
+        let squares = Self { maps: Maps { axes, ..*maps }, phases, across, count, most };
+        // Short rows of a phase would fill no vectors.
+        let fills = phases == 1 || squares.across[0] >= SHORT;
+        (row <= most && count >= WORTH && saves && fills).then_some(squares)
+    }
+
+    /// Whether the weight gradient's products outweigh its sums, which are sixteen for nine numbers.
+    pub fn outweigh_sums(&self) -> bool {
+        self.count >= 4 * WORTH
+    }
+
+    /// From one row of squares to the next: numbers are written in whole vectors.
+    pub fn wide(&self) -> usize {
+        self.most + WIDEST
+    }
+
+    /// From one place to the next, of so many rows of squares.
+    pub fn place(&self, rows: usize) -> usize {
+        rows * self.wide() + APART
+    }
+
+    /// All squares, in blocks of whole rows.
+    pub fn blocks(&self) -> Vec<Block> {
+        self.maps.blocks(self.most / (self.phases * self.phases))
+    }
+
+    /// Rows of squares in a block's images: for each, row by row and phase by phase, where its first row of results lies, from
+    /// the block's first on.
+    pub fn strips(&self, block: &Block) -> Vec<usize> {
+        let y = self.maps.axes[0];
+        let end = y.output - block.rows.start * y.step;
+        (0..block.rows.len() * y.step).filter(|top| top % y.step < self.phases && *top < end).collect()
+    }
+
+    /// Squares of a block: image by image, strip by strip, phase by phase.
+    pub fn count(&self, block: &Block) -> usize {
+        block.images.len() * self.strips(block).len() * self.across.iter().sum::<usize>()
+    }
+
+    /// The rows of `each` channels at a time, place by place, of `[PLACES, channels·wide + APART]`.
+    pub fn rows<'b>(
+        &self,
+        data: &'b mut [f32],
+        channels: usize,
+        each: usize,
+    ) -> Vec<(Range<usize>, Vec<&'b mut [f32]>)> {
+        let parts = (0..channels).step_by(each).map(|c| (c..(c + each).min(channels), Vec::with_capacity(PLACES)));
+        let mut tasks: Vec<_> = parts.collect();
+        for place in data.chunks_mut(self.place(channels)) {
+            for ((_, rows), place) in tasks.iter_mut().zip(place.chunks_mut(each * self.wide())) {
+                rows.push(place);
+            }
+        }
+        tasks
+    }
+}
+
+/// Splits rows: every `ways`-th cell, from the first on, from the second on, and so on.
+pub(super) struct Splitter {
+    ways: usize,
+    /// Cells of each way.
+    count: usize,
+    /// From one way to the next, as far as whole vectors reach.
+    pub wide: usize,
+    /// From one row to the next.
+    pub size: usize,
+    /// The rows as they are, with what lies around them.
+    room: Vec<f32>,
+    split: Vec<f32>,
+}
+
+impl Splitter {
+    /// For so many rows at a time, of `count` cells in each way.
+    #[inline(always)]
+    pub fn new<L: Lanes>(rows: usize, ways: usize, count: usize) -> Self {
+        // Whole squares of numbers are faster, even if some belong to the cells that follow.
+        let whole = if ways == 2 { 2 } else { ways.next_multiple_of(L::N) };
+        let wide = count.next_multiple_of(L::N) + L::N;
+        let (room, size) = (vec![0.0; rows * count * ways + wide * ways + whole], whole * wide);
+        Self { ways, count, wide, size, room, split: vec![0.0; rows * size] }
+    }
+
+    /// Splits the rows of a plane `[height, width]` from `origin` on; what is not there is zero.
+    #[inline(always)]
+    pub fn split<L: Lanes>(&mut self, plane: &[f32], size: [usize; 2], origin: [isize; 2]) -> &[f32] {
+        let Self { ways, count, wide, .. } = *self;
+        let (cells, rows) = (ways * count, self.split.len() / self.size);
+        surround::<L>(plane, size, origin, cells, &mut self.room[..rows * cells]);
+        for (row, split) in self.split.chunks_exact_mut(self.size).enumerate() {
+            let row = &self.room[row * cells..];
+            if ways == 2 {
+                let (even, odd) = split.split_at_mut(wide);
+                halve(&row[..cells - 1], &mut even[..count]);
+                halve(&row[1..cells], &mut odd[..count]);
+            } else {
+                transpose::<L>((row, ways), [wide - L::N, self.size / wide], (split, wide));
+            }
+        }
+        &self.split
+    }
+}
+
+/// `Bᵀ·d` or its like along the other axis.
+#[inline(always)]
+fn spread<L: Lanes>([a, b, c, d]: [L; 4]) -> [L; 4] {
+    [a.sub(c), b.add(c), c.sub(b), b.sub(d)]
+}
+
+simd_fn! {
+    /// The transformed cells of some channels: for each place `[channels, wide]`.
+    pub(super) fn cells<L>(squares: &Squares<'_>, block: &Block, channels: Range<usize>, out: Vec<&mut [f32]>) {
+        let Ok(out) = <[&mut [f32]; PLACES]>::try_from(out) else { return };
+        let (phases, maps) = (squares.phases, &squares.maps);
+        let [y, x] = maps.axes;
+        let (strips, rows) = (squares.strips(block), (block.rows.len() + 1) * y.step);
+        let mut splitter = Splitter::new::<L>(rows, 2 * phases, x.grid + 1);
+        let (size, wide) = (splitter.size, splitter.wide);
+        let origin = [origin(y, &block.rows), x.offset];
+        let row = |row: isize| row.clamp(0, y.input as isize) as usize * x.input;
+        let part = row(origin[0])..row(origin[0] + rows as isize);
+        for (i, channel) in channels.enumerate() {
+            let mut at = i * squares.wide();
+            for image in block.images.clone() {
+                let plane = &maps.data[(image * maps.channels + channel) * maps.input()..];
+                // The next channel's part, where the map goes on.
+                if let Some(ahead) = plane.get(maps.input() + part.start..maps.input() + part.end) {
+                    L::prefetch(ahead);
+                }
+                let plane = &plane[..maps.input()];
+                let split = splitter.split::<L>(plane, [y.input, x.input], origin);
+                for &top in &strips {
+                    let rows = &split[top * size..];
+                    for (right, &across) in squares.across.iter().enumerate() {
+                        for col in (0..across).step_by(L::N) {
+                            let mut square = [[L::splat(0.0); 4]; 4];
+                            for (row, square) in square.iter_mut().enumerate() {
+                                let even = &rows[row * phases * size + right * wide + col..];
+                                let odd = &even[phases * wide..];
+                                let [next_even, next_odd] = [L::load(&even[1..]), L::load(&odd[1..])];
+                                *square = spread([L::load(even), L::load(odd), next_even, next_odd]);
+                            }
+                            let [a, b, c, d] = square;
+                            for column in 0..4 {
+                                let values = spread([a[column], b[column], c[column], d[column]]);
+                                for (row, value) in values.iter().enumerate() {
+                                    // What is written beyond a row's end, the next row overwrites.
+                                    value.store(&mut out[row * 4 + column][at + col..]);
+                                }
+                            }
+                        }
+                        at += across;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Two processes with a part of each batch each take the steps of one process with two parts.
+
+use std::path::Path;
+
+use crate::launch::{Running, assert_done, figures, message, tool, weights};
+
+/// What all of them have: five steps of 8 images, every step's figures written.
+const COMMON: [&str; 14] = [
+    "--device",
+    "cpu",
+    "--epochs",
+    "1",
+    "--quiet",
+    "--set",
+    "batch_size=8",
+    "--set",
+    "log.every_steps=1",
+    "--set",
+    "eval.every_epochs=0",
+    "--set",
+    "loader.threads=1",
+    "--out",
+];
+
+fn train(ranks: usize, command: &[&str], out: &Path) {
+    let out = out.display().to_string();
+    let args = [command, &COMMON[..], &[out.as_str()]].concat();
+    let output = Running::start(tool(ranks, &args)).end();
+    assert_done(&output);
+    assert_eq!(message(&output), "", "{ranks} processes have nothing to complain about");
+}
+
+/// Largest difference of any figure of any step, as a share of those above 1, and of any value of the last checkpoint.
+fn differences(command: &[&str], accumulate: usize, ranks: usize) -> [f64; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = format!("accumulate={accumulate}");
+    let command = [command, &["--set", &parts]].concat();
+    let runs = [1, ranks].map(|ranks| {
+        let out = folder.path().join(format!("{ranks}"));
+        train(ranks, &command, &out);
+        out
+    });
+    let [alone, together] = runs.each_ref().map(|run| figures(run));
+    assert!(alone.len() >= 5 * 5, "{alone:?}");
+    assert_eq!(alone.len(), together.len());
+    let mut figure = 0.0f64;
+    for ((name, a), (_, b)) in alone.iter().zip(&together) {
+        assert!(a.is_finite() && b.is_finite(), "{name}: {a} {b}");
+        figure = figure.max((a - b).abs() / a.abs().max(1.0));
+    }
+    let [alone, together] = runs.each_ref().map(|run| weights(run));
+    assert!(alone.iter().map(|(name, _)| name).eq(together.iter().map(|(name, _)| name)));
+    let mut weight = 0.0f64;
+    for ((name, a), (_, b)) in alone.iter().zip(&together) {
+        assert_eq!(a.len(), b.len(), "{name}");
+        for (a, b) in a.iter().zip(b) {
+            // Bits, not values: −0 is not 0.
+            let apart = if a.to_bits() == b.to_bits() { 0.0 } else { f64::from((a - b).abs()).max(1e-300) };
+            weight = weight.max(apart);
+        }
+    }
+    [figure, weight]
+}
+
+const VIT: [&str; 14] = [
+    "pretrain",
+    "--data",
+    "scenes:40",
+    "--preset",
+    "laptop",
+    "--arch",
+    "vit-32x2x2/8",
+    "--set",
+    "dino.head.out_dim=64",
+    "--set",
+    "dino.head.hidden_dim=32",
+    "--set",
+    "optim.warmup_epochs=0",
+    "--seed=3",
+];
+
+#[test]
+fn dino_to_the_bit() {
+    assert_eq!(differences(&VIT, 2, 2), [0.0, 0.0]);
+    // Drop path is drawn by the number of the part.
+    let dropping = [&VIT[..], &["--set", "drop_path=0.3"]].concat();
+    assert_eq!(differences(&dropping, 2, 2), [0.0, 0.0]);
+}
+
+/// More parts than processes: sums are added in another order.
+#[test]
+fn dino_with_two_parts_each() {
+    let [figure, weight] = differences(&VIT, 4, 2);
+    assert!(figure < 1e-4 && weight < 1e-4, "{figure} {weight}");
+}
+
+/// A narrow ResNet, 32 px, SGD.
+fn resnet<'a>(method: &'a str, preset: &'a str, own: &[&'a str]) -> Vec<&'a str> {
+    let common = [
+        "pretrain",
+        "--data",
+        "scenes:40",
+        "--preset",
+        preset,
+        "--method",
+        method,
+        "--arch",
+        "resnet-18c4",
+        "--set",
+        "views.global_size_px=32",
+        "--set",
+        "resnet.norm_groups=1",
+        "--set",
+        "optim.warmup_epochs=0",
+        "--set",
+        "optim.optimizer=sgd",
+        "--set",
+        "optim.lr=0.1",
+    ];
+    let mut all = common.to_vec();
+    all.extend(own.iter().flat_map(|set| ["--set", *set]));
+    all
+}
+
+/// Statistics, queues and what is drawn are the same, and so is every bit.
+fn assert_same(command: &[&str]) {
+    let [figure, weight] = differences(command, 2, 2);
+    println!("{}: figures {figure:e}, weights {weight:e}", command.join(" "));
+    assert_eq!([figure, weight], [0.0, 0.0]);
+}
+
+#[test]
+fn moco_and_its_queue() {
+    assert_same(&resnet("moco", "moco-laptop", &["moco.queue=16"]));
+}
+
+#[test]
+fn densecl_and_both_queues() {
+    assert_same(&resnet("densecl", "densecl-laptop", &["moco.queue=16"]));
+}
+
+#[test]
+fn infomin_and_its_queue() {
+    assert_same(&resnet("infomin", "infomin-laptop", &["moco.queue=16", "views.local_size_px=16"]));
+}
+
+#[test]
+fn byol_and_its_statistics() {
+    assert_same(&resnet("byol", "byol-laptop", &["byol.hidden_dim=32", "byol.out_dim=16"]));
+}
+
+#[test]
+fn a_classifier_with_mixed_images() {
+    let sets = ["finetune", "classification", "--data", "scenes:45", "--weights", "random:resnet-18c4"];
+    let own = ["--set", "views.global_size_px=32", "--set", "optim.warmup_epochs=0"];
+    assert_same(&[&sets[..], &own[..]].concat());
+}
