@@ -155,9 +155,9 @@ fn test() -> Outcome {
         let args = ["--nocapture", "--skip", "contrast::contrastive_methods", "--skip", "signs_tell"];
         cargo(&[&["test", "--release", "--workspace", "--test", test, "--"], &args[..]].concat(), &envs)?;
     }
-    // The kernels for hardware, on whatever adapter there is.
+    // The kernels for hardware, on whatever adapter there is. The self-test's cases of them take a software adapter many minutes.
     cargo(
-        &["test", "--release", "--workspace", "--test", "ops"],
+        &["test", "--release", "--workspace", "--test", "ops", "--", "--skip", "every_kernel_passes"],
         &[envs[0], envs[1], ("OCELLI_TEST_FAMILY", "hardware")],
     )?;
     // Those of software adapters without anything optional, as in a browser.
