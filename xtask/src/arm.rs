@@ -38,7 +38,18 @@ pub fn run() -> Outcome {
     let runner = format!("{EMULATOR} -L {LIBRARIES}");
     for level in LEVELS {
         cargo(
-            &["test", "--release", "--package", "ocelli-simd", "--lib", "--tests", "--target", TARGET],
+            &[
+                "test",
+                "--release",
+                "--package",
+                "ocelli-simd",
+                "--features",
+                "threads",
+                "--lib",
+                "--tests",
+                "--target",
+                TARGET,
+            ],
             &[
                 ("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER),
                 ("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", &runner),

@@ -181,7 +181,10 @@ fn test() -> Outcome {
 fn levels() -> Outcome {
     for level in LEVELS {
         let envs = [("OCELLI_SIMD", *level)];
-        cargo(&["test", "--release", "--package", "ocelli-simd", "--lib", "--tests"], &envs)?;
+        cargo(
+            &["test", "--release", "--package", "ocelli-simd", "--features", "threads", "--lib", "--tests"],
+            &envs,
+        )?;
         // Shaders have nothing to do with it.
         cargo(&["test", "--release", "--workspace", "--test", "ops", "--", "--skip", "shaders"], &envs)?;
     }
