@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use ocelli::data::files::{MaskedSet, open_masked};
+use ocelli::transfer::Judged;
 use ocelli::transfer::segmentation::Segmenter;
 use serde_json::{Value, json};
 
@@ -50,6 +51,7 @@ pub struct EvalSegmentationArgs {
 pub fn run(args: &EvalSegmentationArgs) -> anyhow::Result<()> {
     let MaskedSet { train, val, classes, palette, understood } = open_masked(&args.data)?;
     let mut notes = Vec::new();
+    let judged = val.as_ref().map_or(Judged::Training, |val| Judged::of(&train.source, &val.source));
     let part = val.filter(|val| !val.source.is_empty()).unwrap_or_else(|| {
         notes.push("no part is held out: all images are evaluated".to_owned());
         train
@@ -73,7 +75,7 @@ pub fn run(args: &EvalSegmentationArgs) -> anyhow::Result<()> {
         document["weights"] = args.weights.display().to_string().into();
         document["data"] = json!(understood);
         if !found.skipped.is_empty() {
-            notes.push(format!("the figures are of {}", found.scored()));
+            notes.push(format!("the figures are of {}", found.scored(judged)));
         }
         document["notes"] = json!(notes);
         println!("{document}");
@@ -83,7 +85,7 @@ pub fn run(args: &EvalSegmentationArgs) -> anyhow::Result<()> {
         println!("warning: skipped {}: {}", bad.name, bad.reason);
     }
     if !found.skipped.is_empty() {
-        println!("warning: the figures are of {}", found.scored());
+        println!("warning: the figures are of {}", found.scored(judged));
     }
     show(&table);
     Ok(())

@@ -44,6 +44,7 @@ mod report;
 mod retrieval;
 mod run;
 mod runs;
+mod scaling;
 mod search;
 mod segment;
 mod selftest;
@@ -109,6 +110,7 @@ enum Command {
     Table(table::TableArgs),
     Compare(compare::CompareArgs),
     Bench(bench::BenchArgs),
+    Plan(scaling::PlanArgs),
     /// Evaluate frozen features, detectors and segmentations
     #[command(
         subcommand,
@@ -295,6 +297,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Table(args) => table::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Plan(args) => scaling::run(&args),
         Command::Eval(EvalCommand::Knn(args)) => knn::run(&args),
         Command::Eval(EvalCommand::Linear(args)) => linear::run(&args),
         Command::Eval(EvalCommand::Svm(args)) => svm::run(&args),

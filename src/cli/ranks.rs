@@ -109,7 +109,7 @@ pub fn close() {
 }
 
 /// How long the others leave it to the first to say what went wrong: an error that all of them meet is said once.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(5);
 /// The same where the first has a checkpoint to finish.
 const LONG_GRACE: Duration = Duration::from_secs(60);
 
@@ -120,10 +120,16 @@ pub fn leave_it_to_the_first(all_alike: bool) {
     }
 }
 
+/// How long the launcher has to pass on what this process said last: one that ends all of them may lose it.
+const FORWARDED: Duration = Duration::from_millis(200);
+
 /// Ends all processes, where there are several: the others wait for this one, which will not come.
 pub fn end_all(code: u8) {
     match several() {
-        Some(world) => world.abort(i32::from(code)),
+        Some(world) => {
+            std::thread::sleep(FORWARDED);
+            world.abort(i32::from(code))
+        }
         None => close(),
     }
 }

@@ -1,4 +1,5 @@
-//! What is asked about the machine and the command line itself: `doctor`, `completions`, `man`, `--quiet`, `--verbose`, colours.
+//! What is asked about the machine and the command line itself: `doctor`, `completions`, `man`, `--quiet`, `--verbose`, colours; and
+//! about several machines: `plan`.
 
 use std::fs;
 use std::process::Command;
@@ -144,4 +145,33 @@ fn colours_are_left_out_where_they_are_not_wanted() {
     assert!(help(&[("CLICOLOR_FORCE", "1")]).contains('\u{1b}'), "else the next line says nothing");
     assert!(!help(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]).contains('\u{1b}'));
     assert!(!help(&[]).contains('\u{1b}'), "nor where nobody reads them");
+}
+
+/// What each rank sends follows from the formula, whatever this machine takes for the rest.
+#[test]
+fn a_run_on_several_devices_is_predicted() {
+    let plan = ["plan", "--preset", "demo", "--device", "cpu", "--step", "0.5", "--images", "1000"];
+    let link = ["--ranks", "6", "--bandwidth", "0.008", "--latency", "100", "--part", "8", "--price", "3"];
+    let told = json(&[&plan[..], &link, &["--json"]].concat());
+    let rows = told["rows"].as_array().unwrap();
+    let numbers = |key: &str| rows.iter().map(|row| row[key].as_f64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(numbers("ranks"), [1.0, 2.0, 4.0, 6.0]);
+    assert_eq!(numbers("batch_size"), [8.0, 16.0, 32.0, 48.0]);
+    let bytes = told["gradient_bytes"].as_f64().unwrap();
+    assert!(bytes > 1e5, "{bytes}");
+    // A million bytes a second.
+    for (wire, ranks) in numbers("wire_s").iter().zip(numbers("ranks")) {
+        let expected = 2.0 * bytes * (ranks - 1.0) / ranks / 1e6;
+        assert!((wire - expected).abs() <= 1e-9 * expected, "{ranks} ranks: {wire}, expected {expected}");
+    }
+    assert!((rows[0]["step_s"].as_f64().unwrap() - 0.5).abs() < 1e-12, "one rank sends nothing");
+    let [alone, two] = [0, 1].map(|i| numbers("efficiency")[i]);
+    assert!((alone - 1.0).abs() < 1e-12 && two < 1.0, "{alone} {two}");
+    let (run, cost) = (numbers("run_s")[3], numbers("cost")[3]);
+    assert!((cost - 3.0 * 6.0 * run / 3600.0).abs() < 1e-9 * cost, "{cost}");
+    let text = stdout(&ocelli(&[&plan[..], &link].concat()));
+    assert!(text.contains("a prediction by a model") && text.contains("as --step says"), "{text}");
+
+    refused(&[&plan[..], &["--ranks", "7"]].concat(), &["expected a batch that 7 ranks can share", "--part"]);
+    refused(&[&plan[..], &["--ranks", "2", "--bandwidth", "0"]].concat(), &["--bandwidth", "above 0"]);
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::launch::{Running, assert_done, figures, message, tool, weights};
+use serde_json::Value;
+
+use crate::launch::{Running, assert_done, figures, message, rows, tool, weights};
 
 /// What all of them have: five steps of 8 images, every step's figures written.
 const COMMON: [&str; 14] = [
@@ -154,4 +156,27 @@ fn a_classifier_with_mixed_images() {
     let sets = ["finetune", "classification", "--data", "scenes:45", "--weights", "random:resnet-18c4"];
     let own = ["--set", "views.global_size_px=32", "--set", "optim.warmup_epochs=0"];
     assert_same(&[&sets[..], &own[..]].concat());
+}
+
+/// Each of three processes computes a third of the features.
+#[test]
+fn accuracy_of_features_that_all_computed() {
+    let folder = tempfile::tempdir().unwrap();
+    let evaluated = ["eval.every_epochs=1", "eval.linear=true", "batch_size=12", "accumulate=3"];
+    let sets: Vec<&str> = evaluated.iter().flat_map(|set| ["--set", *set]).collect();
+    let found = [1, 3].map(|ranks| {
+        let out = folder.path().join(format!("{ranks}"));
+        let name = out.display().to_string();
+        let args = [&VIT[..], &COMMON[..], &[name.as_str()], &sets].concat();
+        let output = Running::start(tool(ranks, &args)).end();
+        assert_done(&output);
+        let of = |event: &str, keys: &[&str]| -> Vec<Value> {
+            rows(&out, event).iter().flat_map(|row| keys.iter().map(|key| row[*key].clone())).collect()
+        };
+        (of("baseline", &["raw_pixels", "untrained"]), of("epoch", &["knn", "linear_online"]))
+    });
+    let [(baseline, epoch), together] = &found;
+    assert!(baseline.len() == 2 && epoch.len() == 2, "{found:?}");
+    assert!(baseline.iter().chain(epoch).all(|value| !value.is_null()), "{found:?}");
+    assert_eq!((baseline, epoch), (&together.0, &together.1));
 }

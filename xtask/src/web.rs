@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
-use crate::{Outcome, as_root, cargo, root, targets};
+use crate::{Outcome, as_root, cargo, root, say_time, targets};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -168,6 +168,7 @@ pub fn run(folder: &Path, program: &str, args: &[&str]) -> Outcome {
 
 pub fn run_with(folder: &Path, program: &str, args: &[&str], envs: &[(&str, &str)]) -> Outcome {
     println!("\n$ {program} {}", args.join(" "));
+    let start = Instant::now();
     let status =
         Command::new(program).args(args).envs(envs.iter().copied()).current_dir(folder).status().map_err(|e| {
             match program {
@@ -177,6 +178,7 @@ pub fn run_with(folder: &Path, program: &str, args: &[&str], envs: &[(&str, &str
                 _ => format!("cannot run {program}: {e}"),
             }
         })?;
+    say_time(start);
     match status.success() {
         true => Ok(()),
         false => Err(format!("{program} {} failed", args.join(" "))),

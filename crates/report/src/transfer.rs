@@ -24,19 +24,26 @@ const CONFUSED: usize = 32;
 
 /// What is known of boxes and of classes of pixels, where the run has any of it.
 pub fn sections(run: &Run) -> String {
-    let detection = read(&run.dir.join("detection.json")).map(|told| detection(&told));
-    let segmentation = read(&run.dir.join("segmentation.json")).map(|told| segmentation(&told));
-    let mut html = detection.unwrap_or_default() + &segmentation.unwrap_or_default();
+    let [boxes, pixels] = ["detection.json", "segmentation.json"].map(|file| read(&run.dir.join(file)));
+    let mut html =
+        boxes.as_ref().map(detection).unwrap_or_default() + &pixels.as_ref().map(segmentation).unwrap_or_default();
+    let which = |told: &Option<Value>| told.as_ref().map_or("held-out", judged);
     for (file, title, lead) in [
         (
             "detections.png",
             "Found and missed",
-            "Held-out images with what is there and what was found, the worst and the best of them.",
+            format!(
+                "Some {} images with what is there and what was found, the worst and the best of them.",
+                which(&boxes)
+            ),
         ),
         (
             "segmentations.png",
             "Pixel by pixel",
-            "Some held-out images, the classes of their pixels as they are labelled, and as the network assigns them.",
+            format!(
+                "Some {} images, the classes of their pixels as they are labelled, and as the network assigns them.",
+                which(&pixels)
+            ),
         ),
     ] {
         if let Some(png) = Png::read(&run.dir.join("pictures").join(file)) {
@@ -64,8 +71,13 @@ fn percent(value: &Value) -> String {
 }
 
 /// So many images, in words.
-fn images(value: &Value) -> String {
-    format!("{} held-out image{}", number_of(value), if value.as_u64() == Some(1) { "" } else { "s" })
+fn images(value: &Value, judged: &str) -> String {
+    format!("{} {judged} image{}", number_of(value), if value.as_u64() == Some(1) { "" } else { "s" })
+}
+
+/// Which images the figures are of, "held-out" or "training".
+fn judged(told: &Value) -> &'static str {
+    if told["judged"] == "training" { "training" } else { "held-out" }
 }
 
 /// A count, or a dash for what is none.
@@ -97,7 +109,7 @@ fn detection(told: &Value) -> String {
         "<section><h2>What was found</h2><p class=\"lead\">{}, per cent. VOC: {} AP, boxes as its files have \
          them; its AP is the mean over IoU .5:.05:.95, as MoCo and DenseCL report it. COCO: 101 points, boxes as they are. \
          The two are not comparable.</p>",
-        images(&told["images"]),
+        images(&told["images"], judged(told)),
         escape(voc["interpolation"].as_str().unwrap_or("–"))
     );
     html += &head(&["", "VOC AP", "AP50", "AP75", "COCO AP", "AP50", "AP75", "objects", "found"]);
@@ -170,7 +182,7 @@ fn segmentation(told: &Value) -> String {
     let mut html = format!(
         "<section><h2>Classes of the pixels</h2><p class=\"lead\">{}{}, all pixels with a label: mIoU {} \
          %, mean accuracy of the classes {} %, accuracy of the pixels {} %.</p>",
-        images(&told["pictures"]),
+        images(&told["pictures"], judged(told)),
         match told["skipped"].as_array().map_or(0, Vec::len) {
             0 => String::new(),
             n => format!(" ({n} more could not be read)"),

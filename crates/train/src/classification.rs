@@ -18,6 +18,7 @@ use crate::config::{ConfigError, TaskKind, table_of};
 use crate::event::Best;
 use crate::features::{eval_transform, rows_and_bad, thin};
 pub use crate::replace::CLASSIFIER as CLASSIFIER_FILE;
+use crate::sharded::rows_in;
 use crate::steps::{MethodTask, Steps, classes_of};
 use crate::task::Scores;
 use crate::{EveryTenth, Pictures, RunConfig, TrainError};
@@ -208,9 +209,12 @@ impl MethodTask for Classification {
 
     fn evaluate(&mut self) -> Result<Scores, TrainError> {
         let (config, net) = (self.steps.config(), self.classifier()?);
+        let (device, transform) = (self.steps.device(), eval_transform(config));
         let logits = |images| net.forward(images, Mode::Eval).0;
-        let (logits, labels, bad) =
-            rows_and_bad(&self.held_out, eval_transform(config), config, self.steps.device(), logits)?;
+        let found = rows_in(self.steps.world().as_ref(), &self.held_out, device, |part| {
+            rows_and_bad(part, transform, config, device, logits)
+        })?;
+        let Some((logits, labels, bad)) = found else { return Ok(Scores::default()) };
         let logits = logits
             .into_data()
             .try_to_vec::<f32>()

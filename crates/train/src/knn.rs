@@ -6,10 +6,12 @@ use burn::tensor::{Device, Tensor};
 use ocelli_data::{BadFile, EvalTransform, Source};
 use ocelli_eval::knn::{KnnConfig, knn};
 use ocelli_models::{AnyBackbone, BackboneConfig};
+use ocelli_world::World;
 
 use crate::config::EvalConfig;
 use crate::features::{eval_transform, extract_features, extract_features_and_bad, rows_of, thin};
 use crate::linear::{FrozenFeatures, online_probe};
+use crate::sharded::{Images, rows_in};
 use crate::{KnnFigures, RunConfig, TrainError};
 
 /// Labelled images to take neighbours from, and labelled images to classify.
@@ -101,27 +103,52 @@ pub fn knn_of(
 /// Rows of features and their labels.
 type Rows = (Tensor<2>, Vec<u32>);
 
-/// The same with the accuracy of a linear classifier on the same features, per cent, where the configuration wants it, and the
-/// held-out images that could not be read.
-///
-/// # Errors
-/// As [`knn_of`].
-pub(crate) fn knn_and_linear(
-    encoder: &AnyBackbone,
-    labelled: &Labelled,
-    config: &RunConfig,
-    device: &Device,
-) -> Result<(KnnFigures, Option<f64>, Vec<BadFile>), TrainError> {
-    let train = extract_features(encoder, &labelled.train, config, device)?;
-    let (features, labels, bad) = extract_features_and_bad(encoder, &labelled.test, config, device)?;
-    let test = (features, labels);
-    let linear = if config.eval.linear {
+/// Features of labelled images.
+pub(crate) struct Features {
+    train: Rows,
+    test: Rows,
+    classes: usize,
+    /// Held-out images that could not be read.
+    pub bad: Vec<BadFile>,
+}
+
+impl Features {
+    /// Those of an encoder, which the processes of a run compute together; the first of them gets them.
+    ///
+    /// # Errors
+    /// When images cannot be read.
+    pub fn of(
+        world: &dyn World,
+        encoder: &AnyBackbone,
+        labelled: &Labelled,
+        config: &RunConfig,
+        device: &Device,
+    ) -> Result<Option<Self>, TrainError> {
+        let all = |images: &Images| {
+            rows_in(world, images, device, |part| extract_features_and_bad(encoder, part, config, device))
+        };
+        // Both before either's error: the other processes are there for both.
+        let (train, test) = (all(&labelled.train), all(&labelled.test));
+        let (Some((train, of_train, _)), Some((test, of_test, bad))) = (train?, test?) else { return Ok(None) };
+        Ok(Some(Self { train: (train, of_train), test: (test, of_test), classes: labelled.classes, bad }))
+    }
+
+    /// As [`knn_of`].
+    ///
+    /// # Errors
+    /// When features are not finite.
+    pub fn knn(self) -> Result<KnnFigures, TrainError> {
+        figures(self.train, self.test, self.classes)
+    }
+
+    /// Accuracy of a linear classifier on them, per cent.
+    ///
+    /// # Errors
+    /// When features are not finite.
+    pub fn linear(&self, seed: u64) -> Result<Option<f64>, TrainError> {
         let frozen = |(features, labels): &Rows| FrozenFeatures::new(features.clone(), labels.clone());
-        online_probe(&frozen(&train)?, &frozen(&test)?, labelled.classes, config.seed)?
-    } else {
-        None
-    };
-    Ok((figures(train, test, labelled.classes)?, linear, bad))
+        online_probe(&frozen(&self.train)?, &frozen(&self.test)?, self.classes, seed)
+    }
 }
 
 /// Side that pixels are compared at, pixels: what makes pictures look alike is there, and ten thousand of them take 123 MB.

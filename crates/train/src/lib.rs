@@ -68,6 +68,7 @@ mod pretraining;
 mod replace;
 mod run_dir;
 pub mod selftest;
+mod sharded;
 mod steps;
 mod task;
 mod throughput;

@@ -10,7 +10,7 @@ use ocelli_models::{AnyBackbone, Init};
 use ocelli_world::{Alone, Shared};
 
 use crate::config::TaskKind;
-use crate::knn::{Labelled, evaluation_bytes, knn_and_linear, knn_of, knn_of_pixels};
+use crate::knn::{Features, Labelled, evaluation_bytes, knn_of_pixels};
 use crate::steps::{MethodTask, Steps};
 use crate::task::Scores;
 use crate::{Event, KnnFigures, Pictures, RunConfig, TrainError};
@@ -116,9 +116,10 @@ impl MethodTask for Pretraining {
     fn baseline(&mut self) -> Result<Option<Event>, TrainError> {
         let (Some(labelled), Some(untrained)) = (&self.labelled, self.untrained.take()) else { return Ok(None) };
         let (config, device) = (self.steps.config(), self.steps.device());
+        let features = Features::of(self.steps.world().as_ref(), &untrained, labelled, config, device)?;
+        let Some(features) = features else { return Ok(None) };
         let (raw_pixels, pixels) = knn_of_pixels(labelled, config, device)?;
-        let untrained = knn_of(&untrained, labelled, config, device)?;
-        Ok(Some(Event::Baseline { raw_pixels, pixels, untrained }))
+        Ok(Some(Event::Baseline { raw_pixels, pixels, untrained: features.knn()? }))
     }
 
     fn skip_baseline(&mut self) {
@@ -128,8 +129,12 @@ impl MethodTask for Pretraining {
     fn evaluate(&mut self) -> Result<Scores, TrainError> {
         let Some(labelled) = &self.labelled else { return Ok(Scores::default()) };
         let (config, device) = (self.steps.config(), self.steps.device());
-        let (knn, linear, bad) = knn_and_linear(&self.encoder()?, labelled, config, device)?;
+        let features = Features::of(self.steps.world().as_ref(), &self.encoder()?, labelled, config, device)?;
+        let Some(mut features) = features else { return Ok(Scores::default()) };
+        let linear = if config.eval.linear { features.linear(config.seed)? } else { None };
         let named = linear.map(|accuracy| (ONLINE, accuracy)).into_iter().collect();
+        let bad = std::mem::take(&mut features.bad);
+        let knn = features.knn()?;
         Ok(Scores { quoted: quoted(&knn), knn: Some(knn), named, bad })
     }
 

@@ -111,8 +111,8 @@ pub trait Task {
     /// How large it is.
     fn size(&self) -> Size;
 
-    /// The processes that do it together, which take every step at the same time. All of them have the same [`Task::state`]; the
-    /// first alone evaluates, draws and writes.
+    /// The processes that do it together, which take every step and evaluate at the same time. All of them have the same
+    /// [`Task::state`]; the first alone knows what an evaluation found, draws and writes.
     fn world(&self) -> &dyn World {
         &Alone
     }
@@ -203,7 +203,7 @@ pub trait Task {
     /// The baseline is known from an earlier part of the run.
     fn skip_baseline(&mut self) {}
 
-    /// Evaluates the network as it is.
+    /// Evaluates the network as it is. Of several processes the first returns what all found together.
     ///
     /// # Errors
     /// When images cannot be read, or figures are not finite.

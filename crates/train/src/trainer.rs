@@ -211,11 +211,7 @@ impl<T: Task> Trainer<T> {
                 // What is left of the epoch is told when the run goes on.
                 return self.stopped(None, last, listen);
             }
-            let figures = if evaluates && self.task.world().is_first() {
-                self.evaluated(figures, dir, listen)?
-            } else {
-                figures
-            };
+            let figures = if evaluates { self.evaluated(figures, dir, listen)? } else { figures };
             if is_last || every == 0 || done.is_multiple_of(every) {
                 self.draw(dir, done, listen)?;
             }
@@ -241,13 +237,12 @@ impl<T: Task> Trainer<T> {
         dir: Option<&RunDir>,
         listen: Listen<'_>,
     ) -> Result<EpochFigures, TrainError> {
-        let baseline_wanted = !self.position.baseline_done;
+        let baseline_wanted = self.of_first(!self.position.baseline_done);
         let task = &mut self.task;
-        let found = fenced(|| {
-            let baseline = if baseline_wanted { task.baseline()? } else { None };
-            Ok((baseline, task.evaluate()?))
-        });
-        let (baseline, scores) = match found {
+        let baseline = fenced(|| if baseline_wanted { task.baseline() } else { Ok(None) });
+        // Whatever became of the baseline: the other processes are there for both.
+        let scores = fenced(|| task.evaluate());
+        let (baseline, scores) = match baseline.and_then(|baseline| Ok((baseline, scores?))) {
             Ok(found) => found,
             Err(error) => {
                 let message = format!(

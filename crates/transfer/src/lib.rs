@@ -15,7 +15,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod detection;
+mod judged;
 mod precise_bn;
 pub mod segmentation;
 
+pub use judged::Judged;
 pub use precise_bn::{NormStatistics, PreciseBn};

@@ -22,11 +22,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod buckets;
+mod cost;
 mod sum;
 #[cfg(not(target_family = "wasm"))]
 mod threads;
 
 pub use buckets::{BUCKET_BYTES, buckets};
+pub use cost::{Link, SumCost};
 #[cfg(not(target_family = "wasm"))]
 pub use threads::threads;
 
@@ -74,6 +76,21 @@ pub trait World: Debug + Send + Sync {
     fn gather(&self, own: &[f32]) -> Vec<Vec<f32>> {
         let all = self.gather_bytes(bytemuck::cast_slice(own));
         all.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect()
+    }
+
+    /// What every rank gives, in the order of ranks, on the first alone; the others get nothing. Of any length.
+    fn collect(&self, own: &[u8]) -> Vec<Vec<u8>> {
+        let lengths = self.gather_bytes(&(own.len() as u64).to_le_bytes());
+        let length = |bytes: &Vec<u8>| bytes.as_slice().try_into().map_or(0, u64::from_le_bytes) as usize;
+        let longest = lengths.iter().map(length).max().unwrap_or(0);
+        let mut all = vec![Vec::new(); self.size()];
+        for start in (0..longest).step_by(PIECE) {
+            let piece = own.get(start.min(own.len())..(start + PIECE).min(own.len())).unwrap_or_default();
+            let mut to: Vec<&[u8]> = vec![&[]; self.size()];
+            to[0] = piece;
+            all.iter_mut().zip(self.exchange(&to)).for_each(|(all, piece)| all.extend(piece));
+        }
+        if self.is_first() { all } else { Vec::new() }
     }
 
     /// The sum over all ranks, element by element, with the same bits on every rank: each element is added in the order of
@@ -175,6 +192,13 @@ mod tests {
             let expected: Vec<Vec<u8>> = (0..3u8).map(|from| vec![from, rank as u8]).collect();
             assert_eq!(*got, expected);
         }
+    }
+
+    #[test]
+    fn the_first_alone_gets_what_all_give() {
+        let found = on_threads(3, |world| world.collect(&vec![world.rank() as u8; 2 * world.rank()]));
+        let expected: Vec<Vec<u8>> = (0..3u8).map(|rank| vec![rank; 2 * usize::from(rank)]).collect();
+        assert_eq!(found, vec![expected, Vec::new(), Vec::new()]);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use crate::World;
 
 /// So many values are sent to all; of more, every rank adds a part.
 const FEW: usize = 4096;
+/// Values that are added at once.
+const BLOCK: usize = 1024;
 
 /// See [`World::sum`](crate::World::sum).
 pub fn sum<W: World + ?Sized>(world: &W, values: &mut [f32]) {
@@ -15,16 +17,18 @@ pub fn sum<W: World + ?Sized>(world: &W, values: &mut [f32]) {
     }
     if values.len() <= FEW {
         let all = world.exchange(&vec![bytemuck::cast_slice(values); size]);
-        add_in_order(values, &all);
+        add_in_order(values, rank, &all);
         return;
     }
     let parts: Vec<Range<usize>> = (0..size).map(|r| part(values.len(), size, r)).collect();
-    let to: Vec<&[u8]> = parts.iter().map(|part| bytemuck::cast_slice(&values[part.clone()])).collect();
-    let all = world.exchange(&to);
-    let own = parts[rank].clone();
-    add_in_order(&mut values[own.clone()], &all);
-    let sums = world.exchange(&vec![bytemuck::cast_slice(&values[own]); size]);
-    for (part, bytes) in parts.into_iter().zip(sums) {
+    // What a rank has already is sent to nobody.
+    let to = |r: usize| if r == rank { &[] } else { bytemuck::cast_slice(&values[parts[r].clone()]) };
+    let all = world.exchange(&(0..size).map(to).collect::<Vec<&[u8]>>());
+    let own = &mut values[parts[rank].clone()];
+    add_in_order(own, rank, &all);
+    let to = |r: usize| if r == rank { &[] } else { bytemuck::cast_slice(own) };
+    let sums = world.exchange(&(0..size).map(to).collect::<Vec<&[u8]>>());
+    for (_, (part, bytes)) in parts.into_iter().zip(sums).enumerate().filter(|(r, _)| *r != rank) {
         assert!(bytes.len() == 4 * part.len(), "ranks sum different numbers of values");
         bytemuck::cast_slice_mut(&mut values[part]).copy_from_slice(&bytes);
     }
@@ -35,14 +39,31 @@ fn part(len: usize, size: usize, r: usize) -> Range<usize> {
     r * len / size..(r + 1) * len / size
 }
 
-/// Replaces values by the sums of what all ranks sent, the first rank's first.
-fn add_in_order(values: &mut [f32], all: &[Vec<u8>]) {
-    for (rank, bytes) in all.iter().enumerate() {
-        assert!(bytes.len() == 4 * values.len(), "ranks sum different numbers of values");
-        let given = bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value));
-        for (sum, value) in values.iter_mut().zip(given) {
-            *sum = if rank == 0 { value } else { *sum + value };
+/// Adds what the other ranks sent to the values of this one, the first rank's first. In blocks that stay in the nearest cache.
+fn add_in_order(own: &mut [f32], rank: usize, all: &[Vec<u8>]) {
+    let others = || all.iter().enumerate().filter(|(r, _)| *r != rank);
+    assert!(others().all(|(_, bytes)| bytes.len() == 4 * own.len()), "ranks sum different numbers of values");
+    for (i, own) in own.chunks_mut(BLOCK).enumerate() {
+        let start = i * BLOCK;
+        let mut sums = [0.0f32; BLOCK];
+        let sums = &mut sums[..own.len()];
+        for (r, bytes) in all.iter().enumerate() {
+            if r == rank {
+                take(sums, own.iter().copied(), r);
+            } else {
+                let given = bytes.as_chunks::<4>().0[start..start + sums.len()].iter();
+                take(sums, given.map(|value| f32::from_le_bytes(*value)), r);
+            }
         }
+        own.copy_from_slice(sums);
+    }
+}
+
+/// Sums become the first rank's values, or have another's added.
+fn take(sums: &mut [f32], given: impl Iterator<Item = f32>, rank: usize) {
+    match rank {
+        0 => sums.iter_mut().zip(given).for_each(|(sum, value)| *sum = value),
+        _ => sums.iter_mut().zip(given).for_each(|(sum, value)| *sum += value),
     }
 }
 

@@ -91,7 +91,7 @@ pub fn run(args: &DetectionArgs) -> anyhow::Result<()> {
     let needs = task.needs();
     let trainer = Trainer::of(task);
     if args.run.dry_run {
-        return plan::show(&job, trainer, plan_of(&config, &data.classes, held_out), Some(needs));
+        return plan::show(&job, trainer, plan_of(&config, &data, held_out), Some(needs));
     }
     args.run.tell_device(&device);
     let (trainer, summary) = job.train(trainer, &out, args.run.start(), &mut progress)?;
@@ -99,7 +99,8 @@ pub fn run(args: &DetectionArgs) -> anyhow::Result<()> {
         let scored = trainer.task().summary().map_or(held_out, |summary| summary.images);
         if scored < held_out {
             println!(
-                "warning: the figures are of {scored} of {held_out} held-out images; the others cannot be read"
+                "warning: the figures are of {scored} of {held_out} {} images; the others cannot be read",
+                data.judged
             );
         }
         if let Some(best) = &summary.best {
@@ -189,7 +190,8 @@ fn fitted(args: &TransferArgs, base: &DetectionConfig) -> Vec<String> {
 }
 
 /// What the plan says of it.
-fn plan_of(config: &DetectionConfig, classes: &[String], held_out: usize) -> Vec<(&'static str, String)> {
+fn plan_of(config: &DetectionConfig, data: &DetectionData, held_out: usize) -> Vec<(&'static str, String)> {
+    let (classes, judged) = (&data.classes, data.judged);
     let parts = if config.accumulate > 1 { format!(", in {} parts", config.accumulate) } else { String::new() };
     let short = &config.views.short_px;
     let sizes = match (short.iter().min(), short.iter().max()) {
@@ -206,7 +208,7 @@ fn plan_of(config: &DetectionConfig, classes: &[String], held_out: usize) -> Vec
         _ => {
             let (_, every) = config.spans();
             format!(
-                "every {every} steps on {held_out} held-out images of short side {} px{statistics}",
+                "every {every} steps on {held_out} {judged} images of short side {} px{statistics}",
                 config.eval.short_px
             )
         }

@@ -93,7 +93,8 @@ pub fn run(args: &SegmentationArgs) -> anyhow::Result<()> {
         if let Some(found) = trainer.task().found()
             && let Some(bad) = found.skipped.first()
         {
-            println!("warning: the figures are of {}; the first: {}: {}", found.scored(), bad.name, bad.reason);
+            let scored = found.scored(trainer.task().data().judged());
+            println!("warning: the figures are of {scored}; the first: {}: {}", bad.name, bad.reason);
         }
         if let Some(best) = &summary.best {
             let steps = (best.epoch + 1) * trainer.steps_per_epoch();
@@ -181,10 +182,11 @@ fn plan_of(config: &SegmentationConfig, data: &SegmentedData, held_out: usize) -
         0 => "whole".to_owned(),
         px => format!("in windows of {px} px"),
     };
+    let judged = data.judged();
     let evaluated = match held_out {
         0 => "never: no part is held out".to_owned(),
-        n if config.epochs() == 1 => format!("once, at the end, on {n} held-out images, {windows}"),
-        n => format!("every {} steps on {n} held-out images, {windows}", config.evaluate_every),
+        n if config.epochs() == 1 => format!("once, at the end, on {n} {judged} images, {windows}"),
+        n => format!("every {} steps on {n} {judged} images, {windows}", config.evaluate_every),
     };
     vec![
         ("classes", format!("{}: {}", data.classes.len(), data.classes.join(", "))),

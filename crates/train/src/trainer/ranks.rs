@@ -51,6 +51,17 @@ impl<T: Task> Trainer<T> {
         Agreed { stop: wishes[0] > 0.0, save: wishes[1] > 0.0 }
     }
 
+    /// The first process's answer, in every one of them.
+    pub(super) fn of_first(&self, answer: bool) -> bool {
+        let world = self.task.world();
+        if world.size() == 1 {
+            return answer;
+        }
+        let mut answers = [f32::from(u8::from(answer && world.is_first()))];
+        world.sum(&mut answers);
+        answers[0] > 0.0
+    }
+
     /// Puts the unreadable images of all processes together, in every one of them.
     pub(super) fn share_bad(&mut self) -> Result<(), TrainError> {
         let world = self.task.world();
@@ -92,5 +103,73 @@ impl<T: Task> Trainer<T> {
             names.join(", ")
         );
         listen(&Event::Warning { message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use burn::tensor::Device;
+    use ocelli_data::{SceneConfig, SceneSource, Source};
+    use ocelli_world::{Shared, threads};
+
+    use super::*;
+    use crate::config::resolve;
+
+    fn trainer(world: Shared) -> Trainer {
+        let sets = [
+            "arch=vit-32x1x2/8",
+            "epochs=1",
+            "batch_size=4",
+            "accumulate=2",
+            "dino.head.out_dim=32",
+            "dino.head.hidden_dim=16",
+            "eval.every_epochs=0",
+            "loader.threads=1",
+        ];
+        let config = resolve(Some("laptop"), None, &sets.map(str::to_owned)).unwrap();
+        let scenes = SceneSource::new(SceneConfig { count: 8, size_px: 32, ..SceneConfig::default() }).unwrap();
+        let source: Arc<dyn Source> = Arc::new(scenes);
+        Trainer::new_in(world, &config, &Device::flex(), &source, None).unwrap()
+    }
+
+    /// What two ranks hold after they were compared, and what they were told; rank 1 holds what `change` makes of it.
+    fn aligned(change: impl Fn(&mut Vec<f32>) + Sync) -> Vec<(String, Vec<String>)> {
+        let worlds = threads(2);
+        let (worlds, change) = (&worlds, &change);
+        let rank = |rank: usize| {
+            let mut trainer = trainer(worlds[rank].clone());
+            let mut state = trainer.task.state().unwrap();
+            if rank == 1 {
+                change(&mut state.tensors[0].1.values);
+                trainer.task.load(&state).unwrap();
+            }
+            let mut told = Vec::new();
+            let mut listen = |event: &Event| {
+                if let Event::Warning { message } = event {
+                    told.push(message.clone());
+                }
+                Ok(())
+            };
+            trainer.align(&mut listen).unwrap();
+            (checksum(&trainer.task.state().unwrap()), told)
+        };
+        std::thread::scope(|scope| {
+            let running = [0, 1].map(|number| scope.spawn(move || rank(number)));
+            running.map(|thread| thread.join().unwrap()).into()
+        })
+    }
+
+    #[test]
+    fn a_rank_that_differs_takes_what_the_first_has() {
+        let same = aligned(|_| ());
+        assert_eq!(same[0], same[1]);
+        assert!(same[0].1.is_empty(), "{:?}", same[0].1);
+        // The last bit of one value is enough.
+        let mended = aligned(|values| values[0] = f32::from_bits(values[0].to_bits() ^ 1));
+        assert_eq!(mended[0].0, same[0].0, "the first keeps what it has");
+        assert_eq!(mended[1].0, same[0].0);
+        assert!(mended[0].1[0].contains("rank 1 differed from those of rank 0"), "{:?}", mended[0].1);
     }
 }

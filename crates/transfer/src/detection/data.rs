@@ -7,6 +7,8 @@ use ocelli_data::annotated::BoxedPart;
 use ocelli_methods::MethodError;
 use ocelli_train::{EveryTenth, TrainError};
 
+use crate::Judged;
+
 /// What a detector is trained and tested on.
 #[derive(Clone)]
 pub struct DetectionData {
@@ -14,6 +16,8 @@ pub struct DetectionData {
     pub train: BoxedPart,
     /// What is looked at after a span of steps.
     pub val: BoxedPart,
+    /// Whether those are the training images.
+    pub judged: Judged,
     /// The classes, in the order of their numbers.
     pub classes: Vec<String>,
     /// What a person should know of them.
@@ -65,9 +69,11 @@ impl DetectionData {
             notes.push(format!("{} classes have no object to learn from: {}", without.len(), listed(&without)));
         }
         if !val.objects.iter().flatten().any(|o| !o.is_crowd && !o.is_difficult) {
-            notes.push("no held-out image has an object that counts: there will be no AP".to_owned());
+            notes.push("no image to evaluate has an object that counts: there will be no AP".to_owned());
         }
-        Ok(Self { train, val, classes: classes.to_vec(), notes })
+        let judged = Judged::of(&train.source, &val.source);
+        notes.extend(judged.note());
+        Ok(Self { train, val, judged, classes: classes.to_vec(), notes })
     }
 
     /// A number by which images of both parts and classes are known again.

@@ -118,8 +118,9 @@ impl DetectionTask {
         let mut data = DetectionData { val: at_most(&data.val, config.eval.max_images), ..data.clone() };
         if data.val.source.len() < all {
             data.notes.push(format!(
-                "{} of {all} held-out images are evaluated (eval.max_images)",
-                data.val.source.len()
+                "{} of {all} {} images are evaluated (eval.max_images)",
+                data.val.source.len(),
+                data.judged
             ));
         }
         let is_missing = backbone.is_none() && !is_drawn && !config.weights.is_empty();
@@ -410,7 +411,11 @@ impl Task for DetectionTask {
     fn keep(&self, folder: &Path, best: &Best) -> Result<(), TrainError> {
         let Some(evaluated) = &self.evaluated else { return Ok(()) };
         let path = folder.join(DETECTION_FILE);
-        let kept = Kept { summary: &evaluated.summary, left_out: self.left_out(evaluated) };
+        let kept = Kept {
+            summary: &evaluated.summary,
+            left_out: self.left_out(evaluated),
+            judged: self.data.judged.to_string(),
+        };
         let json = serde_json::to_vec(&kept).map_err(|e| TrainError::File {
             path: path.clone(),
             reason: format!("cannot write the figures: {e}"),

@@ -10,6 +10,8 @@ use ocelli_eval::picture::{Picture, Rgb};
 use ocelli_eval::segmentation::drawing::bright;
 use ocelli_train::{EveryTenth, TrainError};
 
+use crate::Judged;
+
 /// Colour of pixels without a class: PASCAL VOC's void.
 const VOID: Rgb = [224, 224, 192];
 
@@ -33,6 +35,11 @@ impl SegmentedData {
     pub fn new(train: MaskedPart, val: Option<MaskedPart>, classes: Vec<String>) -> Self {
         let palette = palette(classes.len());
         Self { train, val, classes, palette, notes: Vec::new() }
+    }
+
+    /// Whether the images that are segmented are the training images.
+    pub fn judged(&self) -> Judged {
+        self.val.as_ref().map_or_else(Judged::default, |val| Judged::of(&self.train.source, &val.source))
     }
 }
 

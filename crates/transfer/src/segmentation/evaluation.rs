@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::inference::Inference;
 use super::network::SegmentationNet;
+use crate::Judged;
 
 /// Pictures listed at each end.
 const LISTED: usize = 5;
@@ -106,7 +107,7 @@ pub fn evaluate(
     if pictures.is_empty()
         && let Some(bad) = skipped.first()
     {
-        let reason = format!("no held-out picture can be evaluated; the first: {}", bad.reason);
+        let reason = format!("no picture can be evaluated; the first: {}", bad.reason);
         return Err(TrainError::File { path: bad.name.clone().into(), reason });
     }
     Ok(SegmentationFound { scores: confusion.scores()?, confusion, pictures, skipped })
@@ -121,13 +122,13 @@ fn evenly(len: usize, most: usize) -> Vec<usize> {
 }
 
 impl SegmentationFound {
-    /// How many pictures the figures are of, in words, with those that are not among them.
-    pub fn scored(&self) -> String {
+    /// How many pictures the figures are of, in words, with those that are not among them: "16 training pictures".
+    pub fn scored(&self, judged: Judged) -> String {
         let left_out = match self.skipped.len() {
             0 => String::new(),
             n => format!(" ({n} could not be read and {} left out)", if n == 1 { "is" } else { "are" }),
         };
-        format!("{} held-out pictures{left_out}", self.pictures.len())
+        format!("{} {judged} pictures{left_out}", self.pictures.len())
     }
 
     /// The pictures, the worst first; of equal ones the first.
@@ -210,7 +211,7 @@ mod tests {
             pictures: vec![picture("a", 0.9), picture("b", 0.25), picture("c", 0.5)],
             skipped: vec![BadFile { name: "d".into(), reason: "no such file".into() }],
         };
-        assert_eq!(found.scored(), "3 held-out pictures (1 could not be read and is left out)");
+        assert_eq!(found.scored(Judged::HeldOut), "3 held-out pictures (1 could not be read and is left out)");
         let names = ["sky", "road", "pole"].map(String::from);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("found.json");

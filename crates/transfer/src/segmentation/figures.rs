@@ -71,7 +71,7 @@ pub(super) fn scores(is_evaluated: bool) -> Vec<Figure> {
         Figure::new(
             MIOU,
             "mIoU",
-            "Mean over the classes of intersection over union on the held-out pictures, from one confusion matrix over all \
+            "Mean over the classes of intersection over union on the evaluated pictures, from one confusion matrix over all \
              of them; classes that never occur are left out. Healthy: up, and level at the end.",
         )
         .bar_with("mIoU", 1.0, 1, " %"),

@@ -140,6 +140,11 @@ impl SegmentationTask {
         Ok(self.shape.with_values(params::collect(self.net()), &self.device)?)
     }
 
+    /// What is learnt from, and what is segmented.
+    pub fn data(&self) -> &SegmentedData {
+        &self.data
+    }
+
     /// What the last evaluation found.
     pub fn found(&self) -> Option<&SegmentationFound> {
         self.found.as_ref()
@@ -223,10 +228,12 @@ impl Task for SegmentationTask {
         notes.extend(self.data.notes.iter().cloned());
         let passes = (self.config.iterations * self.config.batch_size) as f64 / self.size().images.max(1) as f64;
         notes.push(format!(
-            "an epoch is {} iterations here, after which the held-out pictures are evaluated; the run sees the training pictures \
+            "an epoch is {} iterations here, after which the {} pictures are evaluated; the run sees the training pictures \
              {passes:.1} times",
-            self.config.evaluate_every
+            self.config.evaluate_every,
+            self.data.judged()
         ));
+        notes.extend(self.data.judged().note());
         if self.data.val.is_none() {
             notes.push("no part of the data is held out: nothing is evaluated".into());
         }
@@ -422,7 +429,10 @@ impl Task for SegmentationTask {
 
     fn keep(&self, folder: &Path, best: &Best) -> Result<(), TrainError> {
         let colours = (self.data.classes.as_slice(), self.data.palette.as_slice());
-        let scored = self.found.as_ref().map_or_else(String::new, |found| format!(" of {}", found.scored()));
+        let scored = self
+            .found
+            .as_ref()
+            .map_or_else(String::new, |found| format!(" of {}", found.scored(self.data.judged())));
         let accuracy = format!("{} {:.2} %{scored}", best.what, best.accuracy);
         let iterations = (best.epoch + 1) * self.config.evaluate_every;
         let said = [("iterations", iterations.to_string()), ("accuracy", accuracy)];
@@ -431,7 +441,12 @@ impl Task for SegmentationTask {
         match &self.found {
             None => Ok(()),
             Some(found) => {
-                let more = [("iterations", json!(iterations)), ("weights", json!(SEGMENTER_FILE))];
+                let judged = self.data.judged().to_string();
+                let more = [
+                    ("iterations", json!(iterations)),
+                    ("weights", json!(SEGMENTER_FILE)),
+                    ("judged", json!(judged)),
+                ];
                 found.write(&folder.join(SEGMENTATION_FILE), colours, &more)
             }
         }

@@ -12,6 +12,7 @@ use ocelli_models::{BackboneConfig, Init, PositionRule, VitConfig};
 use ocelli_train::{Loaded, Loading, RunDir, Task, TrainError, Trainer};
 
 use super::*;
+use crate::Judged;
 
 /// Scenes: 0 is the background, then the classes; the first row has no label.
 struct SceneMaps(SceneSource);
@@ -184,6 +185,28 @@ fn the_loop_keeps_a_network_that_segments() {
 }
 
 #[test]
+fn figures_of_the_training_pictures_are_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("run");
+    let train = scenes(4, 1);
+    let data = SegmentedData { val: Some(train.clone()), train, ..data() };
+    assert_eq!(data.judged(), Judged::Training);
+    let loaded = loaded(RESNET);
+    let config = config(&["iterations=2", "evaluate_every=2"]).for_weights(&loaded, RESNET).unwrap();
+    let task = SegmentationTask::new(&config, &Device::flex(), &loaded, &data).unwrap();
+    let notes = task.declared().notes.join("; ");
+    assert!(notes.contains("the training images are evaluated"), "{notes}");
+    let dir = RunDir::create(&root, false).unwrap();
+    Trainer::of(task).run(Some(&dir), &mut |_| Ok(())).unwrap();
+    let told: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(root.join(SEGMENTATION_FILE)).unwrap()).unwrap();
+    assert_eq!(told["judged"], "training");
+    let segmenter = Segmenter::open(&root, &Device::flex()).unwrap();
+    let accuracy = segmenter.accuracy().unwrap();
+    assert!(accuracy.ends_with("% of 4 training pictures"), "{accuracy}");
+}
+
+#[test]
 fn files_that_lie_are_refused() {
     let task = task(RESNET, &[]);
     let colours = (&data().classes[..], &data().palette[..]);
@@ -269,7 +292,7 @@ fn held_out_pictures_that_cannot_be_used_are_told() {
     assert_eq!((found.pictures.len(), found.skipped.len()), (1, 2));
     assert_eq!(found.pictures[0].index, 3);
     let message = run(&strange(2)).unwrap_err().to_string();
-    assert!(message.contains("no held-out picture"), "{message}");
+    assert!(message.contains("no picture can be evaluated"), "{message}");
     // As in training, a figure of too few of them is none.
     assert_eq!(within(&strange(4), 0.5).unwrap().skipped.len(), 2);
     let message = within(&strange(4), 0.0).unwrap_err().to_string();

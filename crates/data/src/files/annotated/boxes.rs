@@ -30,7 +30,11 @@ pub(super) fn open(spec: &Spec<'_>) -> Result<BoxedSet, DataError> {
     let mut told = Told::default();
     let boxed = |part: &MarkedPart, told: &mut Told| of_part(&root, part, told);
     let train_part = boxed(&train, &mut told);
-    let val = held_out.as_ref().filter(|part| !part.images.is_empty()).map(|part| boxed(part, &mut told));
+    let val = match spec.held_out {
+        // The same images: whoever evaluates them knows them by their source.
+        Some(HeldOut::Train) => Some(train_part.clone()),
+        _ => held_out.as_ref().filter(|part| !part.images.is_empty()).map(|part| boxed(part, &mut told)),
+    };
     told.say(&mut understood);
     if let Some(held_out) = held_out.as_ref().filter(|_| spec.held_out != Some(HeldOut::Train)) {
         let learnt_from: BTreeSet<&Path> = train.images.iter().map(|image| image.file.as_path()).collect();

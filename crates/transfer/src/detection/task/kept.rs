@@ -15,8 +15,10 @@ use super::{DetectionTask, Evaluated};
 pub(super) struct Kept<'a> {
     #[serde(flatten)]
     pub summary: &'a DetectionSummary,
-    /// Held-out images that could not be read.
+    /// Images to evaluate that could not be read.
     pub left_out: usize,
+    /// "held-out" or "training": which images the figures are of.
+    pub judged: String,
 }
 
 impl DetectionTask {
@@ -36,10 +38,11 @@ impl DetectionTask {
             (
                 "accuracy",
                 format!(
-                    "{} {:.2} % of {} held-out images{}",
+                    "{} {:.2} % of {} {} images{}",
                     best.what,
                     best.accuracy,
                     evaluated.findings.images.len(),
+                    self.data.judged,
                     match self.left_out(evaluated) {
                         0 => String::new(),
                         n => format!(", {n} unreadable ones left out"),
@@ -63,7 +66,7 @@ impl DetectionTask {
         Ok(state)
     }
 
-    /// Held-out images that an evaluation could not read.
+    /// Images that an evaluation could not read.
     pub(super) fn left_out(&self, evaluated: &Evaluated) -> usize {
         self.data.val.source.len() - evaluated.findings.images.len()
     }
