@@ -118,6 +118,10 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
             whole.batch_size
         ),
     };
+    let batch = part * ranks;
+    if (args.images as usize) < batch {
+        bail!("--images: expected a batch of all ranks or more, {batch} images, found {}", args.images);
+    }
     let config =
         configuration(args, &[format!("batch_size={part}"), "accumulate=1".into(), "eval.every_epochs=0".into()])?;
     let chosen = args.device.open()?;
