@@ -71,6 +71,10 @@ impl Data {
         let images = images.or_else(|| segmentation.as_ref().map(|data| data.train.source.clone()));
         let images = images
             .with_context(|| format!("{}: expected boxes or classes of pixels, found neither", args.data))?;
+        // What is pre-trained sees all images, and no label.
+        let few = args.labelled.unwrap_or_default();
+        let detection = detection.map(|data| data.with_few_labels(few));
+        let segmentation = segmentation.map(|data| data.with_few_labels(few));
         Ok(Self { detection, segmentation, images })
     }
 

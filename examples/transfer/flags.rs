@@ -84,6 +84,9 @@ pub struct Args {
     /// Momentum of the key encoder
     #[arg(long, default_value_t = 0.995)]
     pub momentum: f64,
+    /// Training images whose labels fine-tuning has, evenly spaced (default: all)
+    #[arg(long)]
+    pub labelled: Option<usize>,
     /// Held-out images that are looked at, at most
     #[arg(long, default_value_t = 250)]
     pub test_images: usize,
@@ -147,7 +150,7 @@ impl Args {
             "pretrain_steps": self.pretrain_steps, "pretrain_batch": self.pretrain_batch,
             "pretrain_optimizer": self.pretrain_optimizer, "pretrain_lr": self.pretrain_lr,
             "pretrain_decay": self.pretrain_decay, "queue": self.queue, "momentum": self.momentum,
-            "test_images": self.test_images, "detection_steps": self.detection_steps,
+            "labelled": self.labelled, "test_images": self.test_images, "detection_steps": self.detection_steps,
             "detection_batch": self.detection_batch, "detection_lr": self.detection_lr, "anchors_px": self.anchors(),
             "regions": self.regions, "precise_bn": self.precise_bn, "segmentation_steps": self.segmentation_steps,
             "segmentation_batch": self.segmentation_batch, "segmentation_lr": self.segmentation_lr,

@@ -84,7 +84,7 @@ pub fn table(args: &Args, data: &Data, done: &BTreeMap<String, Value>, device: &
         text,
         "\nPer cent; mean and standard deviation over {} seeds, differences seed by seed. `{}`: {} training images, {} with the \
          stem `{}`. Pre-training: {} steps of {} images (views of {} px, queue {}, key momentum {}, {}, rate {}). Fine-tuning at \
-         {} px:",
+         {} px, with the labels of {}:",
         args.seeds,
         short_name(&args.data),
         data.images.len(),
@@ -97,7 +97,8 @@ pub fn table(args: &Args, data: &Data, done: &BTreeMap<String, Value>, device: &
         args.momentum,
         args.pretrain_optimizer,
         args.pretrain_lr,
-        args.size
+        args.size,
+        args.labelled.map_or_else(|| "all images".to_owned(), |count| format!("{count} images, evenly spaced"))
     );
     if data.detection.is_some() {
         let _ = writeln!(

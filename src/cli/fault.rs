@@ -9,6 +9,8 @@ use ocelli::train::config::resolve;
 use ocelli::train::device::{DeviceChoice, open};
 use ocelli::train::{Event, Trainer};
 
+use super::ranks;
+
 /// Fail as a mistake in Ocelli would. For tests of what is said then.
 #[derive(Args)]
 pub struct FaultArgs {
@@ -25,6 +27,8 @@ enum Place {
     Reading,
     /// Within training
     Training,
+    /// In the last of several processes, while the others wait for it
+    Rank,
 }
 
 pub fn run(args: &FaultArgs) -> anyhow::Result<()> {
@@ -47,6 +51,13 @@ pub fn run(args: &FaultArgs) -> anyhow::Result<()> {
                 Ok(())
             };
             trainer.run(None, &mut listen)?;
+        }
+        Place::Rank => {
+            let world = ranks::open()?;
+            if world.rank() + 1 == world.size() {
+                past_the_end();
+            }
+            world.sum(&mut [1.0]);
         }
     }
     bail!("expected a panic, found none")

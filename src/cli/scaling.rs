@@ -109,6 +109,7 @@ impl Row {
 pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     let ranks = args.ranks as usize;
     let whole = configuration(args, &[])?;
+    whole.check_method_is_shared(ranks)?;
     let part = match args.part {
         Some(part) => part as usize,
         None if whole.batch_size.is_multiple_of(ranks) => whole.batch_size / ranks,

@@ -175,4 +175,6 @@ fn a_run_on_several_devices_is_predicted() {
     refused(&[&plan[..], &["--ranks", "7"]].concat(), &["expected a batch that 7 ranks can share", "--part"]);
     refused(&[&plan[..], &["--ranks", "126", "--part", "8"]].concat(), &["--images", "1008 images, found 1000"]);
     refused(&[&plan[..], &["--ranks", "2", "--bandwidth", "0"]].concat(), &["--bandwidth", "above 0"]);
+    let simclr = ["plan", "--preset", "simclr-laptop", "--device", "cpu", "--ranks", "2"];
+    refused(&simclr, &["method: expected a method that 2 processes can train together (dino, moco", "\"simclr\""]);
 }

@@ -219,6 +219,15 @@ fn an_error_of_one_process_ends_all() {
     assert!(message(&output).contains("error (rank 1 of 2)") && message(&output).contains(&missing));
 }
 
+/// So does a panic, which is a fault of ours.
+#[test]
+fn a_panic_of_one_process_ends_all() {
+    let output = Running::start(tool(3, &["fault", "rank"])).end_soon();
+    let message = message(&output);
+    assert_eq!(output.status.code(), Some(70), "{message}");
+    assert!(message.contains("error (rank 2 of 3)") && message.contains("index out of bounds"), "{message}");
+}
+
 /// Without words the parts are as many as the processes.
 #[test]
 fn a_batch_is_shared_by_itself() {

@@ -37,8 +37,9 @@ cargo xtask TASK
           installed; licences, advisories and spelling where cargo-deny and typos are
   wasm    the crates the browser uses compile for wasm32-unknown-unknown
   web     the browser modules and the page with them, in web/dist (needs Node.js 20.19 or later)
-  test    everything: formatting, clippy, documentation, all tests on the CPU, parity through the GPU path, the modules in a browser, several
-          processes over MPI (installs a software Vulkan driver, Chromium and Open MPI on Debian where they are missing)
+  test    everything: formatting, clippy, documentation, all tests on the CPU, the Python module, parity through the GPU path, the
+          modules in a browser, several processes over MPI (installs a software Vulkan driver, Chromium and Open MPI on Debian
+          where they are missing)
   mpi     several processes over MPI alone
   browser the modules in a browser alone
   arm     the CPU's kernels with the vectors of 64-bit Arm, under emulation (installs qemu and a compiler for it on Debian
@@ -171,6 +172,7 @@ fn test() -> Outcome {
     };
     let skipped: Vec<&str> = mpi::TESTS.iter().flat_map(|name| ["--skip", name]).collect();
     tests(&[], &skipped, &[])?;
+    wheel::beside_the_program()?;
     levels()?;
     arm::run()?;
     // From here on nothing looks at a clock. Linking the browser's modules keeps one core busy, and a driver that compiles

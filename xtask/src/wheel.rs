@@ -12,15 +12,21 @@ use crate::{Outcome, cargo, root};
 /// What builds wheels, and what the module and its tests need.
 const PACKAGES: [&str; 2] = ["maturin>=1.9.4,<2", "numpy"];
 
-/// Builds the wheel and tests it, where Python and its packages are at hand; else says in one line what is missing.
+/// Builds the program, and tests the module beside it.
 pub fn test() -> Outcome {
+    cargo(&["build", "--release"], &[])?;
+    beside_the_program()
+}
+
+/// Builds the wheel and tests it beside the program as it is built, where Python and its packages are at hand; else says in one
+/// line what is missing.
+pub fn beside_the_program() -> Outcome {
     let target = root().join(target_folder());
     let venv = target.join("python");
     if let Err(missing) = prepare(&venv) {
         println!("\nleft out: the Python module and its tests; {missing}");
         return Ok(());
     }
-    cargo(&["build", "--release"], &[])?;
     let wheel = build(&venv, &target.join("wheels"))?;
     let folder = root().join("crates/python");
     let python = program(&venv, "python");

@@ -280,14 +280,26 @@ impl Steps {
     }
 }
 
+impl RunConfig {
+    /// Refuses a method that so many processes cannot train together.
+    ///
+    /// # Errors
+    /// When there are several and the method's loss looks across the batch; the message lists those that can be shared.
+    pub fn check_method_is_shared(&self, processes: usize) -> Result<(), ConfigError> {
+        let recipe = self.recipe();
+        if processes > 1 && recipe.needs.one_process {
+            let (shared, found) = (shared_methods().join(", "), format!("\"{}\"", recipe.name));
+            let expected = format!("a method that {processes} processes can train together ({shared})");
+            return Err(ConfigError::Value { key: "method", expected, found });
+        }
+        Ok(())
+    }
+}
+
 /// Whether so many processes can take the steps of a configuration together.
 fn check_shared(processes: usize, config: &RunConfig) -> Result<(), ConfigError> {
-    let (recipe, parts) = (config.recipe(), config.accumulate);
-    if processes > 1 && recipe.needs.one_process {
-        let (shared, found) = (shared_methods().join(", "), format!("\"{}\"", recipe.name));
-        let expected = format!("a method that {processes} processes can train together ({shared})");
-        return Err(ConfigError::Value { key: "method", expected, found });
-    }
+    config.check_method_is_shared(processes)?;
+    let parts = config.accumulate;
     if !parts.is_multiple_of(processes) {
         let expected = format!(
             "a multiple of the number of processes, {processes}: each of them computes as many of the parts of a batch, and a run \

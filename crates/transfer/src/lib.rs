@@ -21,3 +21,8 @@ pub mod segmentation;
 
 pub use judged::Judged;
 pub use precise_bn::{NormStatistics, PreciseBn};
+
+/// So many numbers below `len`, evenly spaced.
+fn evenly(len: usize, count: usize) -> Vec<usize> {
+    (0..count).map(|i| i * len / count).collect()
+}

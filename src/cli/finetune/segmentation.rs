@@ -26,7 +26,7 @@ const MOST_SPANS: usize = 1000;
 #[derive(Args)]
 #[command(
     mut_arg("data", |arg| arg.help("Images with a class for every pixel: a folder of VOC, Cityscapes, CamVid or COCO, any folder of images and index or colour PNGs, or `scenes[:COUNT[:SIZE]]`. With --resume the run's own, unless it has moved")),
-    mut_arg("preset", |arg| arg.help("Recipe by name: voc-20k (the default) and cityscapes-40k, as published; laptop; vit-linear and vit-conv for Vision Transformers")),
+    mut_arg("preset", |arg| arg.help("Recipe by name: voc-20k (the default) and cityscapes-40k, as published; laptop; overfit, a few pictures learnt by heart; vit-linear and vit-conv for Vision Transformers")),
     after_help = "Examples:\n  ocelli finetune segmentation --weights runs/dense --data camvid --preset laptop --out runs/pixels\n  ocelli finetune segmentation --weights densecl_r50.pth --data VOCdevkit/VOC2012 --out runs/voc\n  ocelli finetune segmentation --weights dino_deitsmall16_pretrain.pth --data camvid --preset vit-linear --out runs/linear\n  ocelli finetune segmentation --resume --out runs/voc\n\nLater values replace earlier ones: --preset (voc-20k) and the weights (architecture, normalisation), --config, then the other flags and --set, such as --set views.crop_px=[160,160]. Published recipes evaluate once, at the end. With several evaluations (--set evaluate_every=2000) the best network is kept, so its figure is too good. Next: ocelli segment IMAGE --weights OUT, ocelli eval segmentation --weights OUT --data DATA."
 )]
 pub struct SegmentationArgs {

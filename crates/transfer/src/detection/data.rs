@@ -7,7 +7,7 @@ use ocelli_data::annotated::BoxedPart;
 use ocelli_methods::MethodError;
 use ocelli_train::{EveryTenth, TrainError};
 
-use crate::Judged;
+use crate::{Judged, evenly};
 
 /// What a detector is trained and tested on.
 #[derive(Clone)]
@@ -76,6 +76,14 @@ impl DetectionData {
         Ok(Self { train, val, judged, classes: classes.to_vec(), notes })
     }
 
+    /// The same with the labels of at most so many training images, evenly spaced: what a network is worth where labels are few.
+    /// 0 keeps all.
+    pub fn with_few_labels(self, images: usize) -> Self {
+        let train = at_most(&self.train, images);
+        let val = if self.judged == Judged::Training { train.clone() } else { self.val };
+        Self { train, val, ..self }
+    }
+
     /// A number by which images of both parts and classes are known again.
     pub(super) fn names_crc32(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
@@ -110,7 +118,7 @@ pub(super) fn at_most(part: &BoxedPart, limit: usize) -> BoxedPart {
     if limit == 0 || len <= limit {
         return part.clone();
     }
-    some_of(part, &(0..limit).map(|i| i * len / limit).collect::<Vec<usize>>())
+    some_of(part, &evenly(len, limit))
 }
 
 #[cfg(test)]
@@ -149,6 +157,9 @@ pub(super) mod tests {
         assert!(data.notes.iter().any(|n| n.contains("every tenth image")), "{:?}", data.notes);
         let given = DetectionData::of(&all, Some(&at_most(&all, 7)), &classes).unwrap();
         assert_eq!((given.train.source.len(), given.val.source.len()), (30, 7));
+        let few = given.with_few_labels(10);
+        assert_eq!((few.train.source.len(), few.val.source.len()), (10, 7));
+        assert_eq!((few.train.source.name(3), &few.train.objects[3]), (all.source.name(9), &all.objects[9]));
         let message = |train: &BoxedPart, classes: &[String]| {
             DetectionData::of(train, Some(&all), classes).err().unwrap().to_string()
         };

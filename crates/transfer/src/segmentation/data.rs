@@ -10,7 +10,7 @@ use ocelli_eval::picture::{Picture, Rgb};
 use ocelli_eval::segmentation::drawing::bright;
 use ocelli_train::{EveryTenth, TrainError};
 
-use crate::Judged;
+use crate::{Judged, evenly};
 
 /// Colour of pixels without a class: PASCAL VOC's void.
 const VOID: Rgb = [224, 224, 192];
@@ -59,6 +59,18 @@ impl SegmentedData {
         let notes = vec![parts.note()];
         let (train, val) = (some_of(&set.train, parts.train), Some(some_of(&set.train, parts.held_out)));
         Ok(Self { train, val, classes, palette, notes })
+    }
+
+    /// The same with the labels of at most so many training images, evenly spaced: what a network is worth where labels are few.
+    /// 0 keeps all.
+    pub fn with_few_labels(self, images: usize) -> Self {
+        let len = self.train.source.len();
+        if images == 0 || len <= images {
+            return self;
+        }
+        let train = some_of(&self.train, evenly(len, images));
+        let val = if self.judged() == Judged::Training { Some(train.clone()) } else { self.val };
+        Self { train, val, ..self }
     }
 }
 

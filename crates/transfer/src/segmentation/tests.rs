@@ -416,7 +416,13 @@ fn every_tenth_image_is_held_out() {
     assert_eq!(found.train.maps.label_map(9), all.maps.label_map(10));
     assert!(found.train.maps.label_map(18).is_err() && found.notes[0].contains("2 of 20"), "{:?}", found.notes);
     let given = SegmentedData::of(&set(3, Some(scenes(2, 7)))).unwrap();
-    assert_eq!((given.train.source.len(), given.val.unwrap().source.len(), given.notes.len()), (3, 2, 0));
+    assert_eq!((given.train.source.len(), given.val.as_ref().unwrap().source.len(), given.notes.len()), (3, 2, 0));
+    let few = given.with_few_labels(2);
+    assert_eq!((few.train.source.len(), few.val.as_ref().unwrap().source.len()), (2, 2));
+    assert_eq!(few.train.maps.label_map(1), scenes(3, 1).maps.label_map(1));
+    // Where the training images judge, they are those that are learnt from.
+    let own = SegmentedData::new(all.clone(), Some(all), few.classes).with_few_labels(5);
+    assert_eq!((own.judged(), own.val.unwrap().source.len()), (Judged::Training, 5));
     let message = SegmentedData::of(&set(9, None)).err().unwrap().to_string();
     assert!(message.contains("held-out part"), "{message}");
 }

@@ -59,6 +59,43 @@ scale_px = [0, 0]
 every_steps = 10
 "#,
     },
+    // Whole pictures and fine cells: what a cell cannot show, no network learns. Several pictures of a step, as the statistics of
+    // one differ from those that the evaluation takes.
+    SegmentationPreset {
+        name: "overfit",
+        about: "a few pictures of 240 × 180 learnt by heart, to see that everything works: cells of 2 px, which want a ResNet with the \
+                stem for small images",
+        toml: r#"
+arch = "resnet-18c16"
+stride_px = 2
+channels = 64
+convs = 1
+concat_input = false
+auxiliary_channels = 32
+dropout = 0.0
+iterations = 2400
+evaluate_every = 200
+batch_size = 4
+[views]
+scale_px = [240, 180]
+ratio = [1.0, 1.0]
+crop_px = [180, 240]
+max_class_share = 1.0
+flip = 0.0
+photometric = false
+[optim]
+optimizer = "adamw"
+lr = 5e-3
+min_lr = 0.0
+warmup_iterations = 20
+weight_decay = 1e-4
+decay_all = false
+[eval]
+scale_px = [240, 180]
+[log]
+every_steps = 20
+"#,
+    },
     SegmentationPreset {
         name: "vit-linear",
         about: "a linear map of a frozen Vision Transformer's patches, 40,000 iterations of 16 images: after DINOv2, which slides \
