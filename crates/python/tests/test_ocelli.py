@@ -243,6 +243,9 @@ class BesideTheCommandLine(unittest.TestCase):
     def test_others_run_meanwhile_and_control_c_ends_it(self):
         # One picture, very often: minutes of work.
         pictures = np.broadcast_to(picture(64, 64, 1), (100_000, 64, 64, 3))
+        # A shell starts what runs in the background with Ctrl-C ignored, and Python then leaves it so.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
         threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
         began = time.monotonic()
         with self.assertRaises(KeyboardInterrupt):
