@@ -72,9 +72,8 @@ impl Data {
         let images = images
             .with_context(|| format!("{}: expected boxes or classes of pixels, found neither", args.data))?;
         // What is pre-trained sees all images, and no label.
-        let few = args.labelled.unwrap_or_default();
-        let detection = detection.map(|data| data.with_few_labels(few));
-        let segmentation = segmentation.map(|data| data.with_few_labels(few));
+        let detection = detection.map(|data| data.with_few_labels(args.labelled));
+        let segmentation = segmentation.map(|data| data.with_few_labels(args.labelled));
         Ok(Self { detection, segmentation, images })
     }
 

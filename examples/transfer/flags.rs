@@ -84,9 +84,9 @@ pub struct Args {
     /// Momentum of the key encoder
     #[arg(long, default_value_t = 0.995)]
     pub momentum: f64,
-    /// Training images whose labels fine-tuning has, evenly spaced (default: all)
-    #[arg(long)]
-    pub labelled: Option<usize>,
+    /// Training images whose labels fine-tuning has, evenly spaced; 0 is all
+    #[arg(long, default_value_t = 0)]
+    pub labelled: usize,
     /// Held-out images that are looked at, at most
     #[arg(long, default_value_t = 250)]
     pub test_images: usize,

@@ -98,7 +98,10 @@ pub fn table(args: &Args, data: &Data, done: &BTreeMap<String, Value>, device: &
         args.pretrain_optimizer,
         args.pretrain_lr,
         args.size,
-        args.labelled.map_or_else(|| "all images".to_owned(), |count| format!("{count} images, evenly spaced"))
+        match args.labelled {
+            count if (1..data.images.len()).contains(&count) => format!("{count} images, evenly spaced"),
+            _ => "all images".to_owned(),
+        }
     );
     if data.detection.is_some() {
         let _ = writeln!(

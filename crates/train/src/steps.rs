@@ -284,7 +284,7 @@ impl RunConfig {
     /// Refuses a method that so many processes cannot train together.
     ///
     /// # Errors
-    /// When there are several and the method's loss looks across the batch; the message lists those that can be shared.
+    /// When there are several and the method needs its whole batch or data set in one; the message lists those that can be shared.
     pub fn check_method_is_shared(&self, processes: usize) -> Result<(), ConfigError> {
         let recipe = self.recipe();
         if processes > 1 && recipe.needs.one_process {

@@ -22,7 +22,22 @@ pub mod segmentation;
 pub use judged::Judged;
 pub use precise_bn::{NormStatistics, PreciseBn};
 
-/// So many numbers below `len`, evenly spaced.
-fn evenly(len: usize, count: usize) -> Vec<usize> {
-    (0..count).map(|i| i * len / count).collect()
+/// At most `most` of the numbers below `len`, evenly spaced; 0 keeps all.
+fn evenly(len: usize, most: usize) -> Vec<usize> {
+    if most == 0 || len <= most {
+        return (0..len).collect();
+    }
+    (0..most).map(|i| i * len / most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::evenly;
+
+    #[test]
+    fn numbers_are_spread() {
+        assert_eq!(evenly(5, 0), [0, 1, 2, 3, 4]);
+        assert_eq!(evenly(3, 5), [0, 1, 2]);
+        assert_eq!(evenly(10, 3), [0, 3, 6]);
+    }
 }

@@ -114,11 +114,7 @@ pub(super) fn some_of(part: &BoxedPart, chosen: &[usize]) -> BoxedPart {
 
 /// At most so many images of a part, evenly spaced; 0 keeps all.
 pub(super) fn at_most(part: &BoxedPart, limit: usize) -> BoxedPart {
-    let len = part.source.len();
-    if limit == 0 || len <= limit {
-        return part.clone();
-    }
-    some_of(part, &evenly(len, limit))
+    some_of(part, &evenly(part.source.len(), limit))
 }
 
 #[cfg(test)]

@@ -64,11 +64,7 @@ impl SegmentedData {
     /// The same with the labels of at most so many training images, evenly spaced: what a network is worth where labels are few.
     /// 0 keeps all.
     pub fn with_few_labels(self, images: usize) -> Self {
-        let len = self.train.source.len();
-        if images == 0 || len <= images {
-            return self;
-        }
-        let train = some_of(&self.train, evenly(len, images));
+        let train = some_of(&self.train, evenly(self.train.source.len(), images));
         let val = if self.judged() == Judged::Training { Some(train.clone()) } else { self.val };
         Self { train, val, ..self }
     }

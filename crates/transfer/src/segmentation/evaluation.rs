@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::inference::Inference;
 use super::network::SegmentationNet;
-use crate::Judged;
+use crate::{Judged, evenly};
 
 /// Pictures listed at each end.
 const LISTED: usize = 5;
@@ -113,14 +113,6 @@ pub fn evaluate(
     Ok(SegmentationFound { scores: confusion.scores()?, confusion, pictures, skipped })
 }
 
-/// At most `most` of the numbers below `len`, evenly spaced; 0 keeps all.
-fn evenly(len: usize, most: usize) -> Vec<usize> {
-    if most == 0 || len <= most {
-        return (0..len).collect();
-    }
-    (0..most).map(|i| i * len / most).collect()
-}
-
 impl SegmentationFound {
     /// How many pictures the figures are of, in words, with those that are not among them: "16 training pictures".
     pub fn scored(&self, judged: Judged) -> String {
@@ -193,13 +185,6 @@ impl SegmentationFound {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pictures_are_spread() {
-        assert_eq!(evenly(5, 0), [0, 1, 2, 3, 4]);
-        assert_eq!(evenly(3, 5), [0, 1, 2]);
-        assert_eq!(evenly(10, 3), [0, 3, 6]);
-    }
 
     #[test]
     fn everything_is_in_the_file() {
