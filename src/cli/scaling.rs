@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 use ocelli::data::open_data;
+use ocelli::methods::Method;
 use ocelli::train::config::{TaskKind, read_config, resolve};
 use ocelli::train::memory::{Needs, gb};
 use ocelli::train::{RunConfig, Trainer};
@@ -31,7 +32,7 @@ const MOST: usize = 1 << 16;
 /// devices. A prediction is a model, not a measurement. Nothing is written.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ocelli plan --preset vit-s16-100 --ranks 8 --bandwidth 10\n  ocelli plan --preset vit-s16-100 --ranks 64 --per-machine 8 --bandwidth 100 --step 0.4 --price 2.5\n  ocelli plan --preset laptop --ranks 4 --per-machine 4 --set batch_size=64 --json\n\nThe model: a step is the images of one rank, as they take on this device, and then the sum of the gradients. Each rank sends\ntwice (W - 1)/W of them, in buckets of 25 MB, and nothing else is done meanwhile. A message costs 4 µs beside what\nthe link takes. `mpirun -n N ocelli pretrain` runs it."
+    after_help = "Examples:\n  ocelli plan --preset vit-s16-100 --ranks 8 --bandwidth 10\n  ocelli plan --preset vit-s16-100 --ranks 64 --per-machine 8 --bandwidth 100 --step 0.4 --price 2.5\n  ocelli plan --preset laptop --ranks 4 --per-machine 4 --set batch_size=64 --json\n\nThe model: a step is the images of one rank, as they take on this device, and then the sum of the gradients. Each rank sends\ntwice (W - 1)/W of them, in buckets of 25 MB, and nothing else is done meanwhile. A message costs 4 µs beside what\nthe link takes. Synchronised batch normalisations wait for two messages each. `mpirun -n N ocelli pretrain` runs it."
 )]
 pub struct PlanArgs {
     /// Recipe by name (see `ocelli presets`)
@@ -109,7 +110,6 @@ impl Row {
 pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     let ranks = args.ranks as usize;
     let whole = configuration(args, &[])?;
-    whole.check_method_is_shared(ranks)?;
     let part = match args.part {
         Some(part) => part as usize,
         None if whole.batch_size.is_multiple_of(ranks) => whole.batch_size / ranks,
@@ -144,6 +144,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
             )
         }
     };
+    let norms = messages_of_norms(&config, trainer.task().method());
     drop(trainer);
     let host_s_per_byte = copying(bytes);
     let link = Link {
@@ -154,8 +155,8 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     };
     let row = |ranks: usize| {
         let mut sums = link.sum(bytes, ranks);
-        // The ranks agree on stopping and on saving in a sum of few values, which goes round once.
-        sums.wait_s += link.sum(4.0, ranks).wait_s / 2.0;
+        // The ranks agree on stopping and on saving in a sum of few values, which goes round once; so do a norm's statistics.
+        sums.wait_s += (1 + norms) as f64 * link.sum(4.0, ranks).wait_s / 2.0;
         Row { ranks, batch: part * ranks, compute_s, sums }
     };
     let rows: Vec<Row> = counts(ranks).into_iter().map(row).collect();
@@ -179,7 +180,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
             "method": config.recipe().name, "arch": config.arch.to_string(), "images": args.images, "epochs": config.epochs,
             "images_per_rank": part, "gradient_bytes": bytes, "memory_bytes": needs.bytes, "step_from": from,
             "bandwidth_gbit_s": args.bandwidth, "latency_us": args.latency, "ranks_per_machine": args.per_machine,
-            "host_s_per_byte": host_s_per_byte, "efficient_ranks": worth, "rows": rows.iter().map(row).collect::<Vec<_>>(),
+            "host_s_per_byte": host_s_per_byte, "norm_messages": norms, "efficient_ranks": worth, "rows": rows.iter().map(row).collect::<Vec<_>>(),
         });
         println!("{all:#}");
         return Ok(());
@@ -212,6 +213,9 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
                 1e9 * host_s_per_byte
             ),
         );
+        if norms > 0 {
+            line("norms", format!("batch normalisation over the images of all: {norms} messages a step"));
+        }
         println!();
     }
     let price = if args.price.is_some() { "      cost" } else { "" };
@@ -240,6 +244,19 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     };
     println!("at least {:.0} % efficient with {part} images a rank: up to {reach}", 100.0 * EFFICIENT);
     Ok(())
+}
+
+/// Messages of a step in which ranks exchange the statistics of batch normalisations and their gradients, where the method couples
+/// the images of all.
+fn messages_of_norms(config: &RunConfig, method: &dyn Method) -> usize {
+    if !config.recipe().needs.coupled {
+        return 0;
+    }
+    let parameters = method.network().parameters();
+    let norms = parameters.iter().filter(|p| p.name.ends_with("running_mean")).count();
+    let passes =
+        |(_, views): (u32, std::ops::Range<usize>)| views.len() / method.views_at_once(views.len()).max(1);
+    2 * norms * config.view_plan().groups().into_iter().map(passes).sum::<usize>()
 }
 
 /// The configuration with `own` values over all others.

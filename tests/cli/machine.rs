@@ -175,6 +175,9 @@ fn a_run_on_several_devices_is_predicted() {
     refused(&[&plan[..], &["--ranks", "7"]].concat(), &["expected a batch that 7 ranks can share", "--part"]);
     refused(&[&plan[..], &["--ranks", "126", "--part", "8"]].concat(), &["--images", "1008 images, found 1000"]);
     refused(&[&plan[..], &["--ranks", "2", "--bandwidth", "0"]].concat(), &["--bandwidth", "above 0"]);
-    let simclr = ["plan", "--preset", "simclr-laptop", "--device", "cpu", "--ranks", "2"];
-    refused(&simclr, &["method: expected a method that 2 processes can train together (dino, moco", "\"simclr\""]);
+    // Normalisation over the images of all: 20 norms of the backbone and 2 of the head, there and back.
+    let simclr =
+        ["plan", "--preset", "simclr-laptop", "--device", "cpu", "--ranks", "2", "--step", "0.5", "--json"];
+    let [dino, simclr] = [told, json(&simclr)].map(|told| told["norm_messages"].as_u64().unwrap());
+    assert_eq!([dino, simclr], [0, 44]);
 }

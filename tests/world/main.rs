@@ -8,6 +8,8 @@ mod command;
 #[cfg(feature = "mpi")]
 mod ends;
 #[cfg(feature = "mpi")]
+mod kills;
+#[cfg(feature = "mpi")]
 mod launch;
 #[cfg(feature = "mpi")]
 mod same;

@@ -17,6 +17,7 @@
 //! | [`adamw`](mod@adamw) | a step of the optimizer, with what follows the network |
 //! | [`similarity_topk`](mod@similarity_topk) | nearest neighbours |
 //! | [`roi_align`](mod@roi_align) | the part of a map below a box |
+//! | [`together`] | several processes that compute the parts of one batch |
 //! | `selftest` | all of them against their references, on a device (not in a browser) |
 //! | [`host`] | small matrix products on slices |
 //!
@@ -62,6 +63,7 @@ pub mod roi_align;
 #[cfg(not(target_family = "wasm"))]
 pub mod selftest;
 pub mod similarity_topk;
+pub mod together;
 #[cfg(feature = "wgsl")]
 pub mod views;
 

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ocelli_data::{DinoViews, ViewPlan};
+use ocelli_kernels::together;
 use ocelli_models::mlp::{LastNorm, LinearInit, MlpConfig, RowNorm};
 use ocelli_models::weights::StateDict;
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
@@ -143,7 +144,7 @@ clip_grad = 0.0
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: true, one_process: true },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: true, coupled: true },
     holds: "nothing else",
     views,
     views_about: "The network sees one after the other; each component of the embeddings is to agree, and to tell what no other \
@@ -280,7 +281,7 @@ impl<B: Backbone> Method for Barlow<B> {
         let mode = Mode::Train { seed: clock.step_seed() };
         let ((a, features), (b, _)) = (self.embed(batch.view(0), mode), self.embed(batch.view(1), mode));
         let (a, b) = (self.normalise(a, mode), self.normalise(b, mode));
-        let terms = barlow_terms(a, b);
+        let terms = barlow_terms(together::gather(a), together::gather(b));
         let components = self.config.out_dim as f64;
         let loss =
             (terms.diagonal.clone() + terms.off_diagonal.clone() * self.config.lambda) * self.config.loss_scale;

@@ -160,7 +160,7 @@ clip_grad = 0.0
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50, resnet-50x2, resnet-50x4, resnet-200x2, vit-s/16",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: false },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, coupled: false },
     holds: "target network",
     views,
     views_about: "Both networks see both; the online network predicts the target's projection of the other.",

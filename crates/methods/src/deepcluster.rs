@@ -2,6 +2,7 @@
 //! appendix D).
 
 use burn::tensor::{Device, Int, Tensor, activation};
+use ocelli_kernels::together;
 use ocelli_models::weights::StateDict;
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
 use serde::{Deserialize, Serialize};
@@ -125,7 +126,7 @@ pub const DEEPCLUSTER: Recipe = Recipe {
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50",
-    needs: Needs { labels: false, indices: true, places: false, whole_batch: false, one_process: true },
+    needs: Needs { labels: false, indices: true, places: false, whole_batch: false, coupled: true },
     holds: "a memory bank of embeddings, clusters and their centroids",
     views: swav::views,
     views_about: "The network sees all of them; each predicts the clusters of its image.",
@@ -302,7 +303,7 @@ pub fn deepcluster_terms(heads: Vec<(Tensor<2>, Tensor<1, Int>)>, temperature: f
         let views = scores.dims()[0] / labels.dims()[0].max(1);
         let labels = labels.repeat_dim(0, views);
         let known = labels.clone().greater_equal_elem(0).float();
-        let count = known.clone().sum().clamp_min(1.0);
+        let count = together::mean(known.clone().sum()).clamp_min(1.0);
         let nearest: Tensor<1, Int> = scores.clone().inner().argmax(1).squeeze_dim(1);
         let top1 = nearest.equal(labels.clone()).float().sum() / count.clone();
         let log_p = activation::log_softmax(scores / temperature, 1);
@@ -311,6 +312,17 @@ pub fn deepcluster_terms(heads: Vec<(Tensor<2>, Tensor<1, Int>)>, temperature: f
     };
     let (losses, top1): (Vec<_>, Vec<_>) = heads.into_iter().map(head).unzip();
     DeepClusterTerms { loss: Tensor::cat(losses, 0).mean(), top1: Tensor::cat(top1, 0).mean() }
+}
+
+/// The embeddings of every crop and the images' numbers, of all ranks that compute together.
+fn of_ranks(crops: Vec<Tensor<2>>, images: &[usize]) -> (Vec<Tensor<2>>, Vec<usize>) {
+    let Some(world) = together::ranks() else { return (crops, images.to_vec()) };
+    let numbers: Vec<u64> = images.iter().map(|image| *image as u64).collect();
+    let numbers: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
+    let all = world.gather_bytes(&numbers).concat();
+    let images = all.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok());
+    let images = images.map(|bytes| u64::from_le_bytes(bytes) as usize).collect();
+    (crops.into_iter().map(together::gather).collect(), images)
 }
 
 impl<B: Backbone> Method for DeepCluster<B> {
@@ -332,7 +344,8 @@ impl<B: Backbone> Method for DeepCluster<B> {
             self.bank.clear();
         }
         let crops = (0..ASSIGNED).map(|crop| self.embed(&[batch.view(crop)], clock).0.inner()).collect();
-        self.bank.write(crops, &batch.indices);
+        let (crops, images) = of_ranks(crops, &batch.indices);
+        self.bank.write(crops, &images);
     }
 
     /// Clusters the bank, once for an epoch: one that goes on has its clusters from its start.
@@ -354,7 +367,7 @@ impl<B: Backbone> Method for DeepCluster<B> {
         let terms = deepcluster_terms(heads.map(score).collect(), self.config.temperature);
         let plain = embeddings.inner();
         let crops = (0..ASSIGNED).map(|crop| plain.clone().narrow(0, crop * images, images));
-        self.pending.push((crops.collect(), batch.indices.clone()));
+        self.pending.push(of_ranks(crops.collect(), &batch.indices));
         let zero = || Tensor::zeros([1], &self.device);
         let (entropy, empty) =
             self.clusters.as_ref().map_or_else(|| (zero(), zero()), |c| (c.entropy.clone(), c.empty.clone()));

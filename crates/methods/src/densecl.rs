@@ -139,7 +139,7 @@ pub const DENSECL: Recipe = Recipe {
     signs: SIGNS,
     backbones: &[BackboneKind::ResNet],
     published_for: "resnet-50, resnet-101",
-    needs: Needs { labels: false, indices: false, places: true, whole_batch: false, one_process: false },
+    needs: Needs { labels: false, indices: false, places: true, whole_batch: false, coupled: false },
     holds: "key encoder and both queues",
     views: moco::views,
     views_about: "The first goes to the query encoder, the second to the key encoder.",

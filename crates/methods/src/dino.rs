@@ -175,7 +175,7 @@ pub const DINO: Recipe = Recipe {
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "vit-s/16, vit-s/8, vit-b/16, vit-b/8, resnet-50",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: false },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, coupled: false },
     holds: "teacher and centre",
     views,
     views_about: "The student sees all of them, the teacher the global ones.",

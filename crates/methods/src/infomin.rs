@@ -143,7 +143,7 @@ clip_grad = 0.0
     signs: SIGNS,
     backbones: &[BackboneKind::ResNet],
     published_for: "resnet-50",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: false },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, coupled: false },
     holds: "key encoder and queue",
     views,
     views_about: "The first and the nine patches go to the query encoder, the second to the key encoder.",

@@ -88,7 +88,7 @@ pub use published::{
 };
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use simclr::{Simclr, SimclrConfig};
-pub use step::{train_step, train_step_in};
+pub use step::{Ranks, train_step, train_step_in};
 pub use supervised::{Classifier, Supervised, SupervisedConfig};
 pub use swav::{Swav, SwavConfig, SwavNet, SwavOutputs};
 pub use vicreg::{Vicreg, VicregConfig};
@@ -109,11 +109,6 @@ pub const METHODS: &[&Recipe] = &[
     &swav::SWAV,
     &supervised::SUPERVISED,
 ];
-
-/// Names of the methods that several processes can train together.
-pub fn shared_methods() -> Vec<&'static str> {
-    METHODS.iter().filter(|recipe| !recipe.needs.one_process).map(|recipe| recipe.name).collect()
-}
 
 /// The recipe of a method by name.
 pub fn recipe(name: &str) -> Option<&'static Recipe> {

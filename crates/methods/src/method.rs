@@ -18,7 +18,8 @@ pub struct StepClock {
     pub epoch: usize,
     /// Optimizer step, from 0.
     pub iteration: usize,
-    /// Micro-batch within the step, from 0; counted over all processes where several take the step together.
+    /// Micro-batch within the step, from 0; counted over all processes where several take the step together: i·W + r is the i-th
+    /// of rank r among W.
     pub micro_batch: usize,
     /// [`Method::momentum`] at this step; 0 where the method has none.
     pub momentum: f64,

@@ -242,7 +242,7 @@ pub const MOCO: Recipe = Recipe {
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50, vit-s/16",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: false },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, coupled: false },
     holds: "key encoder and queue",
     views,
     views_about: "The first goes to the query encoder, the second to the key encoder.",

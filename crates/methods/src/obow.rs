@@ -193,7 +193,7 @@ clip_grad = 0.0
     signs: SIGNS,
     backbones: &[BackboneKind::ResNet],
     published_for: "resnet-50, resnet-18",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: true },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, coupled: true },
     holds: "teacher and vocabularies",
     views,
     views_about: "The teacher sees the first, the image's centre; the student sees two crops and patches cut from a third, and \

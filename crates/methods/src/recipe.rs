@@ -163,8 +163,9 @@ pub struct Needs {
     pub places: bool,
     /// The loss is no mean over images: what is computed in parts differs from what is computed at once.
     pub whole_batch: bool,
-    /// What it compares or keeps over a whole step does not travel between processes: one process trains it.
-    pub one_process: bool,
+    /// It compares, balances or counts over all images that are computed at once: several processes compute every part of a batch
+    /// together, and batch normalisation sees the images of all.
+    pub coupled: bool,
 }
 
 /// A method's own part of a configuration: its sections by name.

@@ -3,6 +3,7 @@
 
 use burn::tensor::{Device, Tensor};
 use ocelli_data::{Blur, BlurKind, Colour, ColourJitter, FloatBrightness, ViewPlan, ViewSpec};
+use ocelli_kernels::together;
 use ocelli_models::mlp::{LastNorm, LinearInit, MlpConfig};
 use ocelli_models::weights::StateDict;
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
@@ -143,7 +144,7 @@ clip_grad = 0.0
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50, resnet-50x2, resnet-50x4, and in v2 resnet-50 to resnet-152x3, also with -sk",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: true, one_process: true },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: true, coupled: true },
     holds: "nothing else",
     views,
     views_about: "The network sees both at once; of all views in the batch, each is to find its image's other one.",
@@ -258,7 +259,7 @@ impl<B: Backbone> Method for Simclr<B> {
 
     fn loss(&mut self, batch: &Batch, clock: &StepClock) -> LossOutput {
         let (embeddings, features) = self.embed(batch.views[0].clone(), Mode::Train { seed: clock.step_seed() });
-        let found = nt_xent(embeddings, self.config.temperature);
+        let found = nt_xent(together::gather_blocks(embeddings, 2), self.config.temperature);
         let scalars = vec![
             ("loss", found.loss.clone().inner()),
             ("top1", found.top1),

@@ -1,8 +1,9 @@
 //! One training step of any method: the same natively and in the browser, in one process and in several.
 
 use burn::tensor::{Tensor, TensorData};
+use ocelli_kernels::together;
 use ocelli_models::{HeldStatistics, hold_statistics};
-use ocelli_world::{World, buckets};
+use ocelli_world::{Shared, World, buckets};
 
 use crate::method::{Batch, Method, MethodError, StepClock, Update};
 use crate::optim::{GradientSum, OptimConfig, Optimizer, StepRates};
@@ -28,31 +29,54 @@ pub fn train_step(
     sums.step(method, (optimizer, config), clock, rates)
 }
 
+/// The processes that take a step together.
+#[derive(Debug, Clone, Copy)]
+pub struct Ranks<'a> {
+    /// Them, seen from this one.
+    pub world: &'a Shared,
+    /// Whether the i-th micro-batches of all ranks are one: [`Needs::coupled`](crate::Needs::coupled) of the method.
+    pub coupled: bool,
+}
+
 /// [`train_step`] of several processes together: the step that one of them would take on the micro-batches of all, of which
 /// `batches` are those with the numbers i·W + r, with W ranks in the world and r this one's. Every rank has as many, and gets the
 /// same figures and takes the same step. With one micro-batch to a rank it has the very bits of that step in one process; with
 /// more, sums are added in another order.
 ///
+/// Where ranks are coupled it is the step of one process on micro-batches of W times the images, but for rounding.
+///
 /// # Errors
 /// When values cannot be read from the device.
 pub fn train_step_in(
-    world: &dyn World,
+    ranks: Ranks<'_>,
     method: &mut dyn Method,
     (optimizer, config): (&mut Optimizer, &OptimConfig),
     batches: &[Batch],
     clock: StepClock,
     rates: &StepRates,
 ) -> Result<Tensor<1>, MethodError> {
+    let world = ranks.world.as_ref();
     let (rank, size) = (world.rank(), world.size());
     if size == 1 {
         return Ok(train_step(method, (optimizer, config), batches, clock, rates));
     }
     method.before_step(&clock);
     let mut sums = Sums::new(size * batches.len());
-    for (i, batch) in batches.iter().enumerate() {
-        let clock = StepClock { micro_batch: i * size + rank, ..clock };
-        let ((), held) = hold_statistics(|| sums.add(method, batch, &clock));
-        add_statistics(world, &held)?;
+    let numbered = batches.iter().enumerate();
+    let numbered = numbered.map(|(i, batch)| (batch, StepClock { micro_batch: i * size + rank, ..clock }));
+    if ranks.coupled {
+        together::within(ranks.world, || {
+            if batches.len() > 1 {
+                method.before_parts(batches, &clock);
+            }
+            // Statistics are those of all ranks: each moves its own, which are the same.
+            numbered.for_each(|(batch, clock)| sums.add(method, batch, &clock));
+        });
+    } else {
+        for (batch, clock) in numbered {
+            let ((), held) = hold_statistics(|| sums.add(method, batch, &clock));
+            add_statistics(world, &held)?;
+        }
     }
     sums.exchange(world)?;
     method.exchange(world)?;
@@ -152,7 +176,7 @@ mod tests {
     use burn::tensor::Device;
     use ocelli_models::weights::StateDict;
     use ocelli_models::{Arch, BackboneConfig, DinoHeadConfig, Init, ResNetArch, ResNetConfig, Stem};
-    use ocelli_world::{Shared, threads};
+    use ocelli_world::threads;
 
     use super::*;
     use crate::optim::OptimizerKind;
@@ -192,15 +216,16 @@ mod tests {
     }
 
     /// Figures of all steps, and what is there after them.
-    fn train(world: &dyn World, method: fn() -> Box<dyn Method>, parts: usize) -> (Vec<Vec<u32>>, StateDict) {
+    fn train(world: &Shared, method: fn() -> Box<dyn Method>, parts: usize) -> (Vec<Vec<u32>>, StateDict) {
         let config = OptimConfig { optimizer: OptimizerKind::Sgd, ..OptimConfig::default() };
         let rates = StepRates { lr: 0.05, weight_decay: 1e-3, clip: 1.0 };
+        let ranks = Ranks { world, coupled: false };
         let (mut method, mut optimizer) = (method(), Optimizer::new(&config));
         let figures = (0..STEPS).map(|iteration| {
             let own = (world.rank()..parts).step_by(world.size());
             let batches: Vec<Batch> = own.map(|part| batch(iteration * parts + part)).collect();
             let clock = StepClock { epoch: 0, iteration, micro_batch: 0, momentum: 0.9, seed: 7 };
-            let row = train_step_in(world, method.as_mut(), (&mut optimizer, &config), &batches, clock, &rates);
+            let row = train_step_in(ranks, method.as_mut(), (&mut optimizer, &config), &batches, clock, &rates);
             let row: Vec<f32> = row.unwrap().into_data().try_to_vec().unwrap();
             row.iter().map(|value| value.to_bits()).collect()
         });
@@ -208,12 +233,16 @@ mod tests {
         (figures, method.state().unwrap())
     }
 
+    fn alone() -> Shared {
+        std::sync::Arc::new(ocelli_world::Alone)
+    }
+
     fn together(ranks: usize, method: fn() -> Box<dyn Method>, parts: usize) -> Vec<(Vec<Vec<u32>>, StateDict)> {
         let worlds = threads(ranks);
         std::thread::scope(|scope| {
             let rank = |world: &Shared| {
                 let world = world.clone();
-                scope.spawn(move || train(world.as_ref(), method, parts))
+                scope.spawn(move || train(&world, method, parts))
             };
             let running: Vec<_> = worlds.iter().map(rank).collect();
             running.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -225,7 +254,7 @@ mod tests {
     fn ranks_with_a_part_each_have_the_bits_of_one_with_all() {
         for (name, method) in [("dino", dino as fn() -> _), ("moco", moco), ("byol", byol)] {
             for ranks in [2, 3] {
-                let (figures, state) = train(&ocelli_world::Alone, method, ranks);
+                let (figures, state) = train(&alone(), method, ranks);
                 for (rank, (its_figures, its_state)) in together(ranks, method, ranks).into_iter().enumerate() {
                     assert_eq!(its_figures, figures, "{name}, rank {rank} of {ranks}");
                     assert_eq!(its_state.tensors.len(), state.tensors.len());
@@ -242,7 +271,7 @@ mod tests {
     #[test]
     fn ranks_with_two_parts_each_are_close_to_one_with_all() {
         for (name, method) in [("dino", dino as fn() -> _), ("moco", moco)] {
-            let (_, state) = train(&ocelli_world::Alone, method, 4);
+            let (_, state) = train(&alone(), method, 4);
             let ranks = together(2, method, 4);
             assert_eq!(ranks[0], ranks[1], "{name}");
             for ((tensor, a), (_, b)) in state.tensors.iter().zip(&ranks[0].1.tensors) {

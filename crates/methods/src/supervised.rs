@@ -142,7 +142,7 @@ clip_grad = 0.0
     signs: SIGNS,
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50, vit-s/16, vit-b/16",
-    needs: Needs { labels: true, indices: false, places: false, whole_batch: false, one_process: false },
+    needs: Needs { labels: true, indices: false, places: false, whole_batch: false, coupled: false },
     holds: "nothing else",
     views,
     views_about: "The network names the class of each.",

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ocelli_data::{Blur, ColourJitter, Filter, ViewPlan, ViewSpec};
+use ocelli_kernels::together;
 use ocelli_models::mlp::{LastNorm, LinearInit, MlpConfig};
 use ocelli_models::params::{self, FlatParam};
 use ocelli_models::weights::{HostTensor, StateDict};
@@ -210,7 +211,7 @@ pub const SWAV: Recipe = Recipe {
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50, resnet-50x2, resnet-50x4, resnet-50x5, vit-s/16",
     // Codes are balanced over all parts of a batch, see `before_parts`.
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, one_process: true },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: false, coupled: true },
     holds: "a queue of embeddings, where there is one",
     views,
     views_about: "The network sees all of them; each predicts the prototypes of the other global crops.",
@@ -381,12 +382,19 @@ impl<B: Backbone> Swav<B> {
         let all = |crop: usize, what: usize| {
             Tensor::cat(parts.iter().map(|(crops, _)| crops[crop][what].clone()).collect(), 0)
         };
+        // Of the queue, which all ranks hold, each balances a share.
+        let (rank, ranks) = together::place();
+        let share = |rows: Tensor<2>| {
+            let len = rows.dims()[0];
+            let from = len * rank / ranks;
+            rows.narrow(0, from, len * (rank + 1) / ranks - from)
+        };
         let whole: Codes = std::array::from_fn(|crop| {
             let scores: Tensor<2> = all(crop, 1);
             let own = scores.dims()[0];
             let scores = match &queue {
                 Some(queue) if queue.is_full() => {
-                    Tensor::cat(vec![queue.of(crop).matmul(prototypes.clone()), scores], 0)
+                    Tensor::cat(vec![share(queue.of(crop)).matmul(prototypes.clone()), scores], 0)
                 }
                 _ => scores,
             };
@@ -394,7 +402,11 @@ impl<B: Backbone> Swav<B> {
             sinkhorn(scores, self.config.epsilon, self.config.iterations).narrow(0, former, own)
         });
         if let Some(queue) = queue {
-            queue.push((0..ASSIGNED).map(|crop| all(crop, 0)).collect());
+            let of_ranks = |crop: usize| {
+                let parts = parts.iter().map(|(crops, _)| together::gather(crops[crop][0].clone()));
+                Tensor::cat(parts.collect(), 0)
+            };
+            queue.push((0..ASSIGNED).map(of_ranks).collect());
         }
         let mut at = 0;
         let of = |(_, images): &(_, usize)| {
@@ -433,8 +445,9 @@ impl<B: Backbone> Method for Swav<B> {
 
     /// Codes of a part alone would be balanced over too few images.
     fn before_parts(&mut self, parts: &[Batch], clock: &StepClock) {
-        let of = |(micro_batch, batch): (usize, &Batch)| {
-            let outputs = self.outputs(batch, &StepClock { micro_batch, ..*clock });
+        let (rank, ranks) = together::place();
+        let of = |(part, batch): (usize, &Batch)| {
+            let outputs = self.outputs(batch, &StepClock { micro_batch: part * ranks + rank, ..*clock });
             (std::array::from_fn(|crop| outputs.view(crop, batch.images)), batch.images)
         };
         let parts: Vec<_> = parts.iter().enumerate().map(of).collect();

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use ocelli_data::ViewPlan;
+use ocelli_kernels::together;
 use ocelli_models::mlp::{LastNorm, LinearInit, MlpConfig};
 use ocelli_models::weights::StateDict;
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, Init, Mode};
@@ -113,7 +114,7 @@ clip_grad = 0.0
     signs: &[CONSTANT_FEATURES],
     backbones: &[BackboneKind::Vit, BackboneKind::ResNet],
     published_for: "resnet-50",
-    needs: Needs { labels: false, indices: false, places: false, whole_batch: true, one_process: true },
+    needs: Needs { labels: false, indices: false, places: false, whole_batch: true, coupled: true },
     holds: "nothing else",
     views,
     views_about: "The network sees both; their embeddings are to agree.",
@@ -219,7 +220,7 @@ impl<B: Backbone> Method for Vicreg<B> {
         let mode = Mode::Train { seed: clock.step_seed() };
         let embed = |view: usize| self.net.net().forward(batch.view(view).autodiff(), mode);
         let ((a, features), (b, _)) = (embed(0), embed(1));
-        let terms = vicreg_terms(a, b);
+        let terms = vicreg_terms(together::gather(a), together::gather(b));
         let loss = terms.invariance.clone() * self.config.invariance
             + terms.variance.clone() * self.config.variance
             + terms.covariance.clone() * self.config.covariance;

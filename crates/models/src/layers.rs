@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::batch_norm;
 use ocelli_kernels::residual_branch::{Map, Norm};
+use ocelli_kernels::together;
 
 use crate::Init;
 
@@ -132,6 +133,8 @@ pub(crate) fn normalise_rows(
         Mode::Train { .. } => {
             let mean = x.clone().mean_dim(0);
             let var = (x.clone() - mean.clone()).powi_scalar(2).mean_dim(0);
+            let (mean, var) = together::pooled(mean, var);
+            let rows = rows * together::place().1;
             let unbias = rows as f64 / (rows.max(2) - 1) as f64;
             blend(running_mean, mean.clone() * BatchNorm::MOMENTUM);
             blend(running_var, var.clone() * (unbias * BatchNorm::MOMENTUM));
@@ -183,12 +186,13 @@ impl BatchNorm {
         let (mut outputs, mut mean, mut var) = (Vec::new(), None, None);
         for share in split(x) {
             let rows = share.dims()[0];
-            let unbias = (rows * height * width) as f64 / (rows * height * width).max(2).saturating_sub(1) as f64;
+            let values = rows * height * width * together::place().1;
+            let unbias = values as f64 / values.max(2).saturating_sub(1) as f64;
             let part = Self::MOMENTUM * rows as f64 / batch as f64;
             let (weight, bias) = (weight.clone(), bias.clone());
             let normalised =
                 ocelli_kernels::batch_norm(share, weight, bias, shortcuts.next(), rectified, Self::EPSILON);
-            note(self.weight.id, rows * height * width, &normalised.mean, &normalised.variance);
+            note(self.weight.id, values, &normalised.mean, &normalised.variance);
             mean = add(mean, normalised.mean * part);
             var = add(var, normalised.variance * (part * unbias));
             outputs.push(normalised.output);

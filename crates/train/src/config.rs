@@ -349,11 +349,20 @@ impl RunConfig {
         notes
     }
 
-    /// Has batches computed in as many parts as there are processes, where they were to be computed at once. Returns what was
-    /// done, in words.
+    /// Has batches computed in as many parts as there are processes, where they were to be computed at once; where processes
+    /// compute every part together, there is nothing to change (see [`Share`](crate::Share)). Returns what was done, in
+    /// words.
     pub fn spread_over(&mut self, processes: usize) -> Option<String> {
         if processes < 2 || self.accumulate > 1 {
             return None;
+        }
+        if self.recipe().needs.coupled {
+            return Some(format!(
+                "each of the {processes} processes computes {} images of every batch of {}, and their losses and batch \
+                 normalisations see the images of all",
+                self.batch_size / processes,
+                self.batch_size
+            ));
         }
         self.accumulate = processes;
         Some(format!(

@@ -96,7 +96,7 @@ pub use pictures::{Pictures, write_picture};
 pub use place::Place;
 pub use pretraining::Pretraining;
 pub use run_dir::{RunDir, Stored};
-pub use steps::{MethodTask, Steps};
+pub use steps::{MethodTask, Share, Steps};
 pub use task::{Cadence, Declared, Rates, Scores, Size, Task};
 pub use throughput::{Bench, Phase, Throughput, backbone_of, throughput};
 pub use trainer::{Listen, Measured, Summary, Trainer};

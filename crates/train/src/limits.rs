@@ -57,9 +57,8 @@ const BYTES: u64 = 4;
 const BATCH: &str = "batch_size (or raise accumulate)";
 
 /// The large tensors that are known before a step: parameters with the optimizer's moments, what the method holds and makes, and
-/// the backbone's widest layer.
-pub fn largest(config: &RunConfig, method: &dyn Method) -> Vec<Tensor> {
-    let images = config.batch_size / config.accumulate.max(1);
+/// the backbone's widest layer, with so many images to a micro-batch.
+pub fn largest(config: &RunConfig, images: usize, method: &dyn Method) -> Vec<Tensor> {
     let copies = Optimizer::new(&config.optim).memory();
     let mut tensors = Vec::new();
     for parameter in method.network().parameters().iter().filter(|p| p.trainable) {
@@ -122,7 +121,7 @@ mod tests {
         let backbone = config.backbone();
         let facts = config.facts(&backbone, Some(10_000), Some(10));
         let method = (config.recipe().build)(&facts, 0, &Device::flex()).unwrap();
-        largest(&config, method.as_ref())
+        largest(&config, config.batch_size / config.accumulate, method.as_ref())
     }
 
     fn refused(tensors: &[Tensor], most: u64) -> String {

@@ -1,7 +1,9 @@
 //! A method trained on batches of views: what tasks that have one share. Each adds what it evaluates.
 
+mod share;
 mod task;
 
+pub use share::Share;
 pub use task::MethodTask;
 pub(crate) use task::names_crc32;
 
@@ -10,9 +12,10 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use ocelli_data::{EpochIter, Loader, LoaderConfig, Source, Subset, ViewBatch, ViewPlan};
+use ocelli_kernels::together;
 use ocelli_methods::optim::{Optimizer, StepRates};
 use ocelli_methods::schedule::{Cosine, LrSchedule};
-use ocelli_methods::{Batch, Method, StepClock, shared_methods, train_step_in};
+use ocelli_methods::{Batch, Method, Ranks, StepClock, train_step_in};
 use ocelli_models::weights::preprocessing::Statistics;
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, BackboneConfig};
@@ -38,6 +41,7 @@ pub struct Steps {
     loader: Loader,
     /// The processes that take the steps together.
     world: Shared,
+    share: Share,
     /// Batches of the epoch in progress.
     batches: Option<EpochIter>,
     epoch: usize,
@@ -60,8 +64,7 @@ impl Steps {
         Self::new_in(Arc::new(Alone), config, kind, device, source)
     }
 
-    /// The same for one of several processes, which take every step together: of its parts (`accumulate`), rank r computes those
-    /// with the numbers i·W + r.
+    /// The same for one of several processes, which take every step together: see [`Share`].
     ///
     /// # Errors
     /// As [`Steps::new`], and when the processes cannot share the method or the parts.
@@ -74,7 +77,7 @@ impl Steps {
     ) -> Result<Self, TrainError> {
         config.check_task(kind)?;
         config.check()?;
-        check_shared(world.size(), config)?;
+        let share = Share::of(config, world.size())?;
         let (recipe, backbone) = (config.recipe(), config.backbone());
         let source = if recipe.needs.labels { Subset::labelled(source) } else { source.clone() };
         let (images, classes) = (source.len(), classes_of(source.as_ref()));
@@ -89,7 +92,7 @@ impl Steps {
             source,
             plan.clone(),
             LoaderConfig {
-                batch_size: config.batch_size / config.accumulate,
+                batch_size: share.images,
                 seed: config.seed,
                 threads: config.loader.threads,
                 prefetch_batches: config.loader.prefetch,
@@ -102,7 +105,7 @@ impl Steps {
         )?;
         let method = (recipe.build)(&facts, config.seed, device)?;
         if let Some(limits) = limits(device) {
-            limits.check(&largest(config, method.as_ref()))?;
+            limits.check(&largest(config, share.images, method.as_ref()))?;
         }
         // Whole optimizer steps only, as the reference drops the last incomplete batch.
         let steps_per_epoch = images / config.batch_size;
@@ -118,6 +121,7 @@ impl Steps {
             method,
             loader,
             world,
+            share,
             batches: None,
             epoch: 0,
         })
@@ -186,7 +190,7 @@ impl Steps {
 
     fn begin_epoch(&mut self, epoch: usize, step_in_epoch: usize) {
         self.epoch = epoch;
-        self.batches = Some(self.loader.epoch(epoch, step_in_epoch * self.config.accumulate));
+        self.batches = Some(self.loader.epoch(epoch, step_in_epoch * self.share.all));
         if !self.method.wants_pass() {
             self.method.begin_epoch(epoch);
         }
@@ -197,21 +201,21 @@ impl Steps {
         if !self.method.wants_pass() {
             return Ok(());
         }
-        let (parts, seed) = (self.config.accumulate, self.config.seed ^ PASS);
+        let (parts, seed) = (self.share.own, self.config.seed ^ PASS);
         let all = self.steps_per_epoch() * parts;
         for (i, batch) in self.loader.epoch(self.config.epochs, 0).take(all.min(at_most)).enumerate() {
-            let (iteration, micro_batch) = (i / parts, i % parts);
+            let (iteration, micro_batch) = (i / parts, i % parts * self.world.size() + self.world.rank());
             let clock = StepClock { epoch: self.epoch, iteration, micro_batch, momentum: 0.0, seed };
-            self.method.see(&self.on_device(&batch?), &clock);
+            let batch = self.on_device(&batch?);
+            together::within(&self.world, || self.method.see(&batch, &clock));
         }
         self.method.begin_epoch(self.epoch);
         Ok(())
     }
 
     fn step(&mut self, iteration: usize) -> Result<Tensor<1>, TrainError> {
-        let parts = self.config.accumulate / self.world.size();
-        let mut micro = Vec::with_capacity(parts);
-        for _ in 0..parts {
+        let mut micro = Vec::with_capacity(self.share.own);
+        for _ in 0..self.share.own {
             // An iterator that ends early has told its error before.
             let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else { break };
             micro.push(self.on_device(&batch?));
@@ -226,7 +230,8 @@ impl Steps {
         };
         let rates = StepRates { lr, weight_decay, clip: self.config.optim.clip_grad };
         let optimizer = (&mut self.optimizer, &self.config.optim);
-        Ok(train_step_in(self.world.as_ref(), self.method.as_mut(), optimizer, &micro, clock, &rates)?)
+        let ranks = Ranks { world: &self.world, coupled: self.config.recipe().needs.coupled };
+        Ok(train_step_in(ranks, self.method.as_mut(), optimizer, &micro, clock, &rates)?)
     }
 
     fn rates(&self, iteration: usize) -> Rates {
@@ -278,36 +283,6 @@ impl Steps {
         self.method.load_state(state)?;
         Ok(self.optimizer.load(&state.under("optimizer."), self.method.network())?)
     }
-}
-
-impl RunConfig {
-    /// Refuses a method that so many processes cannot train together.
-    ///
-    /// # Errors
-    /// When there are several and the method needs its whole batch or data set in one; the message lists those that can be shared.
-    pub fn check_method_is_shared(&self, processes: usize) -> Result<(), ConfigError> {
-        let recipe = self.recipe();
-        if processes > 1 && recipe.needs.one_process {
-            let (shared, found) = (shared_methods().join(", "), format!("\"{}\"", recipe.name));
-            let expected = format!("a method that {processes} processes can train together ({shared})");
-            return Err(ConfigError::Value { key: "method", expected, found });
-        }
-        Ok(())
-    }
-}
-
-/// Whether so many processes can take the steps of a configuration together.
-fn check_shared(processes: usize, config: &RunConfig) -> Result<(), ConfigError> {
-    config.check_method_is_shared(processes)?;
-    let parts = config.accumulate;
-    if !parts.is_multiple_of(processes) {
-        let expected = format!(
-            "a multiple of the number of processes, {processes}: each of them computes as many of the parts of a batch, and a run \
-             goes on with as many parts as it began with"
-        );
-        return Err(ConfigError::Value { key: "accumulate", expected, found: parts.to_string() });
-    }
-    Ok(())
 }
 
 fn check_enough(images: usize, batch: usize) -> Result<(), TrainError> {

@@ -1,5 +1,6 @@
 //! Batch normalisation in the autodiff graph.
 
+use burn::backend::TensorMetadata as _;
 use burn::backend::autodiff::{
     Autodiff,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -7,16 +8,20 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops, OpsKind},
 };
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::TensorData;
+use ocelli_world::{Shared, World};
 
-use super::kernel::{BatchNormKernel, BatchNormOps};
+use super::kernel::{BatchNormKernel, BatchNormOps, How};
+use crate::together::values_of;
 
-/// Input, gamma, statistics; the result where ReLU made it.
+/// Input, gamma, statistics; the result where ReLU made it; the ranks whose statistics they are, where there are several.
 struct Kept<B: BatchNormKernel> {
     x: FloatTensor<B>,
     gamma: FloatTensor<B>,
     stats: FloatTensor<B>,
     y: Option<FloatTensor<B>>,
     eps: f32,
+    over: Option<Shared>,
 }
 
 impl<B: BatchNormKernel> Clone for Kept<B> {
@@ -27,6 +32,7 @@ impl<B: BatchNormKernel> Clone for Kept<B> {
             stats: self.stats.clone(),
             y: self.y.clone(),
             eps: self.eps,
+            over: self.over.clone(),
         }
     }
 }
@@ -46,7 +52,8 @@ impl<B: BatchNormKernel, const N: usize> Backward<B, N> for BatchNormBackward {
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
-        let Kept { x, gamma, stats, y, eps } = ops.state;
+        let Kept { x, gamma, stats, y, eps, over } = ops.state;
+        let shared = over.map(|world| (world, x.clone(), gamma.clone(), stats.clone()));
         let mut parents = ops.parents.into_iter();
         let [x_node, gamma_node, beta_node, other_node] = [(); 4].map(|()| parents.next().flatten());
         let (dx, dgamma, dbeta) = match (y, other_node) {
@@ -63,6 +70,12 @@ impl<B: BatchNormKernel, const N: usize> Backward<B, N> for BatchNormBackward {
                 B::batch_norm_backward(dy, x, gamma, stats, eps)
             }
         };
+        let dx = match shared {
+            None => dx,
+            Some((world, x, gamma, stats)) => {
+                over_ranks::<B>(dx, [&dgamma, &dbeta], x, [gamma, stats], eps, world.as_ref())
+            }
+        };
         for (node, grad) in [(x_node, dx), (gamma_node, dgamma), (beta_node, dbeta)] {
             if let Some(node) = node {
                 grads.register::<B>(node.id, grad);
@@ -71,14 +84,47 @@ impl<B: BatchNormKernel, const N: usize> Backward<B, N> for BatchNormBackward {
     }
 }
 
+/// The gradient of `x` where its statistics are of all ranks: `dx` is as if they were of `x` alone. With x̂ the normalised maps,
+/// s = gamma / √(variance + eps) and n values of a channel here, N on all ranks, the whole gradient is
+/// s·(dy − Σdy/N − x̂·Σ(dy·x̂)/N), its sums over all ranks, and `dx` has the sums of this rank over n in their place.
+fn over_ranks<B: BatchNormKernel>(
+    dx: FloatTensor<B>,
+    [dgamma, dbeta]: [&FloatTensor<B>; 2],
+    x: FloatTensor<B>,
+    [gamma, stats]: [FloatTensor<B>; 2],
+    eps: f32,
+    world: &dyn World,
+) -> FloatTensor<B> {
+    let (shape, device) = (x.shape(), x.device());
+    let channels = shape[1];
+    let n = shape.num_elements() as f64 / channels.max(1) as f64;
+    let own = [values_of::<B>(dgamma.clone()), values_of::<B>(dbeta.clone())].concat();
+    let mut all = own.clone();
+    world.sum(&mut all);
+    let ranks = world.size() as f64;
+    let apart = |i: usize| (f64::from(own[i]) - f64::from(all[i]) / ranks) / n;
+    let (gamma, stats) = (values_of::<B>(gamma), values_of::<B>(stats));
+    let of_channel = |c: usize| {
+        let inverse = 1.0 / (f64::from(stats[channels + c]) + f64::from(eps)).sqrt();
+        let scale = f64::from(gamma[c]) * inverse;
+        [stats[c], (scale * inverse * apart(c)) as f32, (scale * apart(channels + c)) as f32]
+    };
+    let by_channel: Vec<[f32; 3]> = (0..channels).map(of_channel).collect();
+    let [mean, slope, shift] = [0, 1, 2].map(|i| {
+        let values: Vec<f32> = by_channel.iter().map(|of| of[i]).collect();
+        B::float_from_data(TensorData::new(values, [1, channels, 1, 1]), &device)
+    });
+    let moved = B::float_add(B::float_mul(B::float_sub(x, mean), slope), shift);
+    B::float_add(dx, moved)
+}
+
 impl<B: BatchNormKernel + BatchNormOps, C: CheckpointStrategy> BatchNormOps for Autodiff<B, C> {
     fn fused_batch_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         stats: FloatTensor<Self>,
-        relu: bool,
-        eps: f32,
+        How { relu, eps, over }: How,
     ) -> FloatTensor<Self> {
         let ((x, x_node), (gamma, gamma_node), (beta, beta_node)) =
             (x.into_parts(), gamma.into_parts(), beta.into_parts());
@@ -88,7 +134,7 @@ impl<B: BatchNormKernel + BatchNormOps, C: CheckpointStrategy> BatchNormOps for 
         match Backward::<B, 3>::prepare::<C>(BatchNormBackward, nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let kept = relu.then(|| y.clone());
-                prep.finish(Kept { x, gamma, stats, y: kept, eps }, y)
+                prep.finish(Kept { x, gamma, stats, y: kept, eps, over }, y)
             }
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -100,8 +146,7 @@ impl<B: BatchNormKernel + BatchNormOps, C: CheckpointStrategy> BatchNormOps for 
         beta: FloatTensor<Self>,
         stats: FloatTensor<Self>,
         other: FloatTensor<Self>,
-        relu: bool,
-        eps: f32,
+        How { relu, eps, over }: How,
     ) -> FloatTensor<Self> {
         let ((x, x_node), (gamma, gamma_node), (beta, beta_node), (other, other_node)) =
             (x.into_parts(), gamma.into_parts(), beta.into_parts(), other.into_parts());
@@ -111,7 +156,7 @@ impl<B: BatchNormKernel + BatchNormOps, C: CheckpointStrategy> BatchNormOps for 
         match Backward::<B, 4>::prepare::<C>(BatchNormBackward, nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let kept = relu.then(|| y.clone());
-                prep.finish(Kept { x, gamma, stats, y: kept, eps }, y)
+                prep.finish(Kept { x, gamma, stats, y: kept, eps, over }, y)
             }
             OpsKind::UnTracked(prep) => prep.finish(y),
         }

@@ -3,7 +3,7 @@
 use burn::backend::{Flex, flex::FlexTensor};
 use ocelli_simd::batch_norm::{Maps, Passed, backward, forward, statistics};
 
-use super::kernel::{BatchNormKernel, BatchNormOps};
+use super::kernel::{BatchNormKernel, BatchNormOps, How};
 use crate::alloc;
 use crate::buffer::{contiguous, numbers, size, tensor};
 
@@ -13,10 +13,9 @@ impl BatchNormOps for Flex {
         gamma: FlexTensor,
         beta: FlexTensor,
         stats: FlexTensor,
-        relu: bool,
-        eps: f32,
+        how: How,
     ) -> FlexTensor {
-        Self::batch_norm_plain(x, gamma, beta, stats, relu, eps)
+        Self::batch_norm_plain(x, gamma, beta, stats, how.relu, how.eps)
     }
 
     fn fused_batch_norm_add(
@@ -25,10 +24,9 @@ impl BatchNormOps for Flex {
         beta: FlexTensor,
         stats: FlexTensor,
         other: FlexTensor,
-        relu: bool,
-        eps: f32,
+        how: How,
     ) -> FlexTensor {
-        Self::batch_norm_add(x, gamma, beta, stats, other, relu, eps)
+        Self::batch_norm_add(x, gamma, beta, stats, other, how.relu, how.eps)
     }
 }
 

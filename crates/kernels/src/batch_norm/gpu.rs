@@ -5,7 +5,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use burn::tensor::Slice;
 
-use super::kernel::{BatchNormKernel, BatchNormOps};
+use super::kernel::{BatchNormKernel, BatchNormOps, How};
 use crate::gpu::{Launch, contiguous, empty, reshaped, size, software};
 
 /// Batch, channels, cells of a map.
@@ -85,10 +85,9 @@ impl BatchNormOps for CubeBackend {
         gamma: CubeTensor,
         beta: CubeTensor,
         stats: CubeTensor,
-        relu: bool,
-        eps: f32,
+        how: How,
     ) -> CubeTensor {
-        forward([x, gamma, beta, stats], None, relu, eps)
+        forward([x, gamma, beta, stats], None, how.relu, how.eps)
     }
 
     fn fused_batch_norm_add(
@@ -97,10 +96,9 @@ impl BatchNormOps for CubeBackend {
         beta: CubeTensor,
         stats: CubeTensor,
         other: CubeTensor,
-        relu: bool,
-        eps: f32,
+        how: How,
     ) -> CubeTensor {
-        forward([x, gamma, beta, stats], Some(other), relu, eps)
+        forward([x, gamma, beta, stats], Some(other), how.relu, how.eps)
     }
 }
 

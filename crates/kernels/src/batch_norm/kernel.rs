@@ -2,10 +2,12 @@
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
+use ocelli_world::Shared;
 
 use super::BatchNormed;
 #[cfg(feature = "fusion")]
 use crate::mode::spec;
+use crate::together;
 
 /// The directions. Maps are `[batch, channels, height, width]`, statistics `[2, channels]`: means, then variances.
 #[backend_extension(Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
@@ -70,7 +72,19 @@ pub trait BatchNormKernel: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// The differentiable operations. The statistics must be those of `x`: the gradient goes through them.
+/// What is done beside normalising.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// ReLU at the end.
+    pub relu: bool,
+    /// Added to the variance.
+    pub eps: f32,
+    /// The ranks whose statistics they are, where there are several.
+    pub over: Option<Shared>,
+}
+
+/// The differentiable operations. The statistics must be those of `x`, together with those of the other ranks
+/// where there are some: the gradient goes through them.
 #[backend_extension(Autodiff: cfg(feature = "autodiff"), Flex, Cube: cfg(feature = "wgsl"), Fusion: cfg(feature = "fusion"))]
 pub trait BatchNormOps: Backend {
     /// Normalised maps.
@@ -80,8 +94,7 @@ pub trait BatchNormOps: Backend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         stats: FloatTensor<Self>,
-        relu: bool,
-        eps: f32,
+        how: How,
     ) -> FloatTensor<Self>;
 
     /// Normalised maps plus others.
@@ -92,8 +105,7 @@ pub trait BatchNormOps: Backend {
         beta: FloatTensor<Self>,
         stats: FloatTensor<Self>,
         other: FloatTensor<Self>,
-        relu: bool,
-        eps: f32,
+        how: How,
     ) -> FloatTensor<Self>;
 }
 
@@ -107,13 +119,19 @@ pub fn batch_norm(
     eps: f32,
 ) -> BatchNormed {
     let channels = gamma.dims()[0];
-    let stats = <Dispatch as BatchNormKernel>::batch_norm_stats(x.clone().inner().into_dispatch());
+    let how = How { relu, eps, over: together::ranks() };
+    let mut stats = <Dispatch as BatchNormKernel>::batch_norm_stats(x.clone().inner().into_dispatch());
+    if how.over.is_some() {
+        let own = Tensor::<2>::from_dispatch(stats);
+        let (mean, variance) = together::pooled(own.clone().narrow(0, 0, 1), own.narrow(0, 1, 1));
+        stats = Tensor::cat(vec![mean, variance], 0).into_dispatch();
+    }
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     let output = match residual {
-        None => <Dispatch as BatchNormOps>::fused_batch_norm(x, gamma, beta, stats.clone(), relu, eps),
+        None => <Dispatch as BatchNormOps>::fused_batch_norm(x, gamma, beta, stats.clone(), how),
         Some(other) => {
             let other = other.into_dispatch();
-            <Dispatch as BatchNormOps>::fused_batch_norm_add(x, gamma, beta, stats.clone(), other, relu, eps)
+            <Dispatch as BatchNormOps>::fused_batch_norm_add(x, gamma, beta, stats.clone(), other, how)
         }
     };
     let stats: Tensor<2> = Tensor::from_dispatch(stats);

@@ -3,6 +3,7 @@
 
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_kernels::together;
 use ocelli_models::Init;
 use ocelli_models::weights::{HostTensor, StateDict};
 
@@ -79,7 +80,7 @@ impl Vocabulary {
         let (before, momentum) = (self.mean.clone(), self.momentum);
         let mut moved = None;
         let bags = bags_of_words(maps, &self.words, inv_delta, |nearest| {
-            let mean = before * momentum + nearest * (1.0 - momentum);
+            let mean = before * momentum + together::mean(nearest) * (1.0 - momentum);
             moved = Some(mean.clone());
             mean
         });

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use ocelli_kernels::together;
 use ocelli_models::mlp::LinearInit;
 use ocelli_models::weights::{ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BatchNorm, Init, Linear, Mode};
@@ -155,13 +156,16 @@ impl<B: Backbone> Obow<B> {
     /// The teacher's bags of each level; the vocabularies keep a new word of each image until the step is done.
     fn bags(&mut self, images: Tensor<4>, clock: &StepClock, mode: Mode) -> Vec<Tensor<2>> {
         let maps = self.nets.follower().backbone.levels(images, mode, self.config.levels);
+        // The cells of all ranks' images are drawn as one process would, and each takes its own.
+        let (rank, ranks) = together::place();
+        let clock = StepClock { micro_batch: clock.micro_batch / ranks, ..*clock };
         let levels = maps.into_iter().zip(&mut self.vocabularies).enumerate();
         let bags = levels.map(|(level, (map, vocabulary))| {
             let map = inner(map);
             let [images, _, rows, cols] = map.dims();
             let bags = vocabulary.bags(map.clone(), self.config.inv_delta).bags;
-            let cells = (self.cells)(clock, level, [images, places([rows, cols])]);
-            vocabulary.hold(new_words(map, &cells));
+            let cells = (self.cells)(&clock, level, [ranks * images, places([rows, cols])]);
+            vocabulary.hold(together::gather(new_words(map, &cells[rank * images..][..images])));
             bags
         });
         bags.collect()
@@ -195,9 +199,11 @@ impl<B: Backbone> Method for Obow<B> {
             views.map(|v| student.backbone.features(v.clone().autodiff(), mode)).collect();
         // Of the words as they are before this step's.
         let predictors = student.predictors().zip(&self.vocabularies);
-        let weights: Vec<Tensor<2>> = predictors.map(|(p, v)| p.forward(v.words().autodiff(), mode)).collect();
+        // All ranks have the same words: what they normalise is no part of a whole.
+        let weights = predictors.map(|(p, v)| together::apart(|| p.forward(v.words().autodiff(), mode)));
+        let weights: Vec<Tensor<2>> = weights.collect();
         // The teacher moves between the two forward passes, once per step.
-        if clock.micro_batch == 0 {
+        if clock.micro_batch < together::place().1 {
             self.nets.follow(clock.momentum);
         }
         let bags = self.bags(batch.views[0].clone(), clock, mode);

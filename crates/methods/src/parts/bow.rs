@@ -5,6 +5,7 @@ use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Int, Tensor, TensorData};
+use ocelli_kernels::together;
 
 /// Distances that are in memory at once, at most: 64 MiB of them. A batch of ResNet-50 has 300 million.
 const BLOCK: usize = 1 << 24;
@@ -142,11 +143,11 @@ pub struct BagFigures {
 impl BagFigures {
     /// Of the bags of a batch.
     pub fn of(bags: &Tensor<2>) -> Self {
-        let together = bags.clone().mean_dim(0);
+        let all = together::mean(bags.clone().mean_dim(0));
         Self {
             of_image: perplexities(bags.clone()).mean(),
-            of_batch: perplexities(together.clone()).mean(),
-            told: entropies(together).mean() - entropies(bags.clone()).mean(),
+            of_batch: perplexities(all.clone()).mean(),
+            told: entropies(all).mean() - entropies(bags.clone()).mean(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Figures that several methods tell.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_kernels::together;
 
 /// A figure of the host as a scalar beside the others, `[1]`.
 pub(crate) fn scalar(value: f64, device: &Device) -> Tensor<1> {
@@ -13,6 +14,8 @@ pub fn feature_std(features: Tensor<2>) -> Tensor<1> {
     let dim = features.dims()[1] as f64;
     let norm = features.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
     let unit = features / norm;
-    let centred = unit.clone() - unit.mean_dim(0);
-    centred.powi_scalar(2).mean_dim(0).sqrt().mean() * dim.sqrt()
+    let mean = unit.clone().mean_dim(0);
+    let variance = (unit - mean.clone()).powi_scalar(2).mean_dim(0);
+    let (_, variance) = together::pooled(mean, variance);
+    variance.sqrt().mean() * dim.sqrt()
 }

@@ -1,6 +1,7 @@
 //! Balanced soft assignments by Sinkhorn's iterations (Cuturi 2013; Caron et al. 2020, <https://arxiv.org/abs/2006.09882>).
 
 use burn::tensor::Tensor;
+use ocelli_kernels::together;
 
 /// Sums below this count as this: what has underflowed stays 0 instead of turning into 0/0.
 const LEAST: f64 = 1e-30;
@@ -10,20 +11,37 @@ const LEAST: f64 = 1e-30;
 ///
 /// The scaled matrix is only made at the end: between, a factor per row and one per column are enough. The largest score of
 /// each row is subtracted before the exponential and given back by the row's first factor, so nothing overflows.
+///
+/// Where several ranks compute [`together`], these are rows of one matrix of all, of which each may have another number: they
+/// exchange the prototypes' totals alone.
 pub fn sinkhorn(scores: Tensor<2>, epsilon: f64, iterations: usize) -> Tensor<2> {
-    let [rows, prototypes] = scores.dims();
+    let prototypes = scores.dims()[1];
+    let rows = all_rows(&scores);
     let largest = scores.clone().max_dim(1);
-    let top = largest.clone().max().reshape([1, 1]);
+    let top = together::largest(largest.clone().max()).reshape([1, 1]);
     let mass = ((scores - largest.clone()) / epsilon).exp();
     let mut of_row = ((largest - top) / epsilon).exp();
     let mut of_column = Tensor::ones([1, prototypes], &mass.device());
     for _ in 0..iterations {
-        let totals = of_row.transpose().matmul(mass.clone());
+        let totals = together::sum(of_row.transpose().matmul(mass.clone()));
         of_column = (totals * prototypes as f64).clamp_min(LEAST).recip();
         let totals = mass.clone().matmul(of_column.clone().transpose());
         of_row = (totals * rows as f64).clamp_min(LEAST).recip();
     }
     mass * of_column * (of_row * rows as f64)
+}
+
+/// Rows of all ranks that compute together. (Whole in single precision up to 16 million.)
+fn all_rows(scores: &Tensor<2>) -> usize {
+    let own = scores.dims()[0];
+    match together::ranks() {
+        None => own,
+        Some(world) => {
+            let mut rows = [own as f32];
+            world.sum(&mut rows);
+            rows[0] as usize
+        }
+    }
 }
 
 #[cfg(test)]

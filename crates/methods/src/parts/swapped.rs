@@ -1,6 +1,7 @@
 //! Predicting the codes of another crop (Caron et al. 2020, <https://arxiv.org/abs/2006.09882>).
 
 use burn::tensor::{Int, Tensor, activation};
+use ocelli_kernels::together;
 
 use super::kmeans::sizes;
 
@@ -43,6 +44,7 @@ pub(crate) fn first_prototypes(scores: Tensor<2>, codes: &Codes, images: usize) 
         same.clone().sum() - same.narrow(0, crop, 1).sum()
     });
     let agreed = Tensor::cat(agreed.collect(), 0).sum() / (ASSIGNED * (views - 1) * images) as f64;
-    let used = sizes(&first, prototypes).clamp_max(1.0).sum() / rows.min(prototypes) as f64;
+    let used = together::sum(sizes(&first, prototypes)).clamp_max(1.0).sum();
+    let used = used / (rows * together::place().1).min(prototypes) as f64;
     (agreed, used)
 }
