@@ -19,7 +19,7 @@ pub fn features() -> &'static [&'static str] {
 }
 
 /// Whose tests start processes that take all cores: they run one after the other.
-pub const TESTS: [&str; 2] = ["ends::", "same::"];
+pub const TESTS: [&str; 3] = ["ends::", "kills::", "same::"];
 
 /// Runs the tests over MPI, where it is there.
 pub fn test() -> Outcome {
