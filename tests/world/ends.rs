@@ -95,7 +95,7 @@ fn copy(from: &str, to: &str) {
 }
 
 /// Waits until a run has told so many steps.
-fn wait_for_steps(run: &mut Running, out: &str, steps: usize) {
+pub fn wait_for_steps(run: &mut Running, out: &str, steps: usize) {
     let started = Instant::now();
     while rows(Path::new(out), "step").len() < steps {
         assert!(!run.is_over(), "it ended before step {steps}");

@@ -1,10 +1,10 @@
 //! Machines that go away again and again.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::ends::{Place, assert_same};
-use crate::launch::{Running, assert_done, checkpoints, rows, signal};
+use crate::ends::{Place, assert_same, wait_for_steps};
+use crate::launch::{assert_done, checkpoints, rows, signal};
 
 const RANKS: usize = 3;
 const KILLS: usize = 50;
@@ -31,14 +31,6 @@ fn saved(run: &Path) -> usize {
     STEPS * epochs.unwrap_or_default()
 }
 
-/// Waits until a run has told so many steps, or the time is over, or the run.
-fn wait_for(run: &mut Running, out: &Path, steps: usize, limit: Duration) {
-    let started = Instant::now();
-    while !run.is_over() && started.elapsed() < limit && rows(out, "step").len() < steps {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// A random rank is killed at a random moment: while it starts, in a step, while it saves. What is left goes on, is killed again, and
 /// ends with the bits of the run that was never killed.
 #[test]
@@ -56,7 +48,7 @@ fn fifty_kills_change_nothing() {
         match draw.below(5) {
             0 => std::thread::sleep(Duration::from_millis(draw.below(500) as u64)),
             _ => {
-                wait_for(&mut run, out, before + 1 + draw.below(2 * STEPS), Duration::from_secs(60));
+                wait_for_steps(&mut run, &killed, before + 1 + draw.below(2 * STEPS));
                 std::thread::sleep(Duration::from_millis(draw.below(30) as u64));
             }
         }

@@ -186,7 +186,7 @@ mod backward {
             let all = values_of::<B>(dy);
             let to: Vec<&[u8]> = all.chunks((rows * dim).max(1)).map(bytemuck::cast_slice).collect();
             let mut sums = vec![0f32; rows * dim];
-            for part in ocelli_world::World::exchange(world.as_ref(), &to) {
+            for part in world.exchange(&to) {
                 let part: Vec<f32> = bytemuck::pod_collect_to_vec(&part);
                 sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
             }

@@ -196,7 +196,7 @@ pub trait Method {
     /// An optimizer step begins; nothing has been computed in it.
     fn before_step(&mut self, _clock: &StepClock) {}
 
-    /// All parts of a batch that is computed in several, before the loss of the first: for what needs all of its images at once.
+    /// All of this process's parts of a batch that is computed in several, before the loss of the first: for what needs all of its images at once.
     fn before_parts(&mut self, _parts: &[Batch], _clock: &StepClock) {}
 
     /// All losses of a step are computed, in every process of `world`: exchanges what the step needs of all micro-batches beside

@@ -203,9 +203,7 @@ impl<B: Backbone> Method for Obow<B> {
         let weights = predictors.map(|(p, v)| together::apart(|| p.forward(v.words().autodiff(), mode)));
         let weights: Vec<Tensor<2>> = weights.collect();
         // The teacher moves between the two forward passes, once per step.
-        if clock.micro_batch < together::place().1 {
-            self.nets.follow(clock.momentum);
-        }
+        self.nets.follow_first(clock.momentum, clock);
         let bags = self.bags(batch.views[0].clone(), clock, mode);
         let of_group = |features: &Tensor<2>| {
             let levels = weights.iter().zip(&bags);

@@ -63,6 +63,7 @@ mod tests {
 
     use burn::tensor::Device;
     use ocelli_data::{SceneConfig, SceneSource, Source};
+    use ocelli_methods::METHODS;
     use ocelli_models::weights::StateDict;
     use ocelli_world::{Alone, Shared as World, threads};
 
@@ -171,6 +172,11 @@ mod tests {
     /// three cases by some thousandths; a fault would show in all of them.
     #[test]
     fn coupled_methods_do_not_depend_on_the_number_of_processes() {
+        let coupled = METHODS.iter().filter(|recipe| recipe.needs.coupled).map(|recipe| recipe.name);
+        assert!(
+            coupled.into_iter().all(|name| methods().iter().any(|(method, _)| *method == name)),
+            "one is missing"
+        );
         for (method, own) in methods() {
             let mut gradients = Vec::new();
             for (parts, ranks) in [(1, 2), (1, 4), (2, 2)] {
