@@ -116,7 +116,7 @@ pub fn show<T: Task>(run: &Run<'_>, mut trainer: Trainer<T>, evaluated: &Evaluat
             "{:.3} s a step ({} measured; the first took {:.1} s), {:.0} images/s; {} an epoch, {} in all, evaluation not \
              counted",
             measured.step_s,
-            measured.steps,
+            measured.times_s.len(),
             measured.first_s,
             config.batch_size as f64 / measured.step_s.max(1e-9),
             duration(epoch_s),

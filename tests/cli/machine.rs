@@ -164,6 +164,9 @@ fn a_run_on_several_devices_is_predicted() {
         let expected = 2.0 * bytes * (ranks - 1.0) / ranks / 1e6;
         assert!((wire - expected).abs() <= 1e-9 * expected, "{ranks} ranks: {wire}, expected {expected}");
     }
+    let halves = json(&[&plan[..], &link, &["--json", "--set", "optim.gradients=f16"]].concat());
+    let [whole, half] = [&told, &halves].map(|told| told["rows"][3]["wire_s"].as_f64().unwrap());
+    assert!((half / whole - 0.501).abs() < 1e-3, "half of {whole}, and scales: {half}");
     assert!((rows[0]["step_s"].as_f64().unwrap() - 0.5).abs() < 1e-12, "one rank sends nothing");
     let [alone, two] = [0, 1].map(|i| numbers("efficiency")[i]);
     assert!((alone - 1.0).abs() < 1e-12 && two < 1.0, "{alone} {two}");

@@ -172,3 +172,23 @@ export function drawCurve(canvas: HTMLCanvasElement, losses: number[], level: { 
   context.stroke();
   context.lineWidth = 1;
 }
+
+/** Canvases side by side as one picture; over the first what another canvas shows on a share of its sides. */
+export function beside(sides: HTMLCanvasElement[], over?: { canvas: HTMLCanvasElement; share: [number, number] }): HTMLCanvasElement {
+  const canvas = document.createElement('canvas');
+  canvas.width = sides.reduce((n, c) => n + c.width, 8 * (sides.length - 1));
+  canvas.height = Math.max(...sides.map((c) => c.height));
+  const context = canvas.getContext('2d')!;
+  let x = 0;
+  for (const side of sides) {
+    context.drawImage(side, x, 0);
+    if (over && x === 0) {
+      context.globalAlpha = Number(over.canvas.style.opacity);
+      context.imageSmoothingEnabled = false;
+      context.drawImage(over.canvas, x, 0, side.width * over.share[0], side.height * over.share[1]);
+      context.globalAlpha = 1;
+    }
+    x += side.width + 8;
+  }
+  return canvas;
+}

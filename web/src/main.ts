@@ -2,18 +2,19 @@
 
 import { Ocelli, OcelliError, type Attention, type DeviceChoice, type OcelliModel, type OcelliOverlay, type OcelliView } from '../ocelli/src/index';
 import { Classify } from './classify';
-import { drawStage, heatmap, massMask, mean, patchColours, thumbnail } from './draw';
-import { download, element, facts, ms, on, say, sayError, sayLive } from './page';
+import { beside, drawStage, heatmap, massMask, mean, patchColours, thumbnail } from './draw';
+import { download, element, facts, ms, numberOf, on, say, sayError, sayLive } from './page';
+import { incoming } from './incoming';
 import { photos } from './photos';
-import { copy, drawable, readPicture, sizeOf, type Picture } from './picture';
+import { copy, drawable, readPicture, share, sizeOf, type Picture } from './picture';
 import { LiveTimes } from './live';
+import { ARROWS, place, said, stepped, type Show } from './readout';
+import { scenes } from './scenes';
 import { Search } from './search';
 import { Segment } from './segment';
 import type { Panel, Shown } from './shown';
 import { Teach } from './teach';
 import { Training } from './training';
-
-type Show = 'attention' | 'colours' | 'match';
 
 const stage = element<HTMLCanvasElement>('stage');
 const other = element<HTMLCanvasElement>('other');
@@ -118,7 +119,7 @@ async function loadModel(): Promise<OcelliModel | undefined> {
 async function lookAgain(): Promise<void> {
   if (!model || !picture) return;
   const began = performance.now();
-  const size = Number(element<HTMLSelectElement>('size').value);
+  const size = numberOf('size');
   const seen = await model.look(await copy(picture), { size });
   // The patch that is looked at stays, as long as there is one: the live view follows the pointer.
   if (seen.rows !== view?.rows || seen.columns !== view.columns) query = 'cls';
@@ -148,7 +149,7 @@ async function refresh(asking?: () => void, times?: LiveTimes): Promise<void> {
   const [now, current] = [++asked, view];
   let answer: Promise<() => void> | undefined;
   if (show === 'attention') {
-    const layer = Number(element<HTMLInputElement>('layer').value) - 1;
+    const layer = numberOf('layer') - 1;
     answer = current.attention({ layer, query }).then((found) => () => (attention = found));
   } else if (show === 'colours') {
     if (!colours) answer = current.colours().then((found) => () => (colours = found));
@@ -172,17 +173,11 @@ function overlay(): ImageData | undefined {
   if (show === 'colours') return colours && patchColours(colours, view.columns);
   if (show === 'match' || !attention || overlayed) return undefined;
   const values = headValues(head);
-  const mass = Number(element<HTMLInputElement>('mass').value) / 100;
+  const mass = numberOf('mass') / 100;
   return heatmap(values, view.columns, mass < 1 ? massMask(values, mass) : undefined, true);
 }
 
-/** The part of a picture its patches cover, as shares of its sides. */
-function covered(p: Picture, v: OcelliView): [number, number] {
-  const natural = sizeOf(p);
-  const scale = Number(element<HTMLSelectElement>('size').value) / Math.max(...natural);
-  return natural.map((n, i) => Math.min(1, [v.width, v.height][i]! / Math.max(1, Math.floor(n * scale)))) as [number, number];
-}
-
+const covered = (p: Picture, v: OcelliView) => share(p, v, numberOf('size'));
 const placed = (p: Picture, v: OcelliView) => ({ picture: drawable(p), natural: sizeOf(p), covered: covered(p, v) });
 
 function headValues(index: number): Float32Array {
@@ -190,14 +185,10 @@ function headValues(index: number): Float32Array {
   return index < 0 ? mean(values, heads) : values.subarray(index * rows * columns, (index + 1) * rows * columns);
 }
 
-const place = (index: number, columns: number) => ({ row: Math.floor(index / columns), column: index % columns });
-
 function draw(): void {
   if (!picture || !view) return;
-  const opacity = Number(element<HTMLInputElement>('opacity').value) / 100;
-  const frame = (p: Picture, v: OcelliView) => {
-    return { ...placed(p, v), opacity, grid: { rows: v.rows, columns: v.columns } };
-  };
+  const opacity = numberOf('opacity') / 100;
+  const frame = (p: Picture, v: OcelliView) => ({ ...placed(p, v), opacity, grid: { rows: v.rows, columns: v.columns } });
   const marks = query === 'cls' ? [] : [{ ...place(query, view.columns), colour: '#fff' }];
   drawStage(stage, { ...frame(picture, view), overlay: overlay(), dimmed: overlayed !== undefined, marks });
   other.hidden = !(show === 'match' && second);
@@ -235,31 +226,10 @@ function drawHeads(): void {
 }
 
 function readout(): void {
-  const out = element('readout');
   if (!view) return;
-  const words = (index: number, columns: number) => {
-    const { row, column } = place(index, columns);
-    return `row ${row + 1}, column ${column + 1}`;
-  };
-  if (show === 'match') {
-    if (!second) out.textContent = 'Choose a second picture, then point at a patch of the first.';
-    else if (query === 'cls' || !matches) out.textContent = 'Point at a patch to find it in the other picture.';
-    else out.textContent = `The patch in ${words(query, view.columns)} looks most like ${words(matches.best[query]!, second.view.columns)} there (cosine ${matches.similarity[query]!.toFixed(2)}${matches.mutual[query] ? ', both ways' : ''}).`;
-    return;
-  }
-  if (show === 'colours') {
-    out.textContent = 'Patches of one colour have similar features.';
-    return;
-  }
-  if (overlayed) {
-    out.textContent = `What ${query === 'cls' ? 'the class token' : `the patch in ${words(query, view.columns)}`} attends to, drawn on the GPU without a way back.`;
-    return;
-  }
-  if (!attention) return;
-  const values = headValues(head);
-  const best = values.indexOf(Math.max(...values));
-  const who = query === 'cls' ? 'The class token' : `The patch in ${words(query, view.columns)}`;
-  out.textContent = `${who} attends most to the patch in ${words(best, view.columns)} (${(100 * values[best]!).toFixed(1)} %).`;
+  const weights = attention && headValues(head);
+  const words = said({ show, query, view, second: second?.view, matches, weights, onGpu: overlayed !== undefined });
+  if (words) element('readout').textContent = words;
 }
 
 let busy = false;
@@ -311,7 +281,7 @@ async function setSecond(file: Blob): Promise<void> {
     throw new OcelliError('image', 'this is no picture the browser can read');
   });
   second?.view.dispose();
-  second = { picture: ready, view: await model.look(await copy(ready), { size: Number(element<HTMLSelectElement>('size').value) }) };
+  second = { picture: ready, view: await model.look(await copy(ready), { size: numberOf('size') }) };
   matches = undefined;
   await refresh();
   readout();
@@ -357,8 +327,7 @@ async function toggleCamera(): Promise<void> {
 async function live(video: HTMLVideoElement, on: () => boolean): Promise<void> {
   const times = new LiveTimes();
   const [using, by] = [ocelli!, model!];
-  const size = () => Number(element<HTMLSelectElement>('size').value);
-  const fetched = () => ({ data: times.capture(video, size()), size: size() });
+  const fetched = () => ({ data: times.capture(video, numberOf('size')), size: numberOf('size') });
   const lookAt = (next: { data: ImageData; size: number }) => {
     const seen = by.look(next.data, { size: next.size, quick: true });
     // Who awaits it is told what goes wrong; until then it is nobody's, which the browser would report by itself.
@@ -378,7 +347,7 @@ async function live(video: HTMLVideoElement, on: () => boolean): Promise<void> {
       [view, colours, matches] = [seen, undefined, undefined];
       if (second) {
         second.view.dispose();
-        second.view = await by.look(await copy(second.picture), { size: size() });
+        second.view = await by.look(await copy(second.picture), { size: numberOf('size') });
       }
       const goOn = () => {
         if (on() && model === by) looking = lookAt(next);
@@ -421,14 +390,13 @@ async function paint(using: Ocelli, seen: OcelliView): Promise<boolean> {
     stage.after(canvas);
     readout();
   }
-  const value = (id: string) => Number(element<HTMLInputElement>(id).value);
-  const mass = value('mass') / 100;
-  await seen.paint(overlayed.overlay, { layer: value('layer') - 1, query, head: head < 0 ? undefined : head, mass });
+  const [layer, mass] = [numberOf('layer') - 1, numberOf('mass') / 100];
+  await seen.paint(overlayed.overlay, { layer, query, head: head < 0 ? undefined : head, mass });
   const { canvas } = overlayed;
   const [width, height] = covered(picture!, seen);
   canvas.style.width = `${100 * width}%`;
   canvas.style.height = `${100 * height}%`;
-  canvas.style.opacity = String(value('opacity') / 100);
+  canvas.style.opacity = String(numberOf('opacity') / 100);
   return true;
 }
 
@@ -440,23 +408,8 @@ function uncover(): void {
 }
 
 function save(): void {
-  const sides = show === 'match' && second ? [stage, other] : [stage];
-  const canvas = document.createElement('canvas');
-  canvas.width = sides.reduce((n, c) => n + c.width, 8 * (sides.length - 1));
-  canvas.height = Math.max(...sides.map((c) => c.height));
-  let x = 0;
-  for (const side of sides) {
-    const context = canvas.getContext('2d')!;
-    context.drawImage(side, x, 0);
-    if (overlayed && side === stage && picture && view) {
-      const [width, height] = covered(picture, view);
-      context.globalAlpha = Number(overlayed.canvas.style.opacity);
-      context.imageSmoothingEnabled = false;
-      context.drawImage(overlayed.canvas, x, 0, side.width * width, side.height * height);
-      context.globalAlpha = 1;
-    }
-    x += side.width + 8;
-  }
+  const over = overlayed && picture && view && { canvas: overlayed.canvas, share: covered(picture, view) };
+  const canvas = beside(show === 'match' && second ? [stage, other] : [stage], over);
   canvas.toBlob((blob) => {
     if (blob) download(blob, `ocelli-${show}.png`);
   }, 'image/png');
@@ -468,14 +421,7 @@ const training = new Training(async (bytes) => {
 });
 
 function connect(): void {
-  on(element('file'), 'change', (event) => {
-    const file = (event.target as HTMLInputElement).files?.[0];
-    return file && setPicture(file, file.name);
-  });
-  on(element('second'), 'change', (event) => {
-    const file = (event.target as HTMLInputElement).files?.[0];
-    return file && setSecond(file);
-  });
+  incoming({ picture: setPicture, second: setSecond, weights: useFile });
   on(element('webcam'), 'click', toggleCamera);
   on(element('save'), 'click', save);
   on(element('size'), 'change', lookAgain);
@@ -529,50 +475,10 @@ function connect(): void {
   on(stage, 'pointerdown', (event) => choose(patchAt(event) ?? 'cls'));
   on(stage, 'pointerleave', () => choose('cls'));
   stage.addEventListener('keydown', (event) => {
-    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-    if (!view || !(step || event.key === 'Escape')) return;
+    if (!view || !(event.key === 'Escape' || event.key in ARROWS)) return;
     event.preventDefault();
-    if (!step) return void choose('cls');
-    const at = query === 'cls' ? { row: view.rows >> 1, column: view.columns >> 1 } : place(query, view.columns);
-    const row = Math.min(view.rows - 1, Math.max(0, at.row + step[0]!));
-    const column = Math.min(view.columns - 1, Math.max(0, at.column + step[1]!));
-    void choose(row * view.columns + column);
+    void choose(event.key === 'Escape' ? 'cls' : stepped(query, event.key as keyof typeof ARROWS, view));
   });
-  on(document.body, 'dragover', (event) => {
-    document.body.classList.add('dropping');
-    return event;
-  });
-  document.body.addEventListener('dragover', (event) => event.preventDefault());
-  document.body.addEventListener('dragleave', () => document.body.classList.remove('dropping'));
-  document.body.addEventListener('drop', (event) => {
-    document.body.classList.remove('dropping');
-    // A panel has taken them.
-    if (event.defaultPrevented) return;
-    event.preventDefault();
-    const file = event.dataTransfer?.files[0];
-    if (!file) return;
-    const isWeights = /\.(safetensors|pth|pt|tar)$/i.test(file.name);
-    (isWeights ? useFile(file) : setPicture(file, file.name)).catch(sayError);
-  });
-  document.addEventListener('paste', (event) => {
-    const file = [...(event.clipboardData?.files ?? [])].find((f) => f.type.startsWith('image/'));
-    if (file) setPicture(file, 'what was pasted').catch(sayError);
-  });
-}
-
-async function scenes(): Promise<void> {
-  if (!ocelli) return;
-  const list = element('scenes');
-  for (let i = 0; i < 8; i++) {
-    const image = await ocelli.scene(i, 224);
-    const button = document.createElement('button');
-    button.type = 'button';
-    button.setAttribute('aria-label', `Scene ${i + 1}`);
-    button.append(thumbnail(drawable(image)));
-    on(button, 'click', () => setPicture(image, `scene ${i + 1}`));
-    list.append(button);
-    if (i === 0) picture ??= image;
-  }
 }
 
 async function start(): Promise<void> {
@@ -584,7 +490,8 @@ async function start(): Promise<void> {
     sayError(error);
     await open('cpu');
   }
-  await scenes();
+  const first = await scenes(ocelli!, setPicture);
+  picture ??= first;
   await loadModel();
   element('layer-out').textContent = element<HTMLInputElement>('layer').value;
   readout();

@@ -8,6 +8,9 @@ export function element<T extends HTMLElement = HTMLElement>(id: string): T {
   return found as T;
 }
 
+/** What a slider or a list of numbers is set to. */
+export const numberOf = (id: string) => Number(element<HTMLInputElement | HTMLSelectElement>(id).value);
+
 /** Milliseconds that an error stays on the page while the live view has news at every picture. */
 const ERROR_STAYS_MS = 6000;
 let wentWrong = -Infinity;

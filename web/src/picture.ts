@@ -6,6 +6,14 @@ export type Picture = ImageBitmap | ImageData | HTMLVideoElement;
 
 export const sizeOf = (p: Picture): [number, number] => (p instanceof HTMLVideoElement ? [p.videoWidth, p.videoHeight] : [p.width, p.height]);
 
+/** The part of a picture that the patches of a view cover, as shares of its sides, where its long side was scaled to `size` pixels. */
+export function share(p: Picture, view: { width: number; height: number }, size: number): [number, number] {
+  const [width, height] = sizeOf(p);
+  const scale = size / Math.max(width, height);
+  const of = (seen: number, side: number) => Math.min(1, seen / Math.max(1, Math.floor(side * scale)));
+  return [of(view.width, width), of(view.height, height)];
+}
+
 /** What can be drawn on a canvas. */
 const drawables = new WeakMap<ImageData, HTMLCanvasElement>();
 export function drawable(p: Picture): CanvasImageSource {

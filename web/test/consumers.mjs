@@ -9,7 +9,7 @@ import * as esbuild from 'esbuild';
 import * as vite from 'vite';
 import webpack from 'webpack';
 import { launch, serve } from './browser.mjs';
-import { runEach } from './each.mjs';
+import { finish, runEach } from './each.mjs';
 import { packageSizes } from './size.mjs';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -305,5 +305,4 @@ try {
   await browser?.close();
   rmSync(folder, { recursive: true });
 }
-console.log(`${ran.count} ways to use the package, ${ran.failed} failed, ${((Date.now() - began) / 1000).toFixed(0)} s`);
-process.exit(ran.failed === 0 ? 0 : 1);
+finish('ways to use the package', ran, began);

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
+import { finish } from './each.mjs';
 import { formulaVit, hostilePth } from './fixtures.mjs';
 import { learn } from './learn.mjs';
 import { segmentOnPage } from './segment.mjs';
@@ -29,14 +30,17 @@ page.on('request', (request) => {
 });
 // The only adapter here is a software one, so the page chooses the CPU by itself; run.mjs computes on WebGPU.
 
-let failed = 0;
+let count = 0;
+const failed = [];
+const began = Date.now();
 async function check(name, run) {
   const start = Date.now();
+  count += 1;
   try {
     await run();
     console.log(`ok    page: ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
   } catch (error) {
-    failed += 1;
+    failed.push(name);
     console.log(`FAIL  page: ${name}\n      ${error.message}`);
   }
 }
@@ -333,4 +337,4 @@ await check('the live view on WebGPU reads nothing back', async () => {
   await other.close();
 });
 server.close();
-process.exit(failed === 0 ? 0 : 1);
+finish('tests of the page', { count, failed }, began);

@@ -4,6 +4,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { launch, serve } from './browser.mjs';
+import { finish } from './each.mjs';
 
 const built = process.env.OCELLI_BROWSER_TESTS;
 if (!built) throw new Error('OCELLI_BROWSER_TESTS names no folder of the module: run `cargo xtask browser`');
@@ -35,7 +36,7 @@ const words = process.argv.slice(2);
 let at = await start();
 const chosen = at.names.filter((name) => words.every((word) => name.includes(word)));
 if (chosen.length === 0) throw new Error(`no test's name has ${words.join(' ')}`);
-let failed = 0;
+const failed = [];
 const began = Date.now();
 for (const name of chosen) {
   const from = Date.now();
@@ -43,7 +44,7 @@ for (const name of chosen) {
     await at.page.evaluate((name) => window.module.run(name), name);
     console.log(`ok    ${name} (${((Date.now() - from) / 1000).toFixed(1)} s)`);
   } catch (error) {
-    failed += 1;
+    failed.push(name);
     console.log(`FAIL  ${name}\n      ${at.said.join('\n      ') || error.message}`);
     await at.page.close();
     at = await start();
@@ -51,5 +52,4 @@ for (const name of chosen) {
 }
 await browser.close();
 server.close();
-console.log(`${chosen.length} tests of methods in a browser, ${failed} failed, ${((Date.now() - began) / 1000).toFixed(0)} s`);
-process.exit(failed === 0 ? 0 : 1);
+finish('tests of methods in a browser', { count: chosen.length, failed }, began);

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WITHOUT_WEBGPU, WITH_CANVAS, launch, serve } from './browser.mjs';
-import { runEach } from './each.mjs';
+import { finish, runEach } from './each.mjs';
 import { assertClose, fixture, fixtures, formula, formulaVit, hostilePth, readSafetensors, writeSafetensors } from './fixtures.mjs';
 import { loadingInBrowser } from './loading.mjs';
 import { segmentInBrowser } from './segment.mjs';
@@ -670,12 +670,10 @@ test('a lost graphics device is told of, and another engine works', async () => 
 
 const began = Date.now();
 const ran = await runEach(tests, process.argv.slice(2));
-let failed = ran.failed;
 if (complaints.length > 0) {
-  failed += 1;
+  ran.failed.push('the page complained');
   console.log(`FAIL  the page complained:\n      ${complaints.join('\n      ')}`);
 }
 await browser.close();
 server.close();
-console.log(`${ran.count} browser tests, ${failed} failed, ${((Date.now() - began) / 1000).toFixed(0)} s`);
-process.exit(failed === 0 ? 0 : 1);
+finish('browser tests', ran, began);

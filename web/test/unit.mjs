@@ -13,6 +13,7 @@ import {
 import { parseIntegrity, verify } from '../ocelli/dist/integrity.js';
 import { together } from '../ocelli/dist/options.js';
 import { difference, featureWidth, fittingKind, sourceOf } from '../ocelli/dist/features.js';
+import { finish, runEach } from './each.mjs';
 import { assertClose, fixture, fixtures, writeSafetensors } from './fixtures.mjs';
 
 const same = (what, found, expected) => {
@@ -360,15 +361,6 @@ export function units(golden) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const golden = process.env.OCELLI_GOLDEN ?? join(dirname(fileURLToPath(import.meta.url)), '../../tests/golden');
-  let failed = 0;
-  for (const { name, run } of units(golden)) {
-    try {
-      await run();
-      console.log(`ok    ${name}`);
-    } catch (error) {
-      failed += 1;
-      console.log(`FAIL  ${name}\n      ${error.message}`);
-    }
-  }
-  process.exit(failed === 0 ? 0 : 1);
+  const began = Date.now();
+  finish('tests of the package', await runEach(units(golden), process.argv.slice(2)), began);
 }

@@ -6,7 +6,7 @@ use ocelli_data::{DinoViews, ViewPlan};
 use ocelli_models::params::FlatParam;
 use ocelli_models::weights::{HostTensor, ModuleState as _, StateDict};
 use ocelli_models::{AnyBackbone, Backbone, BackboneKind, DinoHead, DinoHeadConfig, Init, Mode, Vit, VitConfig};
-use ocelli_world::World;
+use ocelli_world::{Wire, World};
 use serde::{Deserialize, Serialize};
 
 use crate::ViewSettings;
@@ -382,7 +382,7 @@ impl<B: Backbone> Method for Dino<B> {
     fn exchange(&mut self, world: &dyn World) -> Result<(), MethodError> {
         let Some((sum, n)) = self.teacher_mean.take() else { return Ok(()) };
         let own = sum.squeeze_dim::<1>(0);
-        let all = sum_of(world, &[own], "the teacher's mean")?.pop();
+        let all = sum_of(world, &[own], Wire::F32, "the teacher's mean")?.pop();
         self.teacher_mean = all.map(|all| (all.unsqueeze(), n * world.size()));
         Ok(())
     }

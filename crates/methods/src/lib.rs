@@ -88,7 +88,7 @@ pub use published::{
 };
 pub use recipe::{Facts, Key, Needs, Preset, Range, Recipe, Sections};
 pub use simclr::{Simclr, SimclrConfig};
-pub use step::{Ranks, train_step, train_step_in};
+pub use step::{Ranks, sum_of, train_step, train_step_in};
 pub use supervised::{Classifier, Supervised, SupervisedConfig};
 pub use swav::{Swav, SwavConfig, SwavNet, SwavOutputs};
 pub use vicreg::{Vicreg, VicregConfig};

@@ -1,9 +1,13 @@
 //! One training step of any method: the same natively and in the browser, in one process and in several.
 
-use burn::tensor::{Tensor, TensorData};
+use std::ops::Range;
+use std::sync::mpsc;
+use std::thread;
+
+use burn::tensor::{Tensor, TensorData, Transaction};
 use ocelli_kernels::together;
 use ocelli_models::{HeldStatistics, hold_statistics};
-use ocelli_world::{Shared, World, buckets};
+use ocelli_world::{Shared, Wire, World, buckets};
 
 use crate::method::{Batch, Method, MethodError, StepClock, Update};
 use crate::optim::{GradientSum, OptimConfig, Optimizer, StepRates};
@@ -78,7 +82,7 @@ pub fn train_step_in(
             add_statistics(world, &held)?;
         }
     }
-    sums.exchange(world)?;
+    sums.exchange(world, config.gradients.wire())?;
     method.exchange(world)?;
     Ok(sums.step(method, (optimizer, config), clock, rates))
 }
@@ -108,13 +112,13 @@ impl Sums {
     }
 
     /// Adds what all ranks have.
-    fn exchange(&mut self, world: &dyn World) -> Result<(), MethodError> {
-        let (names, mut tensors): (Vec<String>, Vec<Tensor<1>>) =
+    fn exchange(&mut self, world: &dyn World, wire: Wire) -> Result<(), MethodError> {
+        let (names, tensors): (Vec<String>, Vec<Tensor<1>>) =
             std::mem::take(&mut self.gradients).into_sorted().into_iter().unzip();
-        let gradients = tensors.len();
-        tensors.extend(self.figures.take());
-        let mut tensors = sum_of(world, &tensors, "the gradients")?;
-        self.figures = tensors.split_off(gradients).pop();
+        let figures =
+            self.figures.take().map(|figures| sum_of(world, &[figures], Wire::F32, "the figures")).transpose()?;
+        self.figures = figures.and_then(|mut sum| sum.pop());
+        let tensors = sum_of(world, &tensors, wire, "the gradients")?;
         self.gradients.add(names.into_iter().zip(tensors).collect(), 1.0);
         Ok(())
     }
@@ -136,20 +140,72 @@ impl Sums {
 }
 
 /// The sums of tensors over all ranks, with the same bits on every rank. `what` they are, for a message.
-pub(crate) fn sum_of(world: &dyn World, tensors: &[Tensor<1>], what: &str) -> Result<Vec<Tensor<1>>, MethodError> {
+///
+/// In buckets, the last ones first (a network's last layers have their gradients first). While one is sent, by a thread of its own,
+/// the next is read from the device and the one before goes back to it.
+///
+/// # Errors
+/// When a tensor cannot be read from its device.
+pub fn sum_of(
+    world: &dyn World,
+    tensors: &[Tensor<1>],
+    wire: Wire,
+    what: &str,
+) -> Result<Vec<Tensor<1>>, MethodError> {
     let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.dims()[0]).collect();
-    let mut sums = Vec::with_capacity(tensors.len());
-    for bucket in buckets(&lengths) {
-        let device = tensors[bucket.start].device();
-        let mut values = read(Tensor::cat(tensors[bucket.clone()].to_vec(), 0), what)?;
-        world.sum(&mut values);
-        let mut rest = values.as_slice();
-        for len in &lengths[bucket] {
-            let (own, others) = rest.split_at(*len);
-            sums.push(Tensor::from_data(TensorData::new(own.to_vec(), [*len]), &device));
-            rest = others;
+    let from_device = |bucket: &Range<usize>, mut values: Vec<f32>| {
+        let all = tensors[bucket.clone()].iter().fold(Transaction::default(), |all, t| all.register(t.clone()));
+        values.clear();
+        values.reserve(lengths[bucket.clone()].iter().sum());
+        for data in all.try_execute().map_err(|_| MethodError::Unreadable(what.into()))? {
+            values.extend(data.as_slice::<f32>().map_err(|_| MethodError::Unreadable(what.into()))?);
         }
+        Ok::<_, MethodError>(values)
+    };
+    let mut sums = Vec::with_capacity(tensors.len());
+    let mut to_device = |bucket: Range<usize>, values: &[f32]| {
+        let device = tensors[bucket.start].device();
+        let mut end = values.len();
+        for len in lengths[bucket].iter().rev() {
+            let own = values[end - len..end].to_vec();
+            sums.push(Tensor::from_data(TensorData::new(own, [*len]), &device));
+            end -= len;
+        }
+    };
+    let mut all = buckets(&lengths);
+    if all.len() < 2 {
+        if let Some(bucket) = all.pop() {
+            let mut values = from_device(&bucket, Vec::new())?;
+            world.sum_as(&mut values, wire);
+            to_device(bucket, &values);
+        }
+    } else {
+        thread::scope(|scope| {
+            let (to_send, given) = mpsc::channel::<Vec<f32>>();
+            let (summed, from_all) = mpsc::channel();
+            scope.spawn(move || {
+                given.into_iter().try_for_each(|mut values| {
+                    world.sum_as(&mut values, wire);
+                    summed.send(values)
+                })
+            });
+            let (mut under_way, mut spare): (Option<Range<usize>>, Vec<f32>) = (None, Vec::new());
+            // Neither channel closes before its other end is done with it, unless a rank is gone: the scope ends with that panic.
+            let next = all.into_iter().rev().map(Some).chain([None]);
+            for bucket in next {
+                if let Some(bucket) = &bucket {
+                    let _ = to_send.send(from_device(bucket, std::mem::take(&mut spare))?);
+                }
+                if let Some(before) = std::mem::replace(&mut under_way, bucket) {
+                    let Ok(values) = from_all.recv() else { break };
+                    to_device(before, &values);
+                    spare = values;
+                }
+            }
+            Ok::<_, MethodError>(())
+        })?;
     }
+    sums.reverse();
     Ok(sums)
 }
 
@@ -176,10 +232,10 @@ mod tests {
     use burn::tensor::Device;
     use ocelli_models::weights::StateDict;
     use ocelli_models::{Arch, BackboneConfig, DinoHeadConfig, Init, ResNetArch, ResNetConfig, Stem};
-    use ocelli_world::threads;
+    use ocelli_world::{BUCKET_BYTES, threads};
 
     use super::*;
-    use crate::optim::OptimizerKind;
+    use crate::optim::{GradientsAs, OptimizerKind};
     use crate::{Byol, ByolConfig, Dino, DinoConfig, Moco, MocoConfig};
 
     const STEPS: usize = 3;
@@ -216,16 +272,21 @@ mod tests {
     }
 
     /// Figures of all steps, and what is there after them.
-    fn train(world: &Shared, method: fn() -> Box<dyn Method>, parts: usize) -> (Vec<Vec<u32>>, StateDict) {
-        let config = OptimConfig { optimizer: OptimizerKind::Sgd, ..OptimConfig::default() };
+    type Run = (Vec<Vec<u32>>, StateDict);
+
+    fn sgd() -> OptimConfig {
+        OptimConfig { optimizer: OptimizerKind::Sgd, ..OptimConfig::default() }
+    }
+
+    fn train(world: &Shared, method: fn() -> Box<dyn Method>, parts: usize, config: &OptimConfig) -> Run {
         let rates = StepRates { lr: 0.05, weight_decay: 1e-3, clip: 1.0 };
         let ranks = Ranks { world, coupled: false };
-        let (mut method, mut optimizer) = (method(), Optimizer::new(&config));
+        let (mut method, mut optimizer) = (method(), Optimizer::new(config));
         let figures = (0..STEPS).map(|iteration| {
             let own = (world.rank()..parts).step_by(world.size());
             let batches: Vec<Batch> = own.map(|part| batch(iteration * parts + part)).collect();
             let clock = StepClock { epoch: 0, iteration, micro_batch: 0, momentum: 0.9, seed: 7 };
-            let row = train_step_in(ranks, method.as_mut(), (&mut optimizer, &config), &batches, clock, &rates);
+            let row = train_step_in(ranks, method.as_mut(), (&mut optimizer, config), &batches, clock, &rates);
             let row: Vec<f32> = row.unwrap().into_data().try_to_vec().unwrap();
             row.iter().map(|value| value.to_bits()).collect()
         });
@@ -237,16 +298,17 @@ mod tests {
         std::sync::Arc::new(ocelli_world::Alone)
     }
 
-    fn together(ranks: usize, method: fn() -> Box<dyn Method>, parts: usize) -> Vec<(Vec<Vec<u32>>, StateDict)> {
+    /// What each of so many ranks returns.
+    fn each_of<T: Send>(ranks: usize, of: impl Fn(&Shared) -> T + Sync) -> Vec<T> {
         let worlds = threads(ranks);
-        std::thread::scope(|scope| {
-            let rank = |world: &Shared| {
-                let world = world.clone();
-                scope.spawn(move || train(&world, method, parts))
-            };
-            let running: Vec<_> = worlds.iter().map(rank).collect();
+        thread::scope(|scope| {
+            let running: Vec<_> = worlds.iter().map(|world| scope.spawn(|| of(world))).collect();
             running.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
+    }
+
+    fn together(ranks: usize, method: fn() -> Box<dyn Method>, parts: usize, config: &OptimConfig) -> Vec<Run> {
+        each_of(ranks, |world| train(world, method, parts, config))
     }
 
     /// Teacher and centre, queues and running statistics among it.
@@ -254,8 +316,10 @@ mod tests {
     fn ranks_with_a_part_each_have_the_bits_of_one_with_all() {
         for (name, method) in [("dino", dino as fn() -> _), ("moco", moco), ("byol", byol)] {
             for ranks in [2, 3] {
-                let (figures, state) = train(&alone(), method, ranks);
-                for (rank, (its_figures, its_state)) in together(ranks, method, ranks).into_iter().enumerate() {
+                let (figures, state) = train(&alone(), method, ranks, &sgd());
+                for (rank, (its_figures, its_state)) in
+                    together(ranks, method, ranks, &sgd()).into_iter().enumerate()
+                {
                     assert_eq!(its_figures, figures, "{name}, rank {rank} of {ranks}");
                     assert_eq!(its_state.tensors.len(), state.tensors.len());
                     for ((tensor, a), (_, b)) in state.tensors.iter().zip(&its_state.tensors) {
@@ -267,12 +331,51 @@ mod tests {
         }
     }
 
+    /// Buckets that are read while others are sent have the sums of their tensors, in their order.
+    #[test]
+    fn tensors_in_several_buckets_are_summed() {
+        let lengths = [5, BUCKET_BYTES / 4, 3, BUCKET_BYTES / 4 - 10, 20, 7];
+        let value = |tensor: usize, i: usize| ((i * 13 + tensor * 7) % 101) as f32;
+        let sums = each_of(2, |world| {
+            let of = |(tensor, len): (usize, &usize)| {
+                let values: Vec<f32> = (0..*len).map(|i| value(tensor + world.rank(), i)).collect();
+                Tensor::<1>::from_floats(values.as_slice(), &Device::flex())
+            };
+            let own: Vec<Tensor<1>> = lengths.iter().enumerate().map(of).collect();
+            let sums = sum_of(world.as_ref(), &own, Wire::F32, "test").unwrap();
+            sums.into_iter().map(|sum| read(sum, "test").unwrap()).collect::<Vec<_>>()
+        });
+        assert!(sums[0] == sums[1] && sums[0].len() == lengths.len());
+        for (tensor, (sum, len)) in sums[0].iter().zip(lengths).enumerate() {
+            assert_eq!(sum.len(), len);
+            let apart = sum.iter().enumerate().find(|(i, sum)| **sum != value(tensor, *i) + value(tensor + 1, *i));
+            assert_eq!(apart, None, "tensor {tensor}");
+        }
+    }
+
+    /// Every rank takes the same steps with gradients that travel as halves. They are close to those of whole ones, where no batch
+    /// normalisation over few values makes more of what is rounded.
+    #[test]
+    fn halves_take_nearly_the_same_steps() {
+        let half = OptimConfig { gradients: GradientsAs::F16, ..sgd() };
+        for (name, method, most) in [("dino", dino as fn() -> _, 1e-3), ("moco", moco, f32::INFINITY)] {
+            let whole = together(2, method, 2, &sgd());
+            let halves = together(2, method, 2, &half);
+            assert_eq!(halves[0], halves[1], "{name}");
+            assert_ne!(halves[0].1, whole[0].1, "{name}: nothing was rounded");
+            for ((tensor, a), (_, b)) in whole[0].1.tensors.iter().zip(&halves[0].1.tensors) {
+                let apart = a.values.iter().zip(&b.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart < most, "{name}, {tensor}: {apart}");
+            }
+        }
+    }
+
     /// Only the order of sums differs; every rank has the same.
     #[test]
     fn ranks_with_two_parts_each_are_close_to_one_with_all() {
         for (name, method) in [("dino", dino as fn() -> _), ("moco", moco)] {
-            let (_, state) = train(&alone(), method, 4);
-            let ranks = together(2, method, 4);
+            let (_, state) = train(&alone(), method, 4, &sgd());
+            let ranks = together(2, method, 4, &sgd());
             assert_eq!(ranks[0], ranks[1], "{name}");
             for ((tensor, a), (_, b)) in state.tensors.iter().zip(&ranks[0].1.tensors) {
                 let apart = a.values.iter().zip(&b.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

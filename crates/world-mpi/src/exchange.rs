@@ -47,9 +47,10 @@ impl Mpi {
         let Some((universe, threading)) = mpi::initialize_with_threading(Threading::Serialized) else {
             return Err("MPI was started in this process before".into());
         };
-        if threading < Threading::Funneled {
+        // Gradients are sent by another thread than the one that reads them.
+        if threading < Threading::Serialized {
             return Err(format!(
-                "expected an MPI library that allows other threads beside its own, found one that allows {threading:?}"
+                "expected an MPI library that any thread may call (MPI_THREAD_SERIALIZED), found one that allows {threading:?}"
             ));
         }
         let world = universe.world();

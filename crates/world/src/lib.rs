@@ -26,11 +26,13 @@ mod cost;
 mod sum;
 #[cfg(not(target_family = "wasm"))]
 mod threads;
+mod wire;
 
 pub use buckets::{BUCKET_BYTES, buckets};
-pub use cost::{Link, SumCost};
+pub use cost::{Link, SumCost, slowest};
 #[cfg(not(target_family = "wasm"))]
 pub use threads::threads;
+pub use wire::Wire;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -102,7 +104,16 @@ pub trait World: Debug + Send + Sync {
     /// # Panics
     /// When ranks give different numbers of values.
     fn sum(&self, values: &mut [f32]) {
-        sum::sum(self, values);
+        self.sum_as(values, Wire::F32);
+    }
+
+    /// [`World::sum`] of values that travel as `wire` says, where every rank adds a part. As halves, what comes from another rank
+    /// is rounded once, and so are the sums; a rank's own values are not rounded where it adds them. Every rank gets the same bits.
+    ///
+    /// # Panics
+    /// When ranks give different numbers of values.
+    fn sum_as(&self, values: &mut [f32], wire: Wire) {
+        sum::sum(self, values, wire);
     }
 
     /// What rank 0 has, on every rank.

@@ -80,7 +80,7 @@ pub fn show<T: Task>(
         format!(
             "{:.3} s a step ({} measured; the first took {:.1} s), {:.1} images/s; {} in all, evaluation not counted",
             measured.step_s,
-            measured.steps,
+            measured.times_s.len(),
             measured.first_s,
             batch as f64 / measured.step_s.max(1e-9),
             duration(measured.step_s * steps as f64)

@@ -1,6 +1,7 @@
 //! What a configuration says of the optimizer and the learning rate.
 
 use ocelli_models::params::FlatParam;
+use ocelli_world::Wire;
 use serde::{Deserialize, Serialize};
 
 use super::Group;
@@ -42,6 +43,25 @@ names! {
     Open = "open",
     /// It replaces the schedule's first steps, and ends as `open` does: DeiT.
     Overlapping = "overlapping",
+}
+
+names! {
+    /// What gradients travel as where several processes share a run.
+    GradientsAs, "optim.gradients":
+    /// Single precision: the same step as in one process.
+    F32 = "f32",
+    /// Half precision with a scale for each 1,024 values: half the bytes, and about three digits of each gradient.
+    F16 = "f16",
+}
+
+impl GradientsAs {
+    /// How a sum sends them.
+    pub fn wire(self) -> Wire {
+        match self {
+            GradientsAs::F32 => Wire::F32,
+            GradientsAs::F16 => Wire::F16,
+        }
+    }
 }
 
 /// The optimizer and its schedules; defaults are DINO's.
@@ -99,6 +119,8 @@ pub struct OptimConfig {
     pub lars_matrices_only: bool,
     /// Put LARS's learning rate into the momentum buffer, as SimCLR does.
     pub lars_rate_inside: bool,
+    /// What gradients travel as where several processes share the run: `f32` or `f16`.
+    pub gradients: GradientsAs,
 }
 
 impl Default for OptimConfig {
@@ -129,6 +151,7 @@ impl Default for OptimConfig {
             lars_eta: 0.001,
             lars_matrices_only: true,
             lars_rate_inside: false,
+            gradients: GradientsAs::F32,
         }
     }
 }

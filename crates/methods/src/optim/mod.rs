@@ -21,7 +21,7 @@ mod optimizer;
 mod sgd;
 
 pub use adamw::{AdamW, AdamWState};
-pub use config::{OptimConfig, OptimizerKind, ScheduleKind, WarmupKind};
+pub use config::{GradientsAs, OptimConfig, OptimizerKind, ScheduleKind, WarmupKind};
 pub use gradients::GradientSum;
 pub use optimizer::Optimizer;
 pub use sgd::{Sgd, SgdRule, SgdState};

@@ -96,6 +96,11 @@ const KEYS: &[(&str, &str, &str)] = &[
         "put the learning rate of lars into the momentum",
         "SimCLR: true; all others: false",
     ),
+    (
+        "optim.gradients",
+        "what gradients travel as between processes; f16 halves the bytes and keeps three digits",
+        "Ocelli: f32",
+    ),
     ("eval.every_epochs", "epochs between k-NN evaluations; 0: none. Needs labels", "Ocelli"),
     ("eval.resize_px", "short side before the centre crop; 0: as it is", "DINO's k-NN"),
     ("eval.crop_px", "side of the centre crop; 0: all of it", "DINO's k-NN"),

@@ -12,14 +12,16 @@ use crate::watch::OnCollapse;
 use crate::{EpochFigures, Event, RunDir, StepFigures, TrainError};
 
 /// What a step takes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     /// The first step, seconds: with everything that is done once.
     pub first_s: f64,
     /// Mean of the others, seconds.
     pub step_s: f64,
-    /// How many those were.
-    pub steps: usize,
+    /// Each of those, seconds.
+    pub times_s: Vec<f64>,
+    /// Mean of what they took of the processor, all threads together, seconds; 0 where the system does not tell.
+    pub cpu_s: f64,
 }
 
 /// Measuring steps ends after this.
@@ -42,23 +44,27 @@ impl<T: Task> Trainer<T> {
             // With every parameter in training, as it is in most of the run.
             self.task.begin_epoch(self.task.typical_epoch(), 0);
             self.task.look_through(1)?;
-            let mut times: Vec<f64> = Vec::new();
+            let (mut times, mut cpu): (Vec<f64>, f64) = (Vec::new(), 0.0);
             for iteration in 0..(steps + 1).min(self.steps_per_epoch()) {
                 if iteration > 1 && times.iter().sum::<f64>() > LONG_ENOUGH_S {
                     break;
                 }
-                let started = Instant::now();
+                let (started, cpu_before) = (Instant::now(), cpu_seconds());
                 let mut unread = Unread::default();
                 unread.push(self.task.step(iteration)?);
                 unread.read()?;
                 times.push(started.elapsed().as_secs_f64());
+                if iteration > 0 {
+                    cpu += cpu_before.and_then(|before| Some(cpu_seconds()? - before)).unwrap_or_default();
+                }
             }
             let first_s = times.first().copied().unwrap_or_default();
-            let rest = if times.len() > 1 { &times[1..] } else { &times[..] };
+            let rest = if times.len() > 1 { times.split_off(1) } else { times };
             Ok(Measured {
                 first_s,
                 step_s: rest.iter().sum::<f64>() / rest.len().max(1) as f64,
-                steps: rest.len(),
+                cpu_s: cpu / rest.len().max(1) as f64,
+                times_s: rest,
             })
         })
     }

@@ -109,10 +109,11 @@ impl<T: Task> Trainer<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
 
     use burn::tensor::Device;
     use ocelli_data::{SceneConfig, SceneSource, Source};
-    use ocelli_world::{Shared, threads};
+    use ocelli_world::{Shared, World, threads};
 
     use super::*;
     use crate::config::resolve;
@@ -132,6 +133,47 @@ mod tests {
         let scenes = SceneSource::new(SceneConfig { count: 8, size_px: 32, ..SceneConfig::default() }).unwrap();
         let source: Arc<dyn Source> = Arc::new(scenes);
         Trainer::new_in(world, &config, &Device::flex(), &source, None).unwrap()
+    }
+
+    /// One process that a launcher started: it counts its messages.
+    #[derive(Debug, Default)]
+    struct Counted(AtomicUsize);
+
+    impl World for Counted {
+        fn rank(&self) -> usize {
+            0
+        }
+
+        fn size(&self) -> usize {
+            1
+        }
+
+        fn local_rank(&self) -> usize {
+            0
+        }
+
+        fn exchange(&self, to: &[&[u8]]) -> Vec<Vec<u8>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            to.iter().map(|own| own.to_vec()).collect()
+        }
+
+        fn abort(&self, code: i32) -> ! {
+            panic!("code {code}")
+        }
+    }
+
+    /// What a launcher's world costs a run of one process: nothing is sent, and so nobody waits.
+    #[test]
+    fn one_process_sends_itself_nothing() {
+        let world = Arc::new(Counted::default());
+        let mut trainer = trainer(world.clone());
+        let mut steps = 0;
+        let mut listen = |event: &Event| {
+            steps += usize::from(matches!(event, Event::Tick { .. }));
+            Ok(())
+        };
+        trainer.run(None, &mut listen).unwrap();
+        assert_eq!((steps, world.0.load(Ordering::Relaxed)), (2, 0));
     }
 
     /// What two ranks hold after they were compared, and what they were told; rank 1 holds what `change` makes of it.
