@@ -1,5 +1,5 @@
-//! Tasks of the project: `cargo xtask check | test | arm | mpi | targets | registers | wasm | web | wheel | bench`. Each does its
-//! own set-up.
+//! Tasks of the project: `cargo xtask check | test | arm | mpi | targets | registers | wasm | web | modules | browser | wheel |
+//! bench`. Each does its own set-up.
 #![allow(clippy::print_stderr)]
 
 use std::env;
@@ -42,6 +42,7 @@ cargo xtask TASK
           where they are missing)
   mpi     several processes over MPI alone
   browser the modules in a browser alone
+  modules what the browser's tests need, without running them
   arm     the CPU's kernels with the vectors of 64-bit Arm, under emulation (installs qemu and a compiler for it on Debian
           where they are missing, and says so where they cannot be had)
   wheel   the Python module as a wheel, and its tests beside the command line (needs Python 3.9 or later; fetches maturin and
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         "check" => check(),
         "wasm" => wasm(),
         "web" => web::build(),
+        "modules" => web::build().and_then(|()| web::build_tests()),
         "browser" => web::build().and_then(|()| web::test()),
         "test" => test(),
         "wheel" => wheel::test(),
@@ -177,7 +179,7 @@ fn test() -> Outcome {
     arm::run()?;
     // From here on nothing looks at a clock. Linking the browser's modules keeps one core busy, and a driver that compiles
     // shaders another. They share no lock of cargo's.
-    let modules = Beside::start("web")?;
+    let modules = Beside::start("modules")?;
     ensure_vulkan(features)?;
     registers::run(&["--check".to_owned()])?;
     let runtime = runtime_dir();

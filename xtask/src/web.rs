@@ -71,7 +71,7 @@ pub fn build() -> Outcome {
 }
 
 /// The methods' fixtures as a module of their own. The one that trains is named beside it, so that what they share is built once.
-fn build_tests() -> Outcome {
+pub fn build_tests() -> Outcome {
     build_modules(&["ocelli-web-train", "ocelli-browser-tests"])?;
     let fresh = bind(&built("ocelli-browser-tests"), &target_folder().join("browser-tests"))?;
     fresh.map_or(Ok(()), |fresh| fresh.is_done())

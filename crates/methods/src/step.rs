@@ -141,8 +141,8 @@ impl Sums {
 
 /// The sums of tensors over all ranks, with the same bits on every rank. `what` they are, for a message.
 ///
-/// In buckets, the last ones first (a network's last layers have their gradients first). While one is sent, by a thread of its own,
-/// the next is read from the device and the one before goes back to it.
+/// In buckets, the last ones first. While one is sent, by a thread of its own, the next is read from the device and the one before
+/// goes back to it. Nothing is read before the whole backward pass is on its way, so another order would be no faster.
 ///
 /// # Errors
 /// When a tensor cannot be read from its device.
