@@ -238,7 +238,6 @@ mod tests {
     use crate::optim::{GradientsAs, OptimizerKind};
     use crate::{Byol, ByolConfig, Dino, DinoConfig, Moco, MocoConfig};
 
-    const STEPS: usize = 3;
     const IMAGES: usize = 4;
 
     /// Two views of 16 px with another pattern for each image and part.
@@ -278,11 +277,17 @@ mod tests {
         OptimConfig { optimizer: OptimizerKind::Sgd, ..OptimConfig::default() }
     }
 
-    fn train(world: &Shared, method: fn() -> Box<dyn Method>, parts: usize, config: &OptimConfig) -> Run {
+    fn train(
+        world: &Shared,
+        method: fn() -> Box<dyn Method>,
+        parts: usize,
+        config: &OptimConfig,
+        steps: usize,
+    ) -> Run {
         let rates = StepRates { lr: 0.05, weight_decay: 1e-3, clip: 1.0 };
         let ranks = Ranks { world, coupled: false };
         let (mut method, mut optimizer) = (method(), Optimizer::new(config));
-        let figures = (0..STEPS).map(|iteration| {
+        let figures = (0..steps).map(|iteration| {
             let own = (world.rank()..parts).step_by(world.size());
             let batches: Vec<Batch> = own.map(|part| batch(iteration * parts + part)).collect();
             let clock = StepClock { epoch: 0, iteration, micro_batch: 0, momentum: 0.9, seed: 7 };
@@ -307,8 +312,8 @@ mod tests {
         })
     }
 
-    fn together(ranks: usize, method: fn() -> Box<dyn Method>, parts: usize, config: &OptimConfig) -> Vec<Run> {
-        each_of(ranks, |world| train(world, method, parts, config))
+    fn together(ranks: usize, method: fn() -> Box<dyn Method>, parts: usize) -> Vec<Run> {
+        each_of(ranks, |world| train(world, method, parts, &sgd(), 3))
     }
 
     /// Teacher and centre, queues and running statistics among it.
@@ -316,10 +321,8 @@ mod tests {
     fn ranks_with_a_part_each_have_the_bits_of_one_with_all() {
         for (name, method) in [("dino", dino as fn() -> _), ("moco", moco), ("byol", byol)] {
             for ranks in [2, 3] {
-                let (figures, state) = train(&alone(), method, ranks, &sgd());
-                for (rank, (its_figures, its_state)) in
-                    together(ranks, method, ranks, &sgd()).into_iter().enumerate()
-                {
+                let (figures, state) = train(&alone(), method, ranks, &sgd(), 3);
+                for (rank, (its_figures, its_state)) in together(ranks, method, ranks).into_iter().enumerate() {
                     assert_eq!(its_figures, figures, "{name}, rank {rank} of {ranks}");
                     assert_eq!(its_state.tensors.len(), state.tensors.len());
                     for ((tensor, a), (_, b)) in state.tensors.iter().zip(&its_state.tensors) {
@@ -353,19 +356,18 @@ mod tests {
         }
     }
 
-    /// Every rank takes the same steps with gradients that travel as halves. They are close to those of whole ones, where no batch
-    /// normalisation over few values makes more of what is rounded.
+    /// Every rank takes the same step with gradients that travel as halves, close to that of whole ones.
     #[test]
-    fn halves_take_nearly_the_same_steps() {
+    fn halves_take_nearly_the_same_step() {
         let half = OptimConfig { gradients: GradientsAs::F16, ..sgd() };
-        for (name, method, most) in [("dino", dino as fn() -> _, 1e-3), ("moco", moco, f32::INFINITY)] {
-            let whole = together(2, method, 2, &sgd());
-            let halves = together(2, method, 2, &half);
+        for (name, method) in [("dino", dino as fn() -> _), ("moco", moco)] {
+            let [whole, halves] =
+                [&sgd(), &half].map(|config| each_of(2, |world| train(world, method, 2, config, 1)));
             assert_eq!(halves[0], halves[1], "{name}");
             assert_ne!(halves[0].1, whole[0].1, "{name}: nothing was rounded");
             for ((tensor, a), (_, b)) in whole[0].1.tensors.iter().zip(&halves[0].1.tensors) {
                 let apart = a.values.iter().zip(&b.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                assert!(apart < most, "{name}, {tensor}: {apart}");
+                assert!(apart < 1e-4, "{name}, {tensor}: {apart}");
             }
         }
     }
@@ -374,8 +376,8 @@ mod tests {
     #[test]
     fn ranks_with_two_parts_each_are_close_to_one_with_all() {
         for (name, method) in [("dino", dino as fn() -> _), ("moco", moco)] {
-            let (_, state) = train(&alone(), method, 4, &sgd());
-            let ranks = together(2, method, 4, &sgd());
+            let (_, state) = train(&alone(), method, 4, &sgd(), 3);
+            let ranks = together(2, method, 4);
             assert_eq!(ranks[0], ranks[1], "{name}");
             for ((tensor, a), (_, b)) in state.tensors.iter().zip(&ranks[0].1.tensors) {
                 let apart = a.values.iter().zip(&b.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
