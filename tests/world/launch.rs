@@ -42,6 +42,10 @@ pub fn tool(ranks: usize, args: &[&str]) -> Command {
             command
         }
     };
+    // Mesa's driver complains on every start where this is unset, which is no fault of ours.
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    }
     command.args(args).env("RAYON_NUM_THREADS", "1").stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -118,6 +118,7 @@ global_scale = [0.2, 1.0]
 local_crops = 9
 local_size_px = 64
 local_scale = [0.6, 1.0]
+randaugment = 10.0
 [optim]
 optimizer = "sgd"
 lr = 0.03
@@ -154,18 +155,19 @@ clip_grad = 0.0
 
 /// Two views alike, of the augmentation called D, and nine patches of a third crop with their colours as they are.
 fn views(v: &ViewSettings) -> ViewPlan {
+    let randaugment = RandAugment {
+        magnitude: f64::from(v.randaugment),
+        increasing: false,
+        interpolation: InterpolationChoice::Random,
+        ..RandAugment::default()
+    };
     let view = ViewSpec {
         size_px: v.global_size_px as u32,
         scale: v.global_scale,
         jitter: Some(ColourJitter { prob: 0.8, brightness: 0.8, contrast: 0.8, saturation: 0.8, hue: 0.2 }),
         grayscale_prob: 0.2,
         blur: v.blur_sigma().map(|sigma| Blur { kind: BlurKind::Reflect, ..Blur::pil(0.5, sigma) }),
-        randaugment: Some(RandAugment {
-            magnitude: 10.0,
-            increasing: false,
-            interpolation: InterpolationChoice::Random,
-            ..RandAugment::default()
-        }),
+        randaugment: (v.randaugment > 0.0).then_some(randaugment),
         filter: Filter::Bilinear,
         order: [ViewStep::Jitter, ViewStep::Blur, ViewStep::Randaugment, ViewStep::Grayscale, ViewStep::Solarize],
         ..ViewSpec::default()
@@ -437,13 +439,20 @@ mod tests {
 
     #[test]
     fn views_are_two_of_the_strong_kind_and_the_patches_of_a_jigsaw() {
-        let settings =
-            ViewSettings { local_crops: 9, local_size_px: 64, local_scale: [0.6, 1.0], ..ViewSettings::default() };
+        let settings = ViewSettings {
+            local_crops: 9,
+            local_size_px: 64,
+            local_scale: [0.6, 1.0],
+            randaugment: 10.0,
+            ..ViewSettings::default()
+        };
         let plan = views(&settings);
         plan.validate().unwrap();
         assert_eq!(grid(64), Grid::JIGSAW);
         assert_eq!(plan.groups(), [(224, 0..2), (64, 2..11)]);
-        assert!(plan.views[0].randaugment.is_some() && plan.views[2].jitter.is_none());
+        let magnitude = |plan: &ViewPlan| plan.views[0].randaugment.as_ref().map(|r| r.magnitude);
+        assert!(magnitude(&plan) == Some(10.0) && plan.views[2].jitter.is_none());
+        assert_eq!(magnitude(&views(&ViewSettings { randaugment: 0.0, ..settings.clone() })), None);
         for (side, cell) in [(16, 21), (8, 11), (96, 128), (1, 1)] {
             let plan = views(&ViewSettings { local_size_px: side, ..settings.clone() });
             plan.validate().unwrap();
