@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use ocelli_models::{PositionRule, Vit, VitConfig};
 
 use super::*;
+use crate::swav::SIGNS;
 
 const IMAGES: usize = 16;
 

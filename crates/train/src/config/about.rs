@@ -42,7 +42,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     (
         "views.randaugment",
         "magnitude of RandAugment, 0 to 10, of methods that leave it open; 0: none",
-        "DeiT, supervised: 9",
+        "DeiT, supervised: 9; InfoMin: 10",
     ),
     (
         "views.erase",
