@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`linear`](mod@linear), [`mlp`](mod@mlp), [`gelu`](mod@gelu), [`layer_norm`](mod@layer_norm) | the layers of a Vision Transformer |
 //! | [`attention`](mod@attention), [`attention_row`](mod@attention_row), [`residual_branch`] | self-attention, one query's attention, a block's branches |
-//! | [`conv`], [`batch_norm`](mod@batch_norm) | the layers of a ResNet |
+//! | [`conv`], [`batch_norm`](mod@batch_norm), [`max_pool`](mod@max_pool) | the layers of a ResNet |
 //! | [`dino_cross_entropy`](mod@dino_cross_entropy), [`info_nce`](mod@info_nce) | losses |
 //! | [`adamw`](mod@adamw) | a step of the optimizer, with what follows the network |
 //! | [`similarity_topk`](mod@similarity_topk) | nearest neighbours |
@@ -57,6 +57,7 @@ pub mod gelu;
 pub mod info_nce;
 pub mod layer_norm;
 pub mod linear;
+pub mod max_pool;
 pub mod mlp;
 pub mod residual_branch;
 pub mod roi_align;
@@ -81,6 +82,7 @@ pub use gelu::gelu;
 pub use info_nce::info_nce;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_residual};
+pub use max_pool::max_pool;
 pub use mlp::mlp;
 pub use mode::{Mode, in_wgsl, mode, set_mode};
 pub use ocelli_simd::{alloc::release_memory, host};

@@ -52,6 +52,7 @@ pub mod batch_norm;
 pub mod dino_cross_entropy;
 pub mod gelu;
 pub mod layer_norm;
+pub mod max_pool;
 pub mod mlp;
 pub mod nearest;
 pub mod roi_align;

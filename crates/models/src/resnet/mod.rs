@@ -3,8 +3,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
+use ocelli_kernels::max_pool;
 use serde::{Deserialize, Serialize};
 
 mod arch;
@@ -232,7 +231,7 @@ impl ResNet {
             x = norm.forward_relu(conv.forward(x), mode, self.norm_groups);
         }
         if self.pools {
-            x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]));
+            x = max_pool(x);
         }
         x
     }
