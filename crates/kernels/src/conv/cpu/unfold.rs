@@ -69,6 +69,18 @@ pub(super) fn origin(axis: Axis, results: &Range<usize>) -> isize {
 #[inline(always)]
 pub(super) fn surround<L: Lanes>(
     plane: &[f32],
+    size: [usize; 2],
+    origin: [isize; 2],
+    across: usize,
+    out: &mut [f32],
+) {
+    surround_every::<L, 1>(plane, size, origin, across, out);
+}
+
+/// The same of every `STEP`-th row.
+#[inline(always)]
+pub(super) fn surround_every<L: Lanes, const STEP: usize>(
+    plane: &[f32],
     [height, width]: [usize; 2],
     origin: [isize; 2],
     across: usize,
@@ -78,7 +90,8 @@ pub(super) fn surround<L: Lanes>(
     // The cells of a row that are there.
     let first = ((-left).max(0) as usize).min(across);
     let end = (width as isize - left).clamp(first as isize, across as isize) as usize;
-    for (row, out) in (top..).zip(out.chunks_exact_mut(across)) {
+    for (i, out) in out.chunks_exact_mut(across).enumerate() {
+        let row = top + (STEP * i) as isize;
         if row < 0 || row as usize >= height || first == end {
             out.fill(0.0);
             continue;

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::squares::{Splitter, Squares, cells};
+use super::squares::{Joined, Splitter, Squares, cells};
 use super::{APART, PLACES, run};
 use crate::alloc::{self, Buffer};
 use crate::conv::cpu::maps::{Block, TASKS};
@@ -88,6 +88,16 @@ fn tap<L: Lanes>([a, b, c, d]: [L; 4]) -> [L; 3] {
     [a.add(sum), difference, sum.add(d)]
 }
 
+/// The rows of `A·dy` times `Aᵀ`, from its columns. What is written beyond a row's end, the next row overwrites.
+#[inline(always)]
+fn slope_across<L: Lanes>([left, right]: [[L; 4]; 2], out: &mut [&mut [f32]; PLACES], at: usize) {
+    for row in 0..4 {
+        for (place, value) in slope([left[row], right[row]]).iter().enumerate() {
+            value.store(&mut out[row * 4 + place][at..]);
+        }
+    }
+}
+
 simd_fn! {
     /// The transformed gradients of some channels of the results: for each place `[channels, wide]`.
     fn gradients<L>(
@@ -97,16 +107,33 @@ simd_fn! {
         channels: Range<usize>,
         out: Vec<&mut [f32]>,
     ) {
-        let Ok(out) = <[&mut [f32]; PLACES]>::try_from(out) else { return };
+        let Ok(mut out) = <[&mut [f32]; PLACES]>::try_from(out) else { return };
         let ((dy, outer), strips) = (dy, squares.strips(block));
         let (phases, [y, x], area) = (squares.phases, squares.maps.axes, squares.maps.output());
         let mut splitter = Splitter::new::<L>(block.rows.len() * y.step, 2 * phases, x.grid);
         let (size, wide) = (splitter.size, splitter.wide);
+        let origin = [(block.rows.start * y.step) as isize, 0];
+        let mut joined = Joined::pays::<L>(squares, strips.len())
+            .then_some(Joined::new::<L, 2>(strips.len(), squares.across[0]));
         for (i, channel) in channels.enumerate() {
             let mut at = i * squares.wide();
             for image in block.images.clone() {
                 let plane = &dy[(image * outer + channel) * area..][..area];
-                let split = splitter.split::<L>(plane, [y.output, x.output], [(block.rows.start * y.step) as isize, 0]);
+                if let Some(joined) = &mut joined {
+                    joined.look::<L, 2>(plane, [y.output, x.output], origin);
+                    let count = strips.len() * squares.across[0];
+                    for first in (0..count).step_by(L::N) {
+                        let mut columns = [[L::splat(0.0); 4]; 2];
+                        for (side, column) in columns.iter_mut().enumerate() {
+                            let above = joined.cells::<L, 2>(0, side, first);
+                            *column = slope([above, joined.cells::<L, 2>(1, side, first)]);
+                        }
+                        slope_across(columns, &mut out, at + first);
+                    }
+                    at += count;
+                    continue;
+                }
+                let split = splitter.split::<L>(plane, [y.output, x.output], origin);
                 for &top in &strips {
                     let rows = &split[top * size..];
                     for (right, &across) in squares.across.iter().enumerate() {
@@ -117,12 +144,7 @@ simd_fn! {
                                 let from = &rows[(side * phases + right) * wide + col..];
                                 *column = slope([L::load(from), L::load(&from[phases * size..])]);
                             }
-                            for row in 0..4 {
-                                for (place, value) in slope([columns[0][row], columns[1][row]]).iter().enumerate() {
-                                    // What is written beyond a row's end, the next row overwrites.
-                                    value.store(&mut out[row * 4 + place][at + col..]);
-                                }
-                            }
+                            slope_across(columns, &mut out, at + col);
                         }
                         at += across;
                     }
