@@ -180,6 +180,44 @@ impl Joined {
     /// Looks at a plane `[height, width]` from `origin` on.
     #[inline(always)]
     pub fn look<L: Lanes, const COLUMNS: usize>(&mut self, plane: &[f32], size: [usize; 2], origin: [isize; 2]) {
+        // The usual maps: as wide as their squares, with one cell around them.
+        let usual = size[1] == 2 * self.across && origin[1] == 1 - (COLUMNS / 2) as isize;
+        match self.across {
+            2 if usual => self.look_at_rows::<2, COLUMNS>(plane, origin[0]),
+            4 if usual => self.look_at_rows::<4, COLUMNS>(plane, origin[0]),
+            8 if usual => self.look_at_rows::<8, COLUMNS>(plane, origin[0]),
+            _ => self.look_at_any::<L, COLUMNS>(plane, size, origin),
+        }
+    }
+
+    /// Rows of `2·ACROSS` cells: each in one go.
+    #[inline(always)]
+    fn look_at_rows<const ACROSS: usize, const COLUMNS: usize>(&mut self, plane: &[f32], top: isize) {
+        let (none, width) = ([[0.0; 2]; ACROSS], 2 * ACROSS as isize);
+        for row in 0..2 * self.rows {
+            let from = usize::try_from((top + row as isize) * width).ok();
+            let cells = from.and_then(|from| plane.get(from..from + 2 * ACROSS)).unwrap_or(none.as_flattened());
+            let mut columns = [[0.0; ACROSS]; 4];
+            for (i, pair) in cells.chunks_exact(2).enumerate() {
+                (columns[1][i], columns[2][i]) = (pair[0], pair[1]);
+            }
+            for i in 1..ACROSS {
+                (columns[0][i], columns[3][i - 1]) = (columns[2][i - 1], columns[1][i]);
+            }
+            for (i, column) in columns[2 - COLUMNS / 2..2 + COLUMNS / 2].iter().enumerate() {
+                let to = (row % 2 * COLUMNS + i) * self.wide + row / 2 * ACROSS;
+                self.columns[to..to + ACROSS].copy_from_slice(column);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn look_at_any<L: Lanes, const COLUMNS: usize>(
+        &mut self,
+        plane: &[f32],
+        size: [usize; 2],
+        origin: [isize; 2],
+    ) {
         let Self { across, rows, wide, .. } = *self;
         let (count, mut columns) = (rows * across, self.columns.chunks_exact_mut(wide));
         for row in 0..2 {
