@@ -67,6 +67,12 @@ fn agrees_with_the_reference_at_the_sizes_of_resnets() {
         ([1, 40, 33, 30, 22], 3, shape(1, 0, 1)),
         ([1, 33, 50, 12, 19], 3, shape(1, 2, 1)),
         ([9, 32, 32, 56, 21], 3, shape(1, 1, 1)),
+        // Maps whose rows of squares are shorter than vectors, with one cell around them and otherwise.
+        ([5, 33, 36, 16, 16], 3, shape(1, 1, 1)),
+        ([13, 34, 32, 8, 8], 3, shape(1, 1, 1)),
+        ([50, 32, 35, 4, 4], 3, shape(1, 1, 1)),
+        ([6, 32, 32, 10, 16], 3, shape(1, 2, 1)),
+        ([6, 32, 32, 10, 18], 3, shape(1, 0, 1)),
         // The widest maps that go so by blocks of the usual size, the widest that go so at all, and wider ones.
         ([1, 32, 32, 4, 416], 3, shape(1, 1, 1)),
         ([1, 32, 32, 4, 832], 3, shape(1, 1, 1)),

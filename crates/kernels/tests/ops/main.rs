@@ -13,6 +13,7 @@ mod gelu;
 mod info_nce;
 mod layer_norm;
 mod linear;
+mod max_pool;
 mod mlp;
 mod residual_branch;
 mod robust;

@@ -11,6 +11,7 @@ mod dino_cross_entropy;
 mod gelu;
 mod lanes;
 mod layer_norm;
+mod max_pool;
 mod mlp;
 mod nearest;
 mod products;
