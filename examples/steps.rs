@@ -63,7 +63,7 @@ impl Args {
     fn read() -> anyhow::Result<Self> {
         let mut args = std::env::args().skip(1);
         let out = args.next().context("expected: FILE.md [--arch NAME] [--rounds N] [--methods A,B]")?.into();
-        let mut read = Self { out, arch: "resnet-18".into(), rounds: 7, methods: None };
+        let mut read = Self { out, arch: "resnet-18".into(), rounds: 5, methods: None };
         while let Some(flag) = args.next() {
             let value = args.next().with_context(|| format!("{flag} wants a value"))?;
             match flag.as_str() {
@@ -176,9 +176,9 @@ fn median(values: &[f64]) -> f64 {
 fn table(all: &[Stepping], args: &Args) -> String {
     let mut text = format!(
         "# What a step costs\n\n{} at {SIDE_PX} px, {IMAGES} images a batch, on the CPU with {} threads; {} steps of each method in \
-         turns, medians of each turn's ratio to MoCo v2's step. Views are made before. \"Passes\" are the pixels that pass through \
-         networks beside MoCo v2's, a pass backwards counted as two forwards. \"For a pixel\" is time divided by passes: what the \
-         method adds to its network.\n\n    cargo run --release --example steps -- docs/steps.md\n\n\
+         turns, medians of each\nturn's ratio to MoCo v2's step. Views are made before and not counted. \"Passes\" are the pixels \
+         that pass through networks, beside\nMoCo v2's, a pass backwards counted as two forwards. \"For a pixel\" is time divided \
+         by passes: what a method adds to its network.\n\n    cargo run --release --example steps -- docs/steps.md\n\n\
          | Method | Views | Passes | Time | For a pixel |\n|---|---|---|---|---|\n",
         args.arch,
         threads(),
