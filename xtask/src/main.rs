@@ -175,7 +175,7 @@ fn test() -> Outcome {
     let skipped: Vec<&str> = mpi::TESTS.iter().flat_map(|name| ["--skip", name]).collect();
     tests(&[], &skipped, &[])?;
     wheel::beside_the_program()?;
-    levels()?;
+    levels(features)?;
     arm::run()?;
     // From here on nothing looks at a clock. Linking the browser's modules keeps one core busy, and a driver that compiles
     // shaders another. They share no lock of cargo's.
@@ -208,14 +208,16 @@ fn test() -> Outcome {
     Ok(())
 }
 
-/// The CPU's kernels with fewer vectors than this processor has, on slices and on tensors.
-fn levels() -> Outcome {
+/// The CPU's kernels with fewer vectors than this processor has, on slices and on tensors, and its views.
+fn levels(features: &[&str]) -> Outcome {
     for level in lower_levels() {
         let envs = [("OCELLI_SIMD", *level)];
         cargo(
             &["test", "--release", "--package", "ocelli-simd", "--features", "threads", "--lib", "--tests"],
             &envs,
         )?;
+        let views = [&["test", "--release", "--workspace"], features, &["--lib", "--", "views::"]].concat();
+        cargo(&views, &envs)?;
         // Shaders have nothing to do with it.
         cargo(&["test", "--release", "--workspace", "--test", "ops", "--", "--skip", "shaders"], &envs)?;
     }

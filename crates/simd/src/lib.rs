@@ -55,6 +55,7 @@ pub mod layer_norm;
 pub mod max_pool;
 pub mod mlp;
 pub mod nearest;
+pub mod pixels;
 pub mod roi_align;
 
 pub use lanes::{Lanes, WIDEST};

@@ -92,3 +92,22 @@ pub fn gelu_slope<L: Lanes>(x: L) -> L {
         ],
     )
 }
+
+/// A number as a level, truncated and clipped, as `as u8` does it; compilers make vectors of this, and not of that.
+#[inline(always)]
+#[allow(unsafe_code, clippy::manual_clamp)] // clamp leaves NaN what it is.
+pub fn level(x: f32) -> u8 {
+    // The larger of NaN and 0 is 0.
+    let within = x.max(0.0).min(255.0);
+    // SAFETY: a number from 0 to 255.
+    unsafe { within.to_int_unchecked::<i32>() as u8 }
+}
+
+/// [`level`] of double precision.
+#[inline(always)]
+#[allow(unsafe_code, clippy::manual_clamp)] // clamp leaves NaN what it is.
+pub fn level_of_double(x: f64) -> u8 {
+    let within = x.max(0.0).min(255.0);
+    // SAFETY: a number from 0 to 255.
+    unsafe { within.to_int_unchecked::<i32>() as u8 }
+}

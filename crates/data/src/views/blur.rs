@@ -3,6 +3,8 @@
 //! With v = σ²/3, L = √(12v + 1), l = ⌊(L − 1)/2⌋ and a = (2l + 1)(l(l + 1) − 3v) / (6(v − (l + 1)²)), a box has 2l + 1
 //! whole taps and a fraction a of one more at either end; weights are 24-bit fixed point, borders are repeated.
 
+use ocelli_simd::simd_fn;
+
 use super::planes::Planes;
 
 const PASSES: usize = 3;
@@ -53,6 +55,7 @@ pub(crate) struct BlurScratch {
 }
 
 /// `out[i]` = weighted sum over the lines, the first and last of which are the fractional ends.
+#[inline(always)]
 fn combine<'a>(filter: &ExtendedBox, line: impl Fn(usize) -> &'a [u8], sums: &mut [u16], out: &mut [u8]) {
     let taps = 2 * filter.reach + 1;
     for (sum, &value) in sums.iter_mut().zip(line(1)) {
@@ -73,31 +76,38 @@ fn combine<'a>(filter: &ExtendedBox, line: impl Fn(usize) -> &'a [u8], sums: &mu
 
 /// Blurs in place; `sigma` in pixels, 0 leaves the image alone.
 pub(crate) fn gaussian_blur(planes: &mut Planes, sigma: f64, scratch: &mut BlurScratch) {
-    let Some(filter) = ExtendedBox::of_blur(sigma) else { return };
-    let (width, height) = (planes.width, planes.height);
-    let margin = filter.reach + 1;
-    let BlurScratch { padded, plane, sums } = scratch;
-    padded.resize(width + 2 * margin, 0);
-    sums.resize(width, 0);
-
-    for line in planes.data.chunks_exact_mut(width) {
-        for _ in 0..PASSES {
-            padded[..margin].fill(line[0]);
-            padded[margin..margin + width].copy_from_slice(line);
-            padded[margin + width..].fill(line[width - 1]);
-            combine(&filter, |tap| &padded[tap..tap + width], sums, line);
-        }
+    if let Some(filter) = ExtendedBox::of_blur(sigma) {
+        blur(planes, filter, scratch);
     }
-    for pixels in planes.data.chunks_exact_mut(width * height) {
-        for _ in 0..PASSES {
-            plane.clear();
-            plane.extend_from_slice(pixels);
-            for (y, line) in pixels.chunks_exact_mut(width).enumerate() {
-                let source = |tap: usize| {
-                    let row = (y + tap).saturating_sub(margin).min(height - 1);
-                    &plane[row * width..(row + 1) * width]
-                };
-                combine(&filter, source, sums, line);
+}
+
+simd_fn! {
+    fn blur<L>(planes: &mut Planes, filter: ExtendedBox, scratch: &mut BlurScratch) {
+        let (width, height) = (planes.width, planes.height);
+        let margin = filter.reach + 1;
+        let BlurScratch { padded, plane, sums } = scratch;
+        padded.resize(width + 2 * margin, 0);
+        sums.resize(width, 0);
+
+        for line in planes.data.chunks_exact_mut(width) {
+            for _ in 0..PASSES {
+                padded[..margin].fill(line[0]);
+                padded[margin..margin + width].copy_from_slice(line);
+                padded[margin + width..].fill(line[width - 1]);
+                combine(&filter, |tap| &padded[tap..tap + width], sums, line);
+            }
+        }
+        for pixels in planes.data.chunks_exact_mut(width * height) {
+            for _ in 0..PASSES {
+                plane.clear();
+                plane.extend_from_slice(pixels);
+                for (y, line) in pixels.chunks_exact_mut(width).enumerate() {
+                    let source = |tap: usize| {
+                        let row = (y + tap).saturating_sub(margin).min(height - 1);
+                        &plane[row * width..(row + 1) * width]
+                    };
+                    combine(&filter, source, sums, line);
+                }
             }
         }
     }

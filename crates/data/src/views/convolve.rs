@@ -3,6 +3,8 @@
 //! Weights are exp(−i²/(2σ²)), normalised. SimCLR and BYOL take a kernel by the height of the view and pad with zeros, so that
 //! borders darken; InfoMin's reaches 11 pixels and reflects the image without repeating the border.
 
+use ocelli_simd::simd_fn;
+
 use super::floats::FloatPlanes;
 use super::planes::Planes;
 
@@ -41,33 +43,35 @@ fn source(at: i64, side: usize, border: Border) -> Option<usize> {
     }
 }
 
-/// Down the columns first, then along the rows, plane by plane.
-fn convolve(planes: &mut FloatPlanes, kernel: &[f32], border: Border) {
-    let (width, height) = (planes.width, planes.height);
-    if width * height == 0 {
-        return;
-    }
-    let radius = (kernel.len() / 2) as i64;
-    let mut padded = vec![0.0; width + kernel.len() - 1];
-    for plane in planes.data.chunks_exact_mut(width * height) {
-        let before = plane.to_vec();
-        plane.fill(0.0);
-        for (y, line) in plane.chunks_exact_mut(width).enumerate() {
-            for (tap, &weight) in kernel.iter().enumerate() {
-                let Some(row) = source(y as i64 + tap as i64 - radius, height, border) else { continue };
-                for (out, &x) in line.iter_mut().zip(&before[row * width..]) {
-                    *out += weight * x;
+simd_fn! {
+    /// Down the columns first, then along the rows, plane by plane.
+    fn convolve<L>(planes: &mut FloatPlanes, kernel: &[f32], border: Border) {
+        let (width, height) = (planes.width, planes.height);
+        if width * height == 0 {
+            return;
+        }
+        let radius = (kernel.len() / 2) as i64;
+        let mut padded = vec![0.0; width + kernel.len() - 1];
+        for plane in planes.data.chunks_exact_mut(width * height) {
+            let before = plane.to_vec();
+            plane.fill(0.0);
+            for (y, line) in plane.chunks_exact_mut(width).enumerate() {
+                for (tap, &weight) in kernel.iter().enumerate() {
+                    let Some(row) = source(y as i64 + tap as i64 - radius, height, border) else { continue };
+                    for (out, &x) in line.iter_mut().zip(&before[row * width..]) {
+                        *out += weight * x;
+                    }
                 }
             }
-        }
-        for line in plane.chunks_exact_mut(width) {
-            for (i, x) in padded.iter_mut().enumerate() {
-                *x = source(i as i64 - radius, width, border).map_or(0.0, |column| line[column]);
-            }
-            line.fill(0.0);
-            for (tap, &weight) in kernel.iter().enumerate() {
-                for (out, &x) in line.iter_mut().zip(&padded[tap..]) {
-                    *out += weight * x;
+            for line in plane.chunks_exact_mut(width) {
+                for (i, x) in padded.iter_mut().enumerate() {
+                    *x = source(i as i64 - radius, width, border).map_or(0.0, |column| line[column]);
+                }
+                line.fill(0.0);
+                for (tap, &weight) in kernel.iter().enumerate() {
+                    for (out, &x) in line.iter_mut().zip(&padded[tap..]) {
+                        *out += weight * x;
+                    }
                 }
             }
         }

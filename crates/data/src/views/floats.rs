@@ -3,6 +3,7 @@
 //! They differ from the 8-bit ones in more than rounding: contrast is about the mean of each channel, and saturation scales
 //! the S of HSV.
 
+use ocelli_simd::simd_fn;
 use serde::{Deserialize, Serialize};
 
 use super::JitterStep;
@@ -55,6 +56,7 @@ impl FloatPlanes {
         }
     }
 
+    #[inline(always)]
     fn map_colours(&mut self, change: impl Fn([f32; 3]) -> [f32; 3]) {
         let area = self.area();
         let (red, rest) = self.data.split_at_mut(area);
@@ -87,18 +89,12 @@ impl FloatPlanes {
 
     /// S·f of HSV, clipped to 0..1.
     pub fn saturation(&mut self, factor: f32) {
-        self.map_colours(|rgb| {
-            let [h, s, v] = rgb_to_hsv(rgb);
-            hsv_to_rgb([h, (s * factor).clamp(0.0, 1.0), v])
-        });
+        saturate(self, factor);
     }
 
     /// H + this many turns.
     pub fn hue(&mut self, turns: f32) {
-        self.map_colours(|rgb| {
-            let [h, s, v] = rgb_to_hsv(rgb);
-            hsv_to_rgb([h + turns - (h + turns).floor(), s, v])
-        });
+        turn_hue(self, turns);
     }
 
     /// 0.2989 R + 0.587 G + 0.114 B in all channels.
@@ -123,25 +119,39 @@ impl FloatPlanes {
     }
 }
 
-/// Hue in turns from 0 to 1, saturation and value.
+simd_fn! {
+    fn saturate<L>(planes: &mut FloatPlanes, factor: f32) {
+        planes.map_colours(|rgb| {
+            let [h, s, v] = rgb_to_hsv(rgb);
+            hsv_to_rgb([h, (s * factor).clamp(0.0, 1.0), v])
+        });
+    }
+}
+
+simd_fn! {
+    fn turn_hue<L>(planes: &mut FloatPlanes, turns: f32) {
+        planes.map_colours(|rgb| {
+            let [h, s, v] = rgb_to_hsv(rgb);
+            hsv_to_rgb([h + turns - (h + turns).floor(), s, v])
+        });
+    }
+}
+
+/// Hue in turns from 0 to 1, saturation and value. Without branches, so that several are computed at once.
+#[inline(always)]
 fn rgb_to_hsv([r, g, b]: [f32; 3]) -> [f32; 3] {
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
     let range = max - min;
-    if range <= 0.0 {
-        return [0.0, 0.0, max];
-    }
-    let position = if r == max {
-        (g - b) / range
-    } else if g == max {
-        2.0 + (b - r) / range
-    } else {
-        4.0 + (r - g) / range
-    };
-    let turns = position / 6.0;
-    [turns - turns.floor(), range / max, max]
+    let (base, ahead, behind) = if g == max { (2.0, b, r) } else { (4.0, r, g) };
+    let (base, ahead, behind) = if r == max { (0.0, g, b) } else { (base, ahead, behind) };
+    let turns = (base + (ahead - behind) / range) / 6.0;
+    // A grey has no hue.
+    let hue = if range > 0.0 { turns - turns.floor() } else { 0.0 };
+    [hue, if range > 0.0 { range / max } else { 0.0 }, max]
 }
 
 /// Each channel is v − v·s·clip(min(k, 4 − k), 0, 1) with k = (n + 6h) mod 6, n = 5, 3 and 1.
+#[inline(always)]
 fn hsv_to_rgb([h, s, v]: [f32; 3]) -> [f32; 3] {
     [5.0, 3.0, 1.0].map(|n| {
         let position = n + 6.0 * h;

@@ -4,9 +4,13 @@
 //! 4 + g' − r' as red, green or blue is the maximum; H = ⌊255·(position/6 mod 1)⌋, S = ⌊255·range/max⌋, V = max.
 //! Written without branches: colours change too often for the processor to guess them.
 
+use ocelli_simd::math::level_of_double as level;
+use ocelli_simd::simd_fn;
+
 use super::planes::Planes;
 
 /// 8-bit HSV of an 8-bit colour.
+#[inline(always)]
 pub(crate) fn rgb_to_hsv(r: u8, g: u8, b: u8) -> [u8; 3] {
     let max = r.max(g).max(b);
     let min = r.min(g).min(b);
@@ -59,11 +63,6 @@ pub fn hue_shift(factor: f64) -> u8 {
     (factor * 255.0) as i32 as u8
 }
 
-/// Truncates a number that is known to be in 0..256.
-fn level(x: f64) -> u8 {
-    x as i32 as u8
-}
-
 /// Saturations as fractions, rounded to single precision.
 const FRACTIONS: [f64; 256] = {
     let mut table = [0.0; 256];
@@ -91,6 +90,7 @@ const SEXTANTS: [(u8, f64); 256] = {
 /// Which of v, p, q, t red, green and blue are in each sextant.
 const CHANNELS: [[usize; 3]; 6] = [[0, 3, 1], [2, 0, 1], [1, 0, 3], [1, 2, 0], [3, 1, 0], [0, 1, 2]];
 
+#[inline(always)]
 fn hsv_to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     let (sextant, fraction) = SEXTANTS[usize::from(h)];
     let saturation = FRACTIONS[usize::from(s)];
@@ -105,12 +105,30 @@ fn hsv_to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     CHANNELS[usize::from(sextant)].map(|i| levels[i])
 }
 
-/// Rotates the hue by `factor` turns: H += ⌊factor·255⌋ (towards zero), modulo 256.
-pub(crate) fn rotate_hue(planes: &mut Planes, factor: f64) {
-    let shift = hue_shift(factor);
-    let (red, green, blue) = planes.split_mut();
-    for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
-        let [h, s, v] = rgb_to_hsv(*r, *g, *b);
-        [*r, *g, *b] = hsv_to_rgb([h.wrapping_add(shift), s, v]);
+/// Colours that are worked on at a time.
+const TOGETHER: usize = 64;
+
+simd_fn! {
+    /// Rotates the hue by `factor` turns: H += ⌊factor·255⌋ (towards zero), modulo 256.
+    pub(crate) fn rotate_hue<L>(planes: &mut Planes, factor: f64) {
+        let shift = hue_shift(factor);
+        let (red, green, blue) = planes.split_mut();
+        let parts = red.chunks_mut(TOGETHER).zip(green.chunks_mut(TOGETHER)).zip(blue.chunks_mut(TOGETHER));
+        for ((red, green), blue) in parts {
+            // What vectors do, in arrays of its own: of slices the compiler does not know that they lie apart.
+            let count = red.len();
+            let mut colours = [[0u8; TOGETHER]; 3];
+            for (to, from) in colours.iter_mut().zip([&*red, green, blue]) {
+                to[..count].copy_from_slice(from);
+            }
+            let mut hsv = [[0u8; TOGETHER]; 3];
+            for i in 0..TOGETHER {
+                [hsv[0][i], hsv[1][i], hsv[2][i]] = rgb_to_hsv(colours[0][i], colours[1][i], colours[2][i]);
+            }
+            // What tables do.
+            for (i, ((r, g), b)) in red.iter_mut().zip(green).zip(blue).enumerate() {
+                [*r, *g, *b] = hsv_to_rgb([hsv[0][i].wrapping_add(shift), hsv[1][i], hsv[2][i]]);
+            }
+        }
     }
 }

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use ocelli_simd::pixels::{Weights, weighted_sums};
+use ocelli_simd::simd_fn;
 use serde::{Deserialize, Serialize};
 
 use super::Window;
@@ -123,6 +125,10 @@ impl Taps {
         }
     }
 
+    fn all(&self) -> Weights<'_> {
+        Weights { starts: &self.starts, ends: &self.ends, weights: &self.weights }
+    }
+
     /// (first input, weights) for each output in turn.
     fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, &[i32])> + ExactSizeIterator {
         self.starts.iter().zip(&self.ends).enumerate().map(|(i, (&start, &end))| {
@@ -132,6 +138,7 @@ impl Taps {
     }
 }
 
+#[inline(always)]
 fn to_level(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
@@ -143,7 +150,6 @@ pub(crate) struct ResizeScratch {
     rows: Taps,
     real: Vec<f64>,
     narrow: Vec<u8>,
-    sums: Vec<i32>,
 }
 
 /// Cuts `crop` (inside the image) out of `image`, resizes it to `out.width`×`out.height`, mirrors it if asked.
@@ -198,48 +204,80 @@ pub(crate) fn resized_part_into(
 /// Makes the outputs that `scratch` has weights for.
 fn resample(image: &Image, crop: CropBox, flip: bool, scratch: &mut ResizeScratch, out: &mut Planes) {
     let (width, height) = (out.width, out.height);
-    let in_width = crop.width as usize;
-    let ResizeScratch { columns, rows, narrow, sums, .. } = scratch;
+    let ResizeScratch { columns, rows, narrow, .. } = scratch;
     // The input lines that any output needs: all of them unless the outputs are a window.
     let first = rows.starts.first().copied().unwrap_or(0);
     let last = rows.iter().map(|(start, weights)| start + weights.len()).max().unwrap_or(0);
 
-    // Columns: packed pixels in, planes [3, lines, width] out. Mirroring costs nothing here.
+    // Columns: packed pixels in, planes [3, lines, width] out.
     let plane = (last - first) * width;
     narrow.resize(plane * 3, 0);
-    let stride = image.width as usize * 3;
-    let (red, rest) = narrow.split_at_mut(plane);
-    let (green, blue) = rest.split_at_mut(plane);
-    let lines = red.chunks_exact_mut(width).zip(green.chunks_exact_mut(width));
-    for (y, ((red, green), blue)) in lines.zip(blue.chunks_exact_mut(width)).enumerate() {
-        let begin = (crop.top as usize + first + y) * stride + crop.left as usize * 3;
-        let line = &image.data[begin..begin + in_width * 3];
-        for (x, (start, weights)) in columns.iter().enumerate() {
-            let mut sum = [HALF; 3];
-            let pixels = line[start * 3..(start + weights.len()) * 3].chunks_exact(3);
-            for (pixel, &weight) in pixels.zip(weights) {
-                for (sum, &value) in sum.iter_mut().zip(pixel) {
-                    *sum += weight * i32::from(value);
-                }
+    let [top, left] = [crop.top, crop.left].map(|n| n as usize);
+    let cols = [left, left + crop.width as usize];
+    pass_columns(image, [top + first, top + last], cols, columns, flip, narrow);
+    for (plane_in, plane_out) in narrow.chunks_exact(plane).zip(out.data.chunks_exact_mut(width * height)) {
+        pass_rows(plane_in, first, rows, width, plane_out);
+    }
+}
+
+simd_fn! {
+    /// Resizes along the rows of an image, some of its lines and columns: packed pixels to planes. Mirroring costs
+    /// nothing here.
+    fn pass_columns<L>(
+        image: &Image,
+        lines: [usize; 2],
+        cols: [usize; 2],
+        columns: &Taps,
+        flip: bool,
+        out: &mut [u8],
+    ) {
+        let (width, stride) = (columns.starts.len(), image.width as usize * 3);
+        let (red, rest) = out.split_at_mut((lines[1] - lines[0]) * width);
+        let (green, blue) = rest.split_at_mut(red.len());
+        let outputs = red.chunks_exact_mut(width).zip(green.chunks_exact_mut(width)).zip(blue.chunks_exact_mut(width));
+        // Four numbers of a pixel are a vector, three are not. The fourth is summed up and passed over.
+        let (mut pixels, mut sums) = (vec![[0u8; 4]; cols[1] - cols[0]], vec![[0i32; 4]; width]);
+        for (y, ((red, green), blue)) in (lines[0]..lines[1]).zip(outputs) {
+            let line = &image.data[y * stride + cols[0] * 3..y * stride + cols[1] * 3];
+            for (pixel, packed) in pixels.iter_mut().zip(line.chunks_exact(3)) {
+                *pixel = [packed[0], packed[1], packed[2], 0];
             }
-            let x = if flip { width - 1 - x } else { x };
-            (red[x], green[x], blue[x]) = (to_level(sum[0]), to_level(sum[1]), to_level(sum[2]));
+            weighted_sums(&pixels, columns.all(), HALF, &mut sums);
+            if flip {
+                sums.reverse();
+            }
+            for (((sums, red), green), blue) in sums.iter().zip(red).zip(green).zip(blue) {
+                (*red, *green, *blue) = (to_level(sums[0]), to_level(sums[1]), to_level(sums[2]));
+            }
         }
     }
+}
 
-    // Rows: whole lines at a time.
-    sums.resize(width, 0);
-    for (plane_in, plane_out) in narrow.chunks_exact(plane).zip(out.data.chunks_exact_mut(width * height)) {
-        for ((start, weights), line_out) in rows.iter().zip(plane_out.chunks_exact_mut(width)) {
-            sums.fill(HALF);
-            let lines = plane_in[(start - first) * width..].chunks_exact(width);
-            for (line, &weight) in lines.zip(weights) {
-                for (sum, &value) in sums.iter_mut().zip(line) {
-                    *sum += weight * i32::from(value);
+/// Columns of a plane that are worked on at a time.
+const TOGETHER: usize = 16;
+
+simd_fn! {
+    /// Resizes along the columns of a plane, whose first line has the number `first`.
+    fn pass_rows<L>(plane: &[u8], first: usize, rows: &Taps, width: usize, out: &mut [u8]) {
+        for ((start, weights), out) in rows.iter().zip(out.chunks_exact_mut(width)) {
+            let lines = &plane[(start - first) * width..];
+            let (blocks, rest) = out.as_chunks_mut::<TOGETHER>();
+            let left = blocks.len() * TOGETHER;
+            for (block, from) in blocks.iter_mut().zip((0..).step_by(TOGETHER)) {
+                let mut sums = [HALF; TOGETHER];
+                for (line, weight) in lines.chunks_exact(width).zip(weights) {
+                    let Some(values) = line[from..].first_chunk::<TOGETHER>() else { break };
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum += weight * i32::from(*value);
+                    }
+                }
+                for (level, sum) in block.iter_mut().zip(sums) {
+                    *level = to_level(sum);
                 }
             }
-            for (out, &sum) in line_out.iter_mut().zip(sums.iter()) {
-                *out = to_level(sum);
+            for (x, level) in (left..).zip(rest) {
+                let column = lines.chunks_exact(width).zip(weights);
+                *level = to_level(column.fold(HALF, |sum, (line, weight)| sum + weight * i32::from(line[x])));
             }
         }
     }

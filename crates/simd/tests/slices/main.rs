@@ -14,5 +14,6 @@ mod layer_norm;
 mod max_pool;
 mod mlp;
 mod nearest;
+mod pixels;
 mod products;
 mod roi_align;
