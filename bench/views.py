@@ -17,7 +17,7 @@ import random
 import sys
 import time
 
-from detection_step import in_turns
+from detection_step import in_turns, refuse
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -61,6 +61,8 @@ def torchvision(args):
     torch.set_num_threads(1)
     random.seed(0)
     files = sorted(p for p in pathlib.Path(args.data).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    if not files:
+        refuse(f"--data: expected a folder of JPEGs, found none in {args.data}")
     random.shuffle(files)
     makes = views()
 

@@ -162,19 +162,17 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    /// For so many rows of squares, each `across` squares wide, that see `COLUMNS` cells along each axis.
+    /// For so many rows of squares that see `COLUMNS` cells along each axis, where that takes a quarter fewer vectors.
     #[inline(always)]
-    pub fn new<L: Lanes, const COLUMNS: usize>(rows: usize, across: usize) -> Self {
-        let rows = rows + COLUMNS / 2 - 1;
-        let wide = (rows * across).next_multiple_of(L::N) + L::N;
-        Self { across, rows, wide, room: vec![0.0; 2 * rows * across], columns: vec![0.0; 2 * COLUMNS * wide] }
-    }
-
-    /// Whether that takes a quarter fewer vectors.
-    #[inline(always)]
-    pub fn pays<L: Lanes>(squares: &Squares<'_>, strips: usize) -> bool {
+    pub fn new<L: Lanes, const COLUMNS: usize>(squares: &Squares<'_>, strips: usize) -> Option<Self> {
         let across = squares.across[0];
-        squares.phases == 1 && 4 * (strips * across).div_ceil(L::N) <= 3 * strips * across.div_ceil(L::N)
+        if squares.phases > 1 || 4 * (strips * across).div_ceil(L::N) > 3 * strips * across.div_ceil(L::N) {
+            return None;
+        }
+        let rows = strips + COLUMNS / 2 - 1;
+        let wide = (rows * across).next_multiple_of(L::N) + L::N;
+        let (room, columns) = (vec![0.0; 2 * rows * across], vec![0.0; 2 * COLUMNS * wide]);
+        Some(Self { across, rows, wide, room, columns })
     }
 
     /// Looks at a plane `[height, width]` from `origin` on.
@@ -268,8 +266,7 @@ simd_fn! {
         let origin = [origin(y, &block.rows), x.offset];
         let row = |row: isize| row.clamp(0, y.input as isize) as usize * x.input;
         let part = row(origin[0])..row(origin[0] + rows as isize);
-        let mut joined = Joined::pays::<L>(squares, strips.len())
-            .then_some(Joined::new::<L, 4>(strips.len(), squares.across[0]));
+        let mut joined = Joined::new::<L, 4>(squares, strips.len());
         for (i, channel) in channels.enumerate() {
             let mut at = i * squares.wide();
             for image in block.images.clone() {

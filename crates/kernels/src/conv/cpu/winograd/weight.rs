@@ -113,8 +113,7 @@ simd_fn! {
         let mut splitter = Splitter::new::<L>(block.rows.len() * y.step, 2 * phases, x.grid);
         let (size, wide) = (splitter.size, splitter.wide);
         let origin = [(block.rows.start * y.step) as isize, 0];
-        let mut joined = Joined::pays::<L>(squares, strips.len())
-            .then_some(Joined::new::<L, 2>(strips.len(), squares.across[0]));
+        let mut joined = Joined::new::<L, 2>(squares, strips.len());
         for (i, channel) in channels.enumerate() {
             let mut at = i * squares.wide();
             for image in block.images.clone() {
